@@ -1,0 +1,169 @@
+# CubbyDB's two commands are `make demo` and `make test`; the rest is for those who work on it.
+# Each target does its own set-up (.ci/setup, then .venv) and takes seconds when that is done.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+WERROR := OFF
+JOBS := $(shell nproc)
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+# .ci/setup puts CMake into .venv if the machine has none.
+CMAKE_FROM = $(if $(wildcard $(BIN)/cmake),$(BIN)/,)
+
+FOLDERS := engine engine/import_root engine/base engine/store engine/nibble engine/volimap \
+           blockdev mmapio cli bench bench/ycsb
+SOURCES := pyproject.toml engine/CMakeLists.txt \
+           $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/*.py $(folder)/*.pyi))
+C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]')
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
+
+# Set-up ------------------------------------------------------------------------------------------
+.venv/.ready: .ci/setup
+	@.ci/setup
+	touch $@
+
+.venv/.tools: .venv/.ready pyproject.toml
+	@echo "installing the test tools into .venv"
+	$(PIP) install --quiet --group dev
+	touch $@
+
+# The plain install: what users get, and what the tests test.
+.venv/.installed: .venv/.ready $(SOURCES)
+	@echo "building and installing cubbydb into .venv"
+	$(PIP) install --quiet .
+	touch $@
+
+.PHONY: develop
+develop: .venv/.tools ## an editable install: Python edits count at once, C edits at the next import
+	@rm -f .venv/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-build-isolation -e . \
+	    -C build-dir=build/develop -C editable.rebuild=true -C editable.verbose=false
+
+# The demonstration -------------------------------------------------------------------------------
+.PHONY: demo
+demo: .venv/.installed ## create a store, load real data, get, scan, stat
+	@mkdir -p build
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh cli/demo.sh build/demo.cubby
+
+# The tests ---------------------------------------------------------------------------------------
+# c_suite NAME, CMAKE-OPTIONS, CTEST-OPTIONS: build the C tests in build/NAME and run them; what they
+# say goes to build/log/NAME.log too. A prefix may stand in $run.
+define c_suite
+	mkdir -p build/log
+	echo "== C tests: $(1)"
+	$(CMAKE_FROM)cmake -S engine -B build/$(1) -DCUBBY_WERROR=$(WERROR) $(2) > build/log/$(1)-build.log 2>&1 \
+	    || { cat build/log/$(1)-build.log; exit 1; }
+	$(CMAKE_FROM)cmake --build build/$(1) -j$(JOBS) > build/log/$(1)-build.log 2>&1 \
+	    || { cat build/log/$(1)-build.log; exit 1; }
+	{ grep -E 'warning:' build/log/$(1)-build.log || true; } | sort -u
+	$${run:-} $(CMAKE_FROM)ctest --test-dir build/$(1) --output-on-failure -j$(JOBS) $(3) 2>&1 \
+	    | tee build/log/$(1).log
+	{ grep -h '^SKIP' build/$(1)/Testing/Temporary/LastTest.log || true; } | tee -a build/log/$(1).log
+endef
+
+# skip_suite NAME, REASON
+define skip_suite
+	{ mkdir -p build/log; echo "skipped: $(2)" | tee build/log/$(1).log; exit 0; }
+endef
+
+# Sanitizers map memory at fixed places; where the machine's address randomisation reaches further
+# than they allow for, it is turned off for the test programs.
+define without_randomisation
+	run=""
+	if [ "$$(cat /proc/sys/vm/mmap_rnd_bits 2> /dev/null || echo 0)" -gt 28 ]; then
+	    run="setarch $$(uname -m) -R"
+	    $$run true 2> /dev/null || run="refused"
+	fi
+endef
+
+.PHONY: test
+test: ## everything that takes seconds: C tests, also under sanitizers, and Python tests
+	@rm -rf build/log
+	for suite in test-c test-asan test-asan-clang test-tsan test-python; do $(MAKE) $$suite; done
+	echo
+	for log in c asan asan-clang tsan python; do
+	    echo "-- $$log: build/log/$$log.log"
+	    grep -E '^skipped:|^SKIP|^No tests were found|tests passed|^=+ .* in .*=+$$' build/log/$$log.log
+	done
+
+.PHONY: test-c
+test-c: .venv/.ready ## the C tests, optimised
+	@$(call c_suite,c,,-LE stress)
+
+.PHONY: test-asan
+test-asan: .venv/.ready ## the C tests under AddressSanitizer and UBSan, gcc
+	@$(without_randomisation)
+	[ "$$run" != refused ] || run=""
+	$(call c_suite,asan,-DCMAKE_C_COMPILER=gcc -DCUBBY_SANITIZE=address$(,)undefined,-LE stress)
+
+.PHONY: test-asan-clang
+test-asan-clang: .venv/.ready ## the same with clang, if there is one
+	@echo 'int main(void) { return 0; }' > .venv/probe.c
+	clang -fsanitize=address,undefined -o .venv/probe .venv/probe.c 2> /dev/null \
+	    || $(call skip_suite,asan-clang,no clang with its sanitizers here (Debian packages: clang libclang-rt-14-dev))
+	$(without_randomisation)
+	[ "$$run" != refused ] || run=""
+	$(call c_suite,asan-clang,-DCMAKE_C_COMPILER=clang -DCUBBY_SANITIZE=address$(,)undefined,-LE stress)
+
+.PHONY: test-tsan
+test-tsan: .venv/.ready ## the C tests under ThreadSanitizer (pread in place of io_uring)
+	@$(without_randomisation)
+	[ "$$run" != refused ] || $(call skip_suite,tsan,this machine randomises more address bits than ThreadSanitizer bears and refuses setarch -R)
+	$(call c_suite,tsan,-DCMAKE_C_COMPILER=gcc -DCUBBY_SANITIZE=thread,-LE stress)
+
+.PHONY: test-python
+test-python: .venv/.tools .venv/.installed ## the Python tests, against the installed package
+	@mkdir -p build/log
+	echo "== Python tests"
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest 2>&1 | tee build/log/python.log
+
+.PHONY: stress
+stress: .venv/.tools .venv/.installed ## the long runs: minutes to hours
+	@$(call c_suite,c,,-L stress)
+	$(call c_suite,asan,-DCMAKE_C_COMPILER=gcc -DCUBBY_SANITIZE=address$(,)undefined,-L stress)
+	status=0
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest -m stress || status=$$?
+	[ $$status = 5 ] || exit $$status # 5: there are none
+
+# The rest ----------------------------------------------------------------------------------------
+.PHONY: bench
+bench: .venv/.installed ## build the benchmarks and say how to run them
+	@$(CMAKE_FROM)cmake -S engine -B build/bench -DCUBBY_BENCH=ON > /dev/null
+	$(CMAKE_FROM)cmake --build build/bench -j$(JOBS) > /dev/null
+	if [ -x build/bench/cubby-ycsb ]; then echo "build/bench/cubby-ycsb (--help lists the workloads)"; fi
+	for file in bench/[!_]*.py; do
+	    if [ -e "$$file" ]; then name=$$(basename "$$file" .py); echo "$(BIN)/python -m cubbydb.bench.$$name"; fi
+	done
+	[ -x build/bench/cubby-ycsb ] || compgen -G 'bench/[!_]*.py' > /dev/null || echo "there are no benchmarks yet"
+
+.PHONY: lint
+lint: .venv/.tools .venv/.installed ## ruff, clang-format, mypy
+	@$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	$(BIN)/pytest -q tests/test_types.py
+
+.PHONY: format
+format: .venv/.tools ## write all sources as lint wants them
+	@$(BIN)/ruff check --quiet --fix || true
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: dist
+dist: .venv/.tools ## the sdist, and the wheel built from it, in dist/
+	@$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## remove what make has made, .venv too
+	@rm -rf build dist .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+, := ,

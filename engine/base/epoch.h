@@ -1,0 +1,54 @@
+/* epoch.h -- wait until nobody reads any more what was there before.
+ *
+ * A reader enters, follows what it likes without a lock, and leaves. epoch_synchronize returns when
+ * every reader that was inside when it was called has left, so what had been unpublished before the
+ * call can then be reused. Readers pay one fenced store to enter.
+ *
+ *   global: 1, 2, 3, ...      slot: 0 outside, else the global epoch when its reader entered
+ *
+ * Depends on: nothing.   Used by: engine/store.
+ */
+#ifndef CUBBY_EPOCH_H
+#define CUBBY_EPOCH_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+/* One thread's place; a list node of its epoch. */
+struct epoch_slot {
+    _Atomic uint64_t entered; /* written by its thread, read by epoch_synchronize */
+    struct epoch_slot *next;  /* guarded by epoch.lock */
+};
+
+struct epoch {
+    _Atomic uint64_t global;
+    pthread_mutex_t lock; /* guards the list */
+    struct epoch_slot *slots;
+};
+
+void epoch_open(struct epoch *epoch);
+void epoch_close(struct epoch *epoch);
+
+void epoch_register(struct epoch *epoch, struct epoch_slot *slot);
+
+/* The slot must be outside. */
+void epoch_unregister(struct epoch *epoch, struct epoch_slot *slot);
+
+static inline void epoch_enter(struct epoch *epoch, struct epoch_slot *slot)
+{
+    /* Sequentially consistent, like the loads of what is published and the stores that unpublish:
+     * either epoch_synchronize sees this reader, or this reader sees what was unpublished. */
+    uint64_t now = atomic_load_explicit(&epoch->global, memory_order_relaxed);
+    atomic_store_explicit(&slot->entered, now, memory_order_seq_cst);
+}
+
+static inline void epoch_leave(struct epoch_slot *slot)
+{
+    atomic_store_explicit(&slot->entered, 0, memory_order_release);
+}
+
+/* Must not be called from inside. Costs as long as the slowest reader takes. */
+void epoch_synchronize(struct epoch *epoch);
+
+#endif

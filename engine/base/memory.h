@@ -1,0 +1,45 @@
+/* memory.h -- arrays that grow without moving, and aligned buffers that grow by moving.
+ *
+ * Depends on: cubby_assert.h.   Used by: engine/store.
+ */
+#ifndef CUBBY_MEMORY_H
+#define CUBBY_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* An array whose address never changes, so that readers follow it without a lock. Address space is
+ * reserved for the largest size; memory is made usable in steps and taken, zeroed, on first touch.
+ */
+struct reserved_array {
+    void *data;
+    size_t reserved_bytes;
+    size_t usable_bytes; /* [0, usable_bytes) may be touched; guarded by the owner */
+};
+
+/* Reserve room for bytes (rounded up to pages), none of it usable yet. Returns 0 or ENOMEM. */
+int reserved_array_open(struct reserved_array *array, size_t bytes);
+
+/* Make at least bytes usable. Returns 0, or ENOMEM (also beyond what was reserved). */
+int reserved_array_grow(struct reserved_array *array, size_t bytes);
+
+/* Allowed on a zeroed struct. */
+void reserved_array_close(struct reserved_array *array);
+
+/* A buffer aligned to CUBBY_BLOCK_BYTES for direct I/O. */
+struct aligned_buffer {
+    uint8_t *data;
+    size_t capacity; /* bytes */
+};
+
+/* Make room for at least bytes; the content is lost if it has to grow. Returns 0 or ENOMEM, and
+ * then the old buffer stays. */
+int aligned_buffer_reserve(struct aligned_buffer *buffer, size_t bytes);
+
+/* As aligned_buffer_reserve, but the first kept_bytes stay as they are. */
+int aligned_buffer_extend(struct aligned_buffer *buffer, size_t kept_bytes, size_t bytes);
+
+/* Give memory back, to be used again or not. */
+void aligned_buffer_free(struct aligned_buffer *buffer);
+
+#endif

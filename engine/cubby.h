@@ -1,0 +1,303 @@
+/* cubby.h -- the public C interface of CubbyDB, its manual, and the cffi definition.
+ *
+ * CubbyDB is a table-less hash key-value store for devices that compress transparently: a key is
+ * hashed straight to a 4 KiB block, no table of keys is kept in DRAM, and one get is one device
+ * read.
+ *
+ * The shape of a program:
+ *
+ *     struct cubby_options options;
+ *     cubby_options_init(&options);
+ *     options.flags = CUBBY_CREATE;
+ *     char message[CUBBY_MESSAGE_BYTES];
+ *     cubby_store *store;
+ *     cubby_session *session;
+ *     int status = cubby_open("data.cubby", &options, &store, message, sizeof message);
+ *     status = cubby_session_open(store, &session);
+ *     status = cubby_put(session, key, key_size, value, value_size);
+ *     struct cubby_slice found;
+ *     status = cubby_get(session, key, key_size, &found);
+ *     cubby_session_close(session);
+ *     status = cubby_close(store);
+ *
+ * Caveats, before the first declaration:
+ *
+ *   - Threads. A store is shared by all threads; a session belongs to one thread at a time (it owns
+ *     that thread's buffers and I/O ring, and the ring is bound to the thread that first used it).
+ *     Open one session per thread. cubby_close may be called while other threads are inside calls:
+ *     it waits for them, and later calls on their sessions return CUBBY_CLOSED.
+ *   - Results. What a call hands out (cubby_slice) points into the session or scan and is valid
+ *     until the next call on that session or scan.
+ *   - Processes. One process at a time writes a store; several may read it. A handle carried
+ * through fork() returns CUBBY_FORKED in the child: open the store anew there.
+ *   - What survives. When cubby_put or cubby_delete returns CUBBY_OK the change has been written to
+ *     the device: it survives the death of the process (kill -9). After cubby_sync returns
+ * CUBBY_OK, everything before it has been flushed and survives a power cut too. A power cut may
+ * lose changes made since the last sync, and a pair changed since then may be lost whole; a later
+ *     version's write-ahead log removes that limit.
+ *   - Statuses. Every function that can fail returns an int: 0, a positive errno of the operating
+ *     system, or a negative enum cubby_status. Results are set on success only.
+ */
+#ifndef CUBBY_H
+#define CUBBY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cdef:begin */
+
+enum cubby_status {
+    CUBBY_OK = 0,
+    CUBBY_NOT_FOUND = -1,      /* no pair has this key */
+    CUBBY_CORRUPT = -2,        /* stored bytes fail a check; the message names LBA and reason */
+    CUBBY_LOCKED = -3,         /* another process, or another handle of this one, has the store */
+    CUBBY_FULL = -4,           /* no logical space is left in the store */
+    CUBBY_PHYSICAL_FULL = -5,  /* the device or file system under the store is out of space */
+    CUBBY_CLOSED = -6,         /* the store has been closed */
+    CUBBY_FORKED = -7,         /* the handle was opened by a parent process */
+    CUBBY_NOT_A_STORE = -8,    /* the device or file holds no CubbyDB store */
+    CUBBY_FORMAT_VERSION = -9, /* the store needs a newer CubbyDB */
+    CUBBY_NOT_EMPTY = -10,     /* create found something already there, and was not forced */
+    CUBBY_READ_ONLY = -11,     /* the store was opened read-only */
+    CUBBY_UNPLACEABLE = -12,   /* too many pairs of one hash value: this key has no place left */
+    CUBBY_POISONED = -13,     /* an earlier flush failed: reads only, until the store is reopened */
+    CUBBY_BAD_ARGUMENT = -14, /* an argument is out of its range; the message names it */
+};
+
+enum cubby_limit {
+    CUBBY_BLOCK_BYTES = 4096,
+    CUBBY_KEY_BYTES_MAX = 65535,        /* keys have 1 to 65,535 bytes */
+    CUBBY_VALUE_BYTES_MAX = 1073741824, /* values have 0 bytes to 1 GiB */
+    CUBBY_MANY_MAX = 65536,             /* pairs in one get_many or put_many */
+    CUBBY_MESSAGE_BYTES = 512,          /* room that every error message fits in */
+    CUBBY_CURSOR_BYTES = 24,            /* a scan position as bytes */
+};
+
+enum cubby_flag {
+    CUBBY_CREATE = 1, /* create the store if there is none */
+    CUBBY_NEW = 2,    /* create a new, empty store even if there is one (its pairs are lost) */
+    CUBBY_READ_ONLY_OPEN = 4, /* never write a byte, not even after an unclean stop */
+    CUBBY_FORCE = 8,          /* with CUBBY_CREATE or CUBBY_NEW: overwrite foreign data too */
+    CUBBY_RECOVER = 16,   /* rebuild the directory from block headers although the stop was clean */
+    CUBBY_EXCLUSIVE = 32, /* with CUBBY_CREATE: fail with CUBBY_NOT_EMPTY if there is a store */
+};
+
+typedef struct cubby_store cubby_store;
+typedef struct cubby_session cubby_session;
+typedef struct cubby_scan cubby_scan;
+
+/* Bytes that belong to somebody else. */
+struct cubby_slice {
+    const uint8_t *data;
+    size_t size; /* bytes */
+};
+
+/* What the store takes from outside, so that a test or a simulator can give its own. */
+struct cubby_environment {
+    void *state;                                                 /* handed to both functions */
+    uint64_t (*now_ns)(void *state);                             /* monotonic clock, nanoseconds */
+    int (*random_bytes)(void *state, void *buffer, size_t size); /* 0 or an errno */
+};
+
+struct cubby_options {
+    uint32_t flags; /* enum cubby_flag, added up; 0: open an existing store to write */
+    uint32_t
+        fill_percent;    /* create: fill target, 10 to 75; 0: 40 on a compressing device, else 50 */
+    uint64_t size_bytes; /* create: bytes of pairs to make room for, at least 1 MiB. A file becomes
+                            a sparse file four times as large, a device is used up to four times as
+                            much. 0: 1 GiB for a new file, else all of the device or file */
+    const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
+                                                    must outlive the store */
+};
+
+/* Counters run from the opening of the store, gauges are of now. Bytes unless the name says else.
+ */
+struct cubby_stat {
+    /* gauges: what the store holds */
+    uint64_t pairs;
+    uint64_t pair_bytes; /* keys and values of all pairs */
+    uint64_t blobs;      /* pairs too large to sit in a home block */
+    uint64_t segments;
+    uint64_t home_blocks;
+    uint64_t spill_blocks;
+    uint64_t logical_bytes;     /* the size of the store */
+    uint64_t used_bytes;        /* of these, taken by segments, blobs and checkpoints */
+    uint64_t quarantined_bytes; /* freed, but not reusable before the next checkpoint */
+    uint64_t fill_percent;      /* the fill target */
+    uint64_t format_version;
+    uint64_t feature_bits; /* incompatible feature bits */
+    /* gauges: DRAM that placement costs; nothing else grows with the store */
+    uint64_t directory_bytes; /* descriptors and one payload counter per segment */
+    uint64_t bitmap_bytes;    /* allocation bitmaps up to their high-water marks */
+    /* gauges: the device; physical ones are 0 where the device does not tell */
+    uint64_t device_physical_bytes;
+    uint64_t device_compresses; /* 1 or 0 */
+    /* counters: calls */
+    uint64_t gets;       /* keys asked for by get, contains and get_many */
+    uint64_t get_misses; /* of these, not found */
+    uint64_t puts;
+    uint64_t deletes; /* that found their key */
+    /* counters: device reads made by gets, by class */
+    uint64_t get_home_reads;
+    uint64_t get_spill_reads;
+    uint64_t get_blob_reads;
+    uint64_t get_retry_reads; /* repeated because something moved meanwhile */
+    /* counters: growth */
+    uint64_t inserted_bytes; /* encoded pairs put that were not there before */
+    uint64_t rebuilt_bytes;  /* encoded pairs rewritten by rebuilds and splits */
+    uint64_t rebuilds;
+    uint64_t splits;
+    uint64_t checkpoints;
+    uint64_t longest_put_ns;     /* of cubby_put, with the background step it did */
+    uint64_t longest_rebuild_ns; /* a rebuild or a split */
+    /* counters: all device traffic, in blocks */
+    uint64_t blocks_read;
+    uint64_t blocks_written;
+    /* what opening found */
+    uint64_t recovered; /* 1 if the directory was rebuilt from block headers */
+};
+
+/* One damage found by cubby_check. */
+struct cubby_damage {
+    uint64_t lba;
+    uint64_t segment; /* UINT64_MAX where none is concerned */
+    char text[200];   /* one sentence, NUL-terminated */
+};
+
+/* Say in words what a status means: an English clause without a full stop, never NULL. Positive
+ * statuses are described by the operating system. Thread-safe. */
+const char *cubby_status_text(int status);
+
+/* The library's version, as "0.1.0". */
+const char *cubby_version(void);
+
+/* Set every option to its default. */
+void cubby_options_init(struct cubby_options *options);
+
+/* Open or create the store on a file or block device, or in memory ("mem:SIZE", SIZE in bytes or
+ * with a suffix K, M, G, T; gone at close), or on any of these through injected faults
+ * ("fault:read=N:PATH", "fault:write=N:PATH", "fault:flush=N:PATH": the Nth such operation on the
+ * device, and all later ones, fail with EIO).
+ *
+ * Takes an exclusive lock (a shared one with CUBBY_READ_ONLY_OPEN). A store that was not closed
+ * cleanly is recovered: its directory is rebuilt from the headers of its blocks (in memory only,
+ * when read-only). options may be NULL: an existing store, to read and write.
+ *
+ * message: room for CUBBY_MESSAGE_BYTES or more, or NULL; on failure it is set to one sentence that
+ * names the path, the LBA or the holder's process id.
+ * Returns CUBBY_OK, CUBBY_NOT_A_STORE, CUBBY_NOT_EMPTY, CUBBY_LOCKED, CUBBY_FORMAT_VERSION,
+ * CUBBY_CORRUPT (both superblocks or the checkpoint are damaged; CUBBY_RECOVER helps with the
+ * second), CUBBY_BAD_ARGUMENT, CUBBY_FULL (the device is too small), or an errno. */
+int cubby_open(const char *path, const struct cubby_options *options, cubby_store **store,
+               char *message, size_t message_size);
+
+/* Write a checkpoint, mark the store clean, give back its lock and memory. Waits for calls in other
+ * threads; their sessions stay valid to be closed. The handle is gone whatever is returned.
+ * Returns CUBBY_OK, CUBBY_FORKED (nothing was written: the parent owns the store), CUBBY_POISONED,
+ * or an errno; after an error the next open recovers. */
+int cubby_close(cubby_store *store);
+
+/* Open a session: about 100 KiB of buffers, more after get_many or large values.
+ * Returns CUBBY_OK, CUBBY_CLOSED, CUBBY_FORKED or ENOMEM. Thread-safe. */
+int cubby_session_open(cubby_store *store, cubby_session **session);
+
+/* Close a session; allowed before and after cubby_close of its store. NULL is allowed. */
+void cubby_session_close(cubby_session *session);
+
+/* One sentence about the last call on this session that failed, with the LBA where there is one;
+ * valid until the next call. */
+const char *cubby_session_message(const cubby_session *session);
+
+/* Read the value of a key of 1 to 65,535 bytes.
+ * One device read; two for a displaced pair or a blob (a blob over 64 KiB: one per MiB and more).
+ * Returns CUBBY_OK, CUBBY_NOT_FOUND, CUBBY_CORRUPT, CUBBY_BAD_ARGUMENT, CUBBY_CLOSED, CUBBY_FORKED,
+ * ENOMEM, or the device's errno. Source: architecture 4.5. */
+int cubby_get(cubby_session *session, const uint8_t *key, size_t key_size,
+              struct cubby_slice *value);
+
+/* Tell whether a key has a pair. Costs and statuses as cubby_get, but a blob's value is not read.
+ */
+int cubby_contains(cubby_session *session, const uint8_t *key, size_t key_size);
+
+/* Store a pair, replacing the key's value if it has one. value may be NULL if value_size is 0.
+ * One device read and one write, or the rebuild of one segment. On CUBBY_OK the pair is written.
+ * Returns CUBBY_OK, CUBBY_FULL, CUBBY_PHYSICAL_FULL, CUBBY_CORRUPT, CUBBY_UNPLACEABLE,
+ * CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_BAD_ARGUMENT, CUBBY_CLOSED, CUBBY_FORKED, ENOMEM, or the
+ * device's errno (the pair is then the old or the new one). */
+int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+              size_t value_size);
+
+/* Remove a pair. One device read and one write. Returns as cubby_put, or CUBBY_NOT_FOUND. */
+int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size);
+
+/* Read count values with many device reads in flight.
+ * keys: all keys end to end; key_sizes: count sizes in bytes.
+ * values: set to all values end to end, absent ones taking no bytes; value_sizes: count sizes, or
+ * SIZE_MAX for a key that has no pair.
+ * Returns as cubby_get, except that an absent key is no error; on an error nothing is set. */
+int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
+                   const uint32_t *key_sizes, struct cubby_slice *values, size_t *value_sizes);
+
+/* Store count pairs with many device reads and writes in flight. Each pair is put by itself, in no
+ * particular order, but of two pairs with one key the later one stays. Arguments as in get_many.
+ * Returns as cubby_put; on an error *put_count of the pairs, not always the first ones, are stored;
+ * put_count may be NULL. */
+int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
+                   const uint32_t *key_sizes, const uint8_t *values, const size_t *value_sizes,
+                   size_t *put_count);
+
+/* The number of pairs. No device read. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
+int cubby_count(cubby_session *session, uint64_t *count);
+
+/* Begin a scan of all pairs whose key begins with prefix (NULL for all), in an order that is fixed
+ * but means nothing to the user. Reads the whole store, whatever the prefix.
+ * cursor: CUBBY_CURSOR_BYTES from cubby_scan_cursor to go on after that pair, or NULL to begin.
+ * A pair present during the whole scan is returned exactly once, however the store grows, and
+ * across reopening; one that is put or deleted meanwhile, once or not at all. The scan uses its
+ * session during cubby_scan_next, so both belong to one thread; close it before the session.
+ * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (a cursor of another store), CUBBY_CLOSED, CUBBY_FORKED or
+ * ENOMEM. Source: architecture 4.6. */
+int cubby_scan_open(cubby_session *session, const uint8_t *prefix, size_t prefix_size,
+                    const uint8_t *cursor, cubby_scan **scan);
+
+/* The next pair. key and value are valid until the next call on this scan or session.
+ * Returns CUBBY_OK, CUBBY_NOT_FOUND at the end, or as cubby_get. */
+int cubby_scan_next(cubby_scan *scan, struct cubby_slice *key, struct cubby_slice *value);
+
+/* Write the position after the last returned pair into CUBBY_CURSOR_BYTES at cursor. */
+void cubby_scan_cursor(const cubby_scan *scan, uint8_t *cursor);
+
+/* End a scan. NULL is allowed. */
+void cubby_scan_close(cubby_scan *scan);
+
+/* Make everything before it survive a power cut: flush the device, write a checkpoint.
+ * Returns CUBBY_OK, CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_FULL, CUBBY_CLOSED, CUBBY_FORKED, or the
+ * device's errno. */
+int cubby_sync(cubby_session *session);
+
+/* Do one piece of background work (a split that growth owes, or a checkpoint that releases
+ * quarantined space), if there is any. Puts do this by themselves; call it from an idle thread to
+ * take it off them. *did_work is 1 or 0. Returns as cubby_put. */
+int cubby_step(cubby_session *session, int *did_work);
+
+/* Gather the figures above. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
+int cubby_stat(cubby_session *session, struct cubby_stat *stat);
+
+/* Read every block of the store and compare all with all: checksums, headers, every pair's place,
+ * blobs, and that each block has exactly one owner. Writers wait meanwhile; readers do not.
+ * damages: room for capacity reports; *count is set to how many there are, which may be more.
+ * Returns CUBBY_OK also when there is damage, or CUBBY_CLOSED, CUBBY_FORKED, ENOMEM. */
+int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t capacity,
+                size_t *count);
+
+/* cdef:end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
