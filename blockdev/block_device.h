@@ -1,0 +1,129 @@
+/* block_device.h -- one device of 4 KiB blocks, whatever is behind it.
+ *
+ * Kinds (one file each, one constructor each, below): memory, file or raw device, fault injection.
+ * All sizes are in blocks of CUBBY_BLOCK_BYTES and all places are LBAs; buffers are aligned to
+ * CUBBY_BLOCK_BYTES (asserted). Blocking calls are thread-safe. A queue, for many requests in
+ * flight, belongs to one thread; it may change hands while nothing is in flight.
+ *
+ * Promises: what read returns was written there, or zeros (or anything at all, after a discard); a
+ * write that returned 0 survives the process; after flush returned 0, all writes that had returned
+ * before survive a power cut. A short transfer is never success. Memory promises neither survival.
+ *
+ * Depends on: engine/base.   Used by: engine/store (through page_io), mmapio.
+ */
+#ifndef CUBBY_BLOCK_DEVICE_H
+#define CUBBY_BLOCK_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum block_operation {
+    BLOCK_READ,
+    BLOCK_WRITE,
+};
+
+struct block_geometry {
+    uint64_t block_count;
+    uint32_t atomic_write_bytes;         /* what a power cut cannot tear; 0: not known */
+    uint32_t discard_granularity_blocks; /* 0: no discard */
+    bool compresses;                     /* stores less than it is given where data allow */
+    bool resizable;                      /* resize works: a regular file */
+};
+
+/* One request of a queue. The caller fills all but result and must not touch the buffer, or free
+ * the request, before it is reaped. */
+struct block_request {
+    enum block_operation operation;
+    uint32_t block_count; /* at least 1 */
+    uint64_t lba;
+    void *buffer;
+    int result; /* 0 or an errno, set when reaped */
+};
+
+struct block_queue;
+
+struct block_queue_ops {
+    /* Take one request. Returns 0, or EAGAIN when the queue's depth is in flight: reap first; after
+     * a change of thread also an errno, when the queue cannot follow. Two requests in flight on one
+     * block are done in any order. */
+    int (*submit)(struct block_queue *queue, struct block_request *request);
+    /* Wait for at least one request in flight and return how many of at most capacity are done,
+     * in done[], in any order; 0 if none is in flight. The queue's own failure is reported in their
+     * results. */
+    size_t (*reap)(struct block_queue *queue, struct block_request **done, size_t capacity);
+    /* Nothing may be in flight. */
+    void (*close)(struct block_queue *queue);
+};
+
+struct block_queue {
+    const struct block_queue_ops *ops;
+};
+
+struct block_device;
+
+struct block_device_ops {
+    /* 0 or an errno. block_count is at least 1. EIO for a short transfer, EINVAL outside the
+     * device, EROFS for a write to a read-only one. */
+    int (*read)(struct block_device *device, uint64_t lba, size_t block_count, void *buffer);
+    int (*write)(struct block_device *device, uint64_t lba, size_t block_count, const void *buffer);
+    int (*flush)(struct block_device *device);
+    /* Tell the device that blocks are no longer needed. Their content is then anything at all.
+     * EOPNOTSUPP where it cannot, EROFS where it is read-only. */
+    int (*discard)(struct block_device *device, uint64_t lba, uint64_t block_count);
+    /* Change the size, new blocks reading as zeros. EINVAL where the size is fixed. Other calls may
+     * run meanwhile; one who reads geometry.block_count meanwhile does so with an atomic load. */
+    int (*resize)(struct block_device *device, uint64_t block_count);
+    /* Bytes that the data take up physically, 0 where the device does not tell. */
+    int (*physical_bytes)(struct block_device *device, uint64_t *bytes);
+    /* A queue of at most depth requests, 1 or more, for one thread. The device must outlive it. */
+    int (*queue_open)(struct block_device *device, unsigned depth, struct block_queue **queue);
+    void (*close)(struct block_device *device);
+};
+
+struct block_device {
+    const struct block_device_ops *ops;
+    struct block_geometry geometry;
+};
+
+enum block_device_flag {
+    BLOCK_DEVICE_READ_ONLY = 1, /* shared lock, no writes */
+    BLOCK_DEVICE_CREATE = 2,    /* create the file if there is none */
+};
+
+/* Open by name: "mem:SIZE" (bytes, or with a suffix K, M, G, T; never read-only), or
+ * "fault:read=N:NAME" (likewise write, flush: the Nth such operation on the device NAME, and all
+ * later ones, fail with EIO; one of each kind may stand in front of NAME), or the path of a file or
+ * block device. Locks it: exclusive, or shared if read-only.
+ *
+ * message, message_size: room for one sentence on failure (may be NULL, 0).
+ * Returns 0, CUBBY_LOCKED (the message names the holder's pid), CUBBY_BAD_ARGUMENT (a name that is
+ * not understood, a directory, pipe or character device, blocks larger than 4 KiB), EBUSY (a block
+ * device that is mounted or in use by the kernel), or another errno. */
+int block_device_open(const char *name, unsigned flags, struct block_device **device, char *message,
+                      size_t message_size);
+
+/* Memory of block_count blocks, all zero; gone at close. Each block is read and written whole. */
+int mem_device_open(uint64_t block_count, struct block_device **device);
+
+/* A regular file or block device through O_DIRECT (buffered where the file system refuses it). */
+int file_device_open(const char *path, unsigned flags, struct block_device **device, char *message,
+                     size_t message_size);
+
+/* A device that fails. Owns inner. Armed by fault_device_arm; before that it only passes on. */
+enum fault_kind {
+    FAULT_READ,
+    FAULT_WRITE,
+    FAULT_FLUSH,
+};
+int fault_device_open(struct block_device *inner, struct block_device **device);
+
+/* From now on the nth operation of this kind (1 is the next one), and all later ones, fail with
+ * EIO. 0 disarms. */
+void fault_device_arm(struct block_device *device, enum fault_kind kind, uint64_t nth);
+
+/* A queue that does each request by the device's blocking calls when it is reaped: for kinds, and
+ * machines, where a ring is refused or slower. */
+int blocking_queue_open(struct block_device *device, unsigned depth, struct block_queue **queue);
+
+#endif

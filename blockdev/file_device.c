@@ -1,0 +1,357 @@
+/* file_device.c -- a regular file or a block device, read and written past the page cache.
+ *
+ * Opening, in order: what kind of file is it; open, with O_DIRECT where the file system takes it;
+ * lock; ask for the geometry. To write a block device it is opened with O_EXCL, which the kernel
+ * refuses while a file system on it is mounted.
+ *
+ * Depends on: block_device.h and the other file_*.h.   Used by: open.c, tests.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blockdev/block_device.h"
+#include "blockdev/block_range.h"
+#include "blockdev/device_message.h"
+#include "blockdev/file_lock.h"
+#include "blockdev/file_probe.h"
+#include "blockdev/file_queue.h"
+#include "blockdev/transfer.h"
+#include "engine/base/cubby_assert.h"
+#include "engine/cubby.h"
+
+enum {
+    FILE_MODE = 0644,
+};
+
+struct file_device {
+    struct block_device device;
+    int fd;
+    bool writable;
+    bool is_block_device;
+    pid_t opener; /* the process whose lock it is */
+    struct queue_choice choice;
+};
+
+static int file_read(struct block_device *device, uint64_t lba, size_t block_count, void *buffer)
+{
+    struct file_device *file = (struct file_device *)device;
+    CUBBY_ASSERT(block_range_is_aligned(buffer));
+    int status = block_range_check(device, lba, block_count);
+    if (status != 0) {
+        return status;
+    }
+    struct transfer transfer = {.block_count = block_count};
+    ssize_t answer;
+    do {
+        uint8_t *to = (uint8_t *)buffer + transfer.done_blocks * CUBBY_BLOCK_BYTES;
+        off_t offset = (off_t)((lba + transfer.done_blocks) * CUBBY_BLOCK_BYTES);
+        answer = pread(file->fd, to, transfer_next_bytes(&transfer), offset);
+    } while (!transfer_advance(&transfer, answer < 0 ? -errno : answer, &status));
+    return status;
+}
+
+static int file_write(struct block_device *device, uint64_t lba, size_t block_count,
+                      const void *buffer)
+{
+    struct file_device *file = (struct file_device *)device;
+    CUBBY_ASSERT(block_range_is_aligned(buffer));
+    int status = file->writable ? block_range_check(device, lba, block_count) : EROFS;
+    if (status != 0) {
+        return status;
+    }
+    struct transfer transfer = {.block_count = block_count};
+    ssize_t answer;
+    do {
+        const uint8_t *from = (const uint8_t *)buffer + transfer.done_blocks * CUBBY_BLOCK_BYTES;
+        off_t offset = (off_t)((lba + transfer.done_blocks) * CUBBY_BLOCK_BYTES);
+        answer = pwrite(file->fd, from, transfer_next_bytes(&transfer), offset);
+    } while (!transfer_advance(&transfer, answer < 0 ? -errno : answer, &status));
+    return status;
+}
+
+static int file_flush(struct block_device *device)
+{
+    struct file_device *file = (struct file_device *)device;
+    if (!file->writable) {
+        return 0;
+    }
+    return fdatasync(file->fd) == 0 ? 0 : errno;
+}
+
+static int file_discard(struct block_device *device, uint64_t lba, uint64_t block_count)
+{
+    struct file_device *file = (struct file_device *)device;
+    int status = file->writable ? block_range_check(device, lba, block_count) : EROFS;
+    if (status != 0) {
+        return status;
+    }
+    uint64_t range[2] = {lba * CUBBY_BLOCK_BYTES, block_count * CUBBY_BLOCK_BYTES};
+    int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    int answer = file->is_block_device
+                     ? ioctl(file->fd, BLKDISCARD, range)
+                     : fallocate(file->fd, mode, (off_t)range[0], (off_t)range[1]);
+    if (answer == 0) {
+        return 0;
+    }
+    return errno == ENOTTY || errno == ENOSYS ? EOPNOTSUPP : errno;
+}
+
+static int file_resize(struct block_device *device, uint64_t block_count)
+{
+    struct file_device *file = (struct file_device *)device;
+    if (!file->writable) {
+        return EROFS;
+    }
+    if (file->is_block_device || block_count > INT64_MAX / CUBBY_BLOCK_BYTES) {
+        return EINVAL;
+    }
+    if (ftruncate(file->fd, (off_t)(block_count * CUBBY_BLOCK_BYTES)) != 0) {
+        return errno;
+    }
+    block_range_resize(device, block_count);
+    return 0;
+}
+
+static int file_physical_bytes(struct block_device *device, uint64_t *bytes)
+{
+    struct file_device *file = (struct file_device *)device;
+    CUBBY_ASSERT(bytes != NULL);
+    struct stat info;
+    if (fstat(file->fd, &info) != 0) {
+        return errno;
+    }
+    if (!file->is_block_device) {
+        *bytes = (uint64_t)info.st_blocks * 512; /* the unit of st_blocks, whatever the device's */
+    } else if (!device->geometry.compresses || file_probe_zram_bytes(&info, bytes) != 0) {
+        *bytes = 0;
+    }
+    return 0;
+}
+
+static int open_queue(struct block_device *device, unsigned depth, struct block_queue **queue)
+{
+    struct file_device *file = (struct file_device *)device;
+    return file_queue_open(&file->choice, device, file->fd, file->writable, depth, queue);
+}
+
+static void file_close(struct block_device *device)
+{
+    struct file_device *file = (struct file_device *)device;
+    if (file->opener == getpid()) {
+        file_lock_release(file->fd);
+    }
+    close(file->fd);
+    pthread_mutex_destroy(&file->choice.lock);
+    free(file);
+}
+
+static const struct block_device_ops file_ops = {
+    .read = file_read,
+    .write = file_write,
+    .flush = file_flush,
+    .discard = file_discard,
+    .resize = file_resize,
+    .physical_bytes = file_physical_bytes,
+    .queue_open = open_queue,
+    .close = file_close,
+};
+
+/* Is it something with blocks? Returns 0, or CUBBY_BAD_ARGUMENT with a message. */
+static int check_kind(const char *path, mode_t mode, struct device_message message)
+{
+    if (S_ISREG(mode) || S_ISBLK(mode)) {
+        return 0;
+    }
+    const char *kind = S_ISDIR(mode)    ? "a directory"
+                       : S_ISCHR(mode)  ? "a character device"
+                       : S_ISFIFO(mode) ? "a pipe"
+                       : S_ISSOCK(mode) ? "a socket"
+                                        : "something else";
+    return device_message_set(message, CUBBY_BAD_ARGUMENT,
+                              "%s is %s; name a file or a block device", path, kind);
+}
+
+/* A name under /dev that is missing is a device that is missing: a file there would be memory. */
+static bool is_device_name(const char *path)
+{
+    return strncmp(path, "/dev/", 5) == 0 && strncmp(path, "/dev/shm/", 9) != 0;
+}
+
+static int say_missing(const char *path, unsigned flags, struct device_message message)
+{
+    if (is_device_name(path)) {
+        return device_message_set(message, ENOENT, "%s does not exist; there is no such device",
+                                  path);
+    }
+    if ((flags & BLOCK_DEVICE_CREATE) != 0) {
+        return device_message_set(message, ENOENT,
+                                  "%s cannot be created; its directory does not exist", path);
+    }
+    return device_message_set(message, ENOENT, "%s does not exist; create it first", path);
+}
+
+static int say_refused(const char *path, unsigned flags, int status, struct device_message message)
+{
+    if (status == ENOENT) {
+        return say_missing(path, flags, message);
+    }
+    if (status == EBUSY) {
+        return device_message_set(message, status,
+                                  "%s is mounted or in use otherwise; release it first", path);
+    }
+    return device_message_set(message, status, "%s cannot be opened for %s: %s", path,
+                              (flags & BLOCK_DEVICE_READ_ONLY) != 0 ? "reading" : "writing",
+                              cubby_status_text(status));
+}
+
+/* Open past the page cache if the file system lets us. Returns a descriptor or a negative errno. */
+static int open_direct(const char *path, int open_flags)
+{
+    int fd = open(path, open_flags | O_DIRECT | O_CLOEXEC, FILE_MODE);
+    if (fd < 0 && errno == EINVAL) {
+        fd = open(path, open_flags | O_CLOEXEC, FILE_MODE);
+    }
+    if (fd < 0) {
+        return -errno;
+    }
+    if (!file_probe_takes_direct_io(fd)) {
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT);
+    }
+    return fd;
+}
+
+/* Who has a block device open for writing cannot be asked of the kernel, but who has it locked can:
+ * look at the lock before O_EXCL is refused. Opened for reading only, because closing a descriptor
+ * that may write makes udev look at the device, for which it locks it. */
+static int check_device_lock(const char *path, struct device_message message)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0; /* the real open will say why */
+    }
+    int status = file_lock_take(fd, path, false, message);
+    close(fd);
+    return status;
+}
+
+/* The name of a new file must survive a power cut like its content. */
+static int sync_directory_of(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL) {
+        return ENOMEM;
+    }
+    int status = 0;
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0) {
+        /* Some file systems cannot sync a directory, and some directories may not be read. */
+        status = errno == EINVAL || errno == EACCES ? 0 : errno;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(copy);
+    return status;
+}
+
+/* Open and lock. *info is of the open file. Returns 0 and *fd, or a status with a message. */
+static int open_locked(const char *path, unsigned flags, int *fd, struct stat *info,
+                       struct device_message message)
+{
+    bool writable = (flags & BLOCK_DEVICE_READ_ONLY) == 0;
+    int open_flags = writable ? O_RDWR : O_RDONLY;
+    int status = 0;
+    bool missing = stat(path, info) != 0;
+    if (missing && errno != ENOENT) {
+        return say_refused(path, flags, errno, message);
+    }
+    if (!missing) {
+        status = check_kind(path, info->st_mode, message);
+    } else if ((flags & BLOCK_DEVICE_CREATE) != 0 && !is_device_name(path)) {
+        open_flags |= O_CREAT;
+    }
+    if (status == 0 && !missing && S_ISBLK(info->st_mode) && writable) {
+        open_flags |= O_EXCL;
+        status = check_device_lock(path, message);
+    }
+    if (status != 0) {
+        return status;
+    }
+
+    int opened = open_direct(path, open_flags);
+    if (opened < 0) {
+        return say_refused(path, flags, -opened, message);
+    }
+    status = file_lock_take(opened, path, !writable, message);
+    if (status != 0) {
+        goto close_file;
+    }
+    if (missing) {
+        status = sync_directory_of(path);
+    }
+    if (status == 0) {
+        status = fstat(opened, info) == 0 ? 0 : errno;
+    }
+    if (status != 0) {
+        say_refused(path, flags, status, message);
+        goto close_file;
+    }
+    /* Again: it may be another file by now. */
+    status = check_kind(path, info->st_mode, message);
+    if (status != 0) {
+        goto close_file;
+    }
+    *fd = opened;
+    return 0;
+
+close_file:
+    close(opened);
+    return status;
+}
+
+int file_device_open(const char *path, unsigned flags, struct block_device **device, char *message,
+                     size_t message_size)
+{
+    CUBBY_ASSERT(path != NULL);
+    CUBBY_ASSERT(device != NULL);
+    struct device_message sentence = {.text = message, .size = message_size};
+    if ((flags & BLOCK_DEVICE_READ_ONLY) != 0 && (flags & BLOCK_DEVICE_CREATE) != 0) {
+        return device_message_set(sentence, CUBBY_BAD_ARGUMENT,
+                                  "%s cannot be created and be read-only at once", path);
+    }
+    struct file_device *file = calloc(1, sizeof *file);
+    if (file == NULL) {
+        return device_message_set(sentence, ENOMEM, "there is no memory to open %s", path);
+    }
+    struct stat info;
+    int status = open_locked(path, flags, &file->fd, &info, sentence);
+    if (status != 0) {
+        goto free_file;
+    }
+    file->writable = (flags & BLOCK_DEVICE_READ_ONLY) == 0;
+    file->is_block_device = S_ISBLK(info.st_mode);
+    file->opener = getpid();
+    status = file_probe_geometry(file->fd, path, &info, file->writable, &file->device.geometry,
+                                 sentence);
+    if (status != 0) {
+        goto close_file;
+    }
+    pthread_mutex_init(&file->choice.lock, NULL);
+    file->device.ops = &file_ops;
+    *device = &file->device;
+    return 0;
+
+close_file:
+    close(file->fd);
+free_file:
+    free(file);
+    return status;
+}

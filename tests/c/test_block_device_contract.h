@@ -1,0 +1,365 @@
+/* test_block_device_contract.h -- what every block device, and every queue, must do.
+ *
+ * A kind of device passes if contract_of_device returns. The device is empty and has at least
+ * CONTRACT_BLOCKS blocks; what it holds afterwards is anything.
+ *
+ * Depends on: check.h, block_device.h.   Used by: test_block_device.c, test_zram_loop.c.
+ */
+#ifndef CUBBY_TEST_BLOCK_DEVICE_CONTRACT_H
+#define CUBBY_TEST_BLOCK_DEVICE_CONTRACT_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "blockdev/block_device.h"
+#include "blockdev/uring_queue.h"
+#include "engine/cubby.h"
+#include "tests/c/check.h"
+
+enum {
+    CONTRACT_BLOCKS = 256,
+    CONTRACT_DEPTH = 8,
+    CONTRACT_THREADS = 4,
+};
+
+#define RUN_ON(kind, test, argument)                                                               \
+    do {                                                                                           \
+        printf("%s: %s\n", kind, #test);                                                           \
+        fflush(stdout);                                                                            \
+        test(argument);                                                                            \
+    } while (0)
+
+/* Room for blocks, aligned, each byte the same. free() it. */
+static uint8_t *blocks_of(size_t block_count, int byte)
+{
+    uint8_t *blocks = aligned_alloc(CUBBY_BLOCK_BYTES, block_count * CUBBY_BLOCK_BYTES);
+    CHECK(blocks != NULL);
+    memset(blocks, byte, block_count * CUBBY_BLOCK_BYTES);
+    return blocks;
+}
+
+static bool all_bytes_are(const uint8_t *bytes, size_t size, int byte)
+{
+    return bytes[0] == byte && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* Read one block and tell whether each byte is this one. */
+static bool block_is(struct block_device *device, uint64_t lba, int byte)
+{
+    uint8_t *block = blocks_of(1, ~byte);
+    CHECK_EQUAL(device->ops->read(device, lba, 1, block), 0);
+    bool is = all_bytes_are(block, CUBBY_BLOCK_BYTES, byte);
+    free(block);
+    return is;
+}
+
+static void write_block_of(struct block_device *device, uint64_t lba, int byte)
+{
+    uint8_t *block = blocks_of(1, byte);
+    CHECK_EQUAL(device->ops->write(device, lba, 1, block), 0);
+    free(block);
+}
+
+static void test_read_of_an_unwritten_block_gives_zeros(struct block_device *device)
+{
+    CHECK(device->geometry.block_count >= CONTRACT_BLOCKS);
+    CHECK(block_is(device, 0, 0));
+    CHECK(block_is(device, device->geometry.block_count - 1, 0));
+}
+
+static void test_read_gives_what_was_written(struct block_device *device)
+{
+    uint64_t last = device->geometry.block_count - 1;
+    write_block_of(device, 0, 1);
+    write_block_of(device, 1, 2);
+    write_block_of(device, last, 3);
+    write_block_of(device, 1, 4);
+    CHECK(block_is(device, 0, 1));
+    CHECK(block_is(device, 1, 4));
+    CHECK(block_is(device, last, 3));
+}
+
+static void test_many_blocks_move_in_one_call(struct block_device *device)
+{
+    uint8_t *written = blocks_of(64, 0);
+    for (size_t i = 0; i < 64; i++) {
+        memset(written + i * CUBBY_BLOCK_BYTES, (int)i + 1, CUBBY_BLOCK_BYTES);
+    }
+    CHECK_EQUAL(device->ops->write(device, 10, 64, written), 0);
+    CHECK(block_is(device, 10, 1));
+    CHECK(block_is(device, 73, 64));
+    uint8_t *read = blocks_of(64, 0xff);
+    CHECK_EQUAL(device->ops->read(device, 10, 64, read), 0);
+    CHECK_EQUAL(memcmp(read, written, (size_t)64 * CUBBY_BLOCK_BYTES), 0);
+    free(read);
+    free(written);
+}
+
+static void test_access_outside_the_device_is_einval(struct block_device *device)
+{
+    uint64_t count = device->geometry.block_count;
+    uint8_t *blocks = blocks_of(2, 0);
+    const uint64_t bad_lbas[] = {count, count - 1, UINT64_MAX, UINT64_MAX / CUBBY_BLOCK_BYTES + 1};
+    for (size_t i = 0; i < sizeof bad_lbas / sizeof bad_lbas[0]; i++) {
+        CHECK_EQUAL(device->ops->read(device, bad_lbas[i], 2, blocks), EINVAL);
+        CHECK_EQUAL(device->ops->write(device, bad_lbas[i], 2, blocks), EINVAL);
+        CHECK_EQUAL(device->ops->discard(device, bad_lbas[i], 2), EINVAL);
+    }
+    CHECK_EQUAL(device->ops->read(device, 0, 0, blocks), EINVAL);
+    CHECK_EQUAL(device->ops->write(device, 0, count + 1, blocks), EINVAL);
+    CHECK_EQUAL(device->ops->discard(device, 0, UINT64_MAX), EINVAL);
+    free(blocks);
+}
+
+static void test_flush_succeeds(struct block_device *device)
+{
+    write_block_of(device, 5, 5);
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    CHECK(block_is(device, 5, 5));
+}
+
+static void test_discard_spares_its_neighbours(struct block_device *device)
+{
+    for (uint64_t lba = 20; lba < 40; lba++) {
+        write_block_of(device, lba, 7);
+    }
+    int status = device->ops->discard(device, 21, 18);
+    CHECK_EQUAL(status, device->geometry.discard_granularity_blocks > 0 ? 0 : EOPNOTSUPP);
+    CHECK(block_is(device, 20, 7));
+    CHECK(block_is(device, 39, 7));
+    write_block_of(device, 30, 8);
+    CHECK(block_is(device, 30, 8));
+}
+
+static void test_resize_grows_with_zeros_or_is_einval(struct block_device *device)
+{
+    uint64_t count = device->geometry.block_count;
+    if (!device->geometry.resizable) {
+        CHECK_EQUAL(device->ops->resize(device, count * 2), EINVAL);
+        CHECK_EQUAL(device->geometry.block_count, count);
+        return;
+    }
+    write_block_of(device, count - 1, 9);
+    CHECK_EQUAL(device->ops->resize(device, count - 1), 0);
+    CHECK_EQUAL(device->geometry.block_count, count - 1);
+    uint8_t *block = blocks_of(1, 0);
+    CHECK_EQUAL(device->ops->read(device, count - 1, 1, block), EINVAL);
+    free(block);
+    CHECK_EQUAL(device->ops->resize(device, count), 0);
+    CHECK_EQUAL(device->geometry.block_count, count);
+    CHECK(block_is(device, count - 1, 0));
+}
+
+static void test_physical_bytes_are_told(struct block_device *device)
+{
+    uint64_t bytes = UINT64_MAX;
+    CHECK_EQUAL(device->ops->physical_bytes(device, &bytes), 0);
+    CHECK(bytes != UINT64_MAX);
+}
+
+/* One thread's work on blocks of its own. */
+struct contract_thread {
+    pthread_t thread;
+    struct block_device *device;
+    int number;
+};
+
+static void *use_own_blocks(void *argument)
+{
+    struct contract_thread *self = argument;
+    for (int round = 1; round <= 20; round++) {
+        uint64_t lba = (uint64_t)(self->number + CONTRACT_THREADS * (round % 5));
+        write_block_of(self->device, lba, self->number * 20 + round);
+        CHECK(block_is(self->device, lba, self->number * 20 + round));
+    }
+    return NULL;
+}
+
+static void test_threads_share_a_device(struct block_device *device)
+{
+    struct contract_thread threads[CONTRACT_THREADS];
+    for (int i = 0; i < CONTRACT_THREADS; i++) {
+        threads[i] = (struct contract_thread){.device = device, .number = i};
+        CHECK_EQUAL(pthread_create(&threads[i].thread, NULL, use_own_blocks, &threads[i]), 0);
+    }
+    for (int i = 0; i < CONTRACT_THREADS; i++) {
+        CHECK_EQUAL(pthread_join(threads[i].thread, NULL), 0);
+    }
+}
+
+/* A queue of depth CONTRACT_DEPTH and its device. */
+struct contract_queue {
+    struct block_device *device;
+    struct block_queue *queue;
+};
+
+/* Submit count requests of one block each, in buffers end to end. */
+static void submit_all(struct block_queue *queue, struct block_request *requests, size_t count,
+                       enum block_operation operation, uint64_t lba, uint8_t *buffers)
+{
+    for (size_t i = 0; i < count; i++) {
+        requests[i] = (struct block_request){
+            .operation = operation,
+            .block_count = 1,
+            .lba = lba + i,
+            .buffer = buffers + i * CUBBY_BLOCK_BYTES,
+            .result = -1,
+        };
+        CHECK_EQUAL(queue->ops->submit(queue, &requests[i]), 0);
+    }
+}
+
+/* Reap until count requests are done, each with this result. */
+static void reap_all(struct block_queue *queue, size_t count, size_t capacity, int result)
+{
+    struct block_request *done[CONTRACT_DEPTH];
+    size_t done_count = 0;
+    while (done_count < count) {
+        size_t reaped = queue->ops->reap(queue, done, capacity);
+        CHECK(reaped > 0 && reaped <= capacity);
+        for (size_t i = 0; i < reaped; i++) {
+            CHECK_EQUAL(done[i]->result, result);
+        }
+        done_count += reaped;
+    }
+    CHECK_EQUAL(done_count, count);
+    CHECK_EQUAL(queue->ops->reap(queue, done, capacity), 0);
+}
+
+static void test_queued_writes_are_read_back_by_queued_reads(struct contract_queue *pair)
+{
+    struct block_request requests[CONTRACT_DEPTH];
+    uint8_t *written = blocks_of(CONTRACT_DEPTH, 0);
+    uint8_t *read = blocks_of(CONTRACT_DEPTH, 0xff);
+    for (int round = 1; round <= 20; round++) {
+        for (int i = 0; i < CONTRACT_DEPTH; i++) {
+            memset(written + i * CUBBY_BLOCK_BYTES, round + i, CUBBY_BLOCK_BYTES);
+        }
+        submit_all(pair->queue, requests, CONTRACT_DEPTH, BLOCK_WRITE, 100, written);
+        reap_all(pair->queue, CONTRACT_DEPTH, CONTRACT_DEPTH, 0);
+        submit_all(pair->queue, requests, CONTRACT_DEPTH, BLOCK_READ, 100, read);
+        reap_all(pair->queue, CONTRACT_DEPTH, 3, 0);
+        CHECK_EQUAL(memcmp(read, written, (size_t)CONTRACT_DEPTH * CUBBY_BLOCK_BYTES), 0);
+    }
+    CHECK(block_is(pair->device, 100, 20));
+    free(read);
+    free(written);
+}
+
+static void test_submit_beyond_the_depth_is_eagain(struct contract_queue *pair)
+{
+    struct block_request requests[CONTRACT_DEPTH];
+    uint8_t *buffers = blocks_of(CONTRACT_DEPTH, 0);
+    submit_all(pair->queue, requests, CONTRACT_DEPTH, BLOCK_READ, 0, buffers);
+    struct block_request extra = {.operation = BLOCK_READ, .block_count = 1, .buffer = buffers};
+    CHECK_EQUAL(pair->queue->ops->submit(pair->queue, &extra), EAGAIN);
+    struct block_request *done[1];
+    CHECK_EQUAL(pair->queue->ops->reap(pair->queue, done, 1), 1);
+    CHECK_EQUAL(pair->queue->ops->submit(pair->queue, done[0]), 0);
+    CHECK_EQUAL(pair->queue->ops->submit(pair->queue, &extra), EAGAIN);
+    reap_all(pair->queue, CONTRACT_DEPTH, 1, 0);
+    free(buffers);
+}
+
+static void test_queued_request_outside_the_device_is_einval(struct contract_queue *pair)
+{
+    uint64_t count = pair->device->geometry.block_count;
+    struct block_request requests[4];
+    uint8_t *buffers = blocks_of(4, 0);
+    submit_all(pair->queue, requests, 4, BLOCK_READ, count - 2, buffers);
+    size_t done_count = 0;
+    while (done_count < 4) {
+        struct block_request *done[4];
+        done_count += pair->queue->ops->reap(pair->queue, done, 4);
+    }
+    CHECK_EQUAL(requests[0].result, 0);
+    CHECK_EQUAL(requests[1].result, 0);
+    CHECK_EQUAL(requests[2].result, EINVAL);
+    CHECK_EQUAL(requests[3].result, EINVAL);
+    free(buffers);
+}
+
+static void test_queued_requests_move_many_blocks(struct contract_queue *pair)
+{
+    uint8_t *written = blocks_of(48, 0x5a);
+    uint8_t *read = blocks_of(48, 0);
+    struct block_request request = {
+        .operation = BLOCK_WRITE, .block_count = 48, .lba = 130, .buffer = written};
+    CHECK_EQUAL(pair->queue->ops->submit(pair->queue, &request), 0);
+    reap_all(pair->queue, 1, 1, 0);
+    request.operation = BLOCK_READ;
+    request.buffer = read;
+    CHECK_EQUAL(pair->queue->ops->submit(pair->queue, &request), 0);
+    reap_all(pair->queue, 1, 1, 0);
+    CHECK_EQUAL(memcmp(read, written, (size_t)48 * CUBBY_BLOCK_BYTES), 0);
+    free(read);
+    free(written);
+}
+
+static void *use_queue(void *argument)
+{
+    test_queued_writes_are_read_back_by_queued_reads(argument);
+    return NULL;
+}
+
+static void test_idle_queue_changes_hands(struct contract_queue *pair)
+{
+    pthread_t thread;
+    CHECK_EQUAL(pthread_create(&thread, NULL, use_queue, pair), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    test_queued_writes_are_read_back_by_queued_reads(pair);
+}
+
+/* Closes the queue, which is CONTRACT_DEPTH deep. */
+static void contract_of_queue(const char *kind, struct block_device *device,
+                              struct block_queue *queue)
+{
+    struct contract_queue pair = {.device = device, .queue = queue};
+    RUN_ON(kind, test_queued_writes_are_read_back_by_queued_reads, &pair);
+    RUN_ON(kind, test_submit_beyond_the_depth_is_eagain, &pair);
+    RUN_ON(kind, test_queued_request_outside_the_device_is_einval, &pair);
+    RUN_ON(kind, test_queued_requests_move_many_blocks, &pair);
+    RUN_ON(kind, test_idle_queue_changes_hands, &pair);
+    queue->ops->close(queue);
+}
+
+/* A ring on the file of a device, or NULL, with the reason printed, where rings are refused. */
+static struct block_queue *open_ring_queue(struct block_device *device, const char *path, int *fd)
+{
+    struct block_queue *queue = NULL;
+    *fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (*fd < 0 && errno == EINVAL) {
+        *fd = open(path, O_RDWR | O_CLOEXEC);
+    }
+    CHECK(*fd >= 0);
+    int status = uring_queue_open(device, *fd, true, CONTRACT_DEPTH, &queue);
+    if (status != 0) {
+        printf("ring queue: skipped, %s\n", cubby_status_text(status));
+        CHECK(queue == NULL);
+        close(*fd);
+    }
+    return queue;
+}
+
+/* Closes the device. */
+static void contract_of_device(const char *kind, struct block_device *device)
+{
+    RUN_ON(kind, test_read_of_an_unwritten_block_gives_zeros, device);
+    RUN_ON(kind, test_read_gives_what_was_written, device);
+    RUN_ON(kind, test_many_blocks_move_in_one_call, device);
+    RUN_ON(kind, test_access_outside_the_device_is_einval, device);
+    RUN_ON(kind, test_flush_succeeds, device);
+    RUN_ON(kind, test_discard_spares_its_neighbours, device);
+    RUN_ON(kind, test_resize_grows_with_zeros_or_is_einval, device);
+    RUN_ON(kind, test_physical_bytes_are_told, device);
+    RUN_ON(kind, test_threads_share_a_device, device);
+    struct block_queue *queue;
+    CHECK_EQUAL(device->ops->queue_open(device, CONTRACT_DEPTH, &queue), 0);
+    contract_of_queue(kind, device, queue);
+    device->ops->close(device);
+}
+
+#endif
