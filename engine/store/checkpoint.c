@@ -1,0 +1,416 @@
+/* checkpoint.c -- see checkpoint.h. */
+#include "engine/store/checkpoint.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
+#include "engine/base/cubby_assert.h"
+
+enum {
+    BLOB_EXTENT_BYTES = 8,
+    BLOB_EXTENT_SHIFT = 16,
+    WRITE_BLOCKS = 256, /* 1 MiB at a time */
+};
+
+/* What is to be written: the stream of disk_format.h, and what it lets go. */
+struct snapshot {
+    uint8_t *stream;
+    uint64_t stream_bytes;
+    struct superblock super;
+    struct held_run *held;
+    size_t held_count;
+};
+
+static uint64_t stream_bytes_for(uint64_t segment_count, uint64_t blob_extent_count)
+{
+    return segment_count * (DESCRIPTOR_BYTES + PAYLOAD_BYTES) +
+           blob_extent_count * BLOB_EXTENT_BYTES;
+}
+
+static uint64_t extents_for(uint64_t stream_bytes)
+{
+    return divide_up(divide_up(stream_bytes, CHECKPOINT_STREAM_BYTES), EXTENT_BLOCKS);
+}
+
+uint64_t store_reserved_extents(const cubby_store *store)
+{
+    /* Every blob extent counts, though only those in use are written: never too little. */
+    uint64_t segments = atomic_load(&store->directory.segment_count);
+    uint64_t blob_extents = atomic_load_explicit(&store->extents.blob_span, memory_order_relaxed);
+    return extents_for(stream_bytes_for(segments + 1, blob_extents)) + 1;
+}
+
+/* Copy the directory, the counts and the blob maps, and take the list of what is held, all as of
+ * one moment: extents.lock is held, and whoever publishes holds it too. */
+static int take_snapshot_locked(cubby_store *store, struct snapshot *snapshot)
+{
+    struct extents *extents = &store->extents;
+    struct superblock *super = &snapshot->super;
+    super->segment_count = atomic_load(&store->directory.segment_count);
+    super->pair_count = atomic_load(&store->pair_count);
+    super->pair_bytes = atomic_load(&store->pair_bytes);
+    super->blob_count = atomic_load(&store->blob_count);
+    super->lsn = atomic_load(&store->lsn);
+    super->blob_extent_count = 0;
+    for (uint64_t i = extents->blob_end; i < extents->extent_count; i++) {
+        super->blob_extent_count += extents_live_granules_locked(extents, i) != 0;
+    }
+    snapshot->stream_bytes = stream_bytes_for(super->segment_count, super->blob_extent_count);
+    snapshot->stream = malloc(snapshot->stream_bytes);
+    if (snapshot->stream == NULL) {
+        return ENOMEM;
+    }
+    uint8_t *descriptors = snapshot->stream;
+    uint8_t *payloads = descriptors + super->segment_count * DESCRIPTOR_BYTES;
+    for (uint64_t i = 0; i < super->segment_count; i++) {
+        store_u64(descriptors + i * DESCRIPTOR_BYTES,
+                  descriptor_pack(directory_get(&store->directory, i)));
+        store_u32(payloads + i * PAYLOAD_BYTES, directory_payload(&store->directory, i));
+    }
+    uint8_t *blob = payloads + super->segment_count * PAYLOAD_BYTES;
+    for (uint64_t i = extents->blob_end; i < extents->extent_count; i++) {
+        uint16_t live = extents_live_granules_locked(extents, i);
+        if (live != 0) {
+            store_u64(blob, i << BLOB_EXTENT_SHIFT | live);
+            blob += BLOB_EXTENT_BYTES;
+        }
+    }
+    extents_take_held_locked(extents, &snapshot->held, &snapshot->held_count);
+    return CUBBY_OK;
+}
+
+static void untake_runs(cubby_store *store, const struct superblock *super)
+{
+    for (uint32_t i = 0; i < super->run_count; i++) {
+        extents_untake(&store->extents, super->runs[i].first_extent, super->runs[i].extent_count);
+    }
+}
+
+/* Take extents for the stream, in one run if there is one, else in smaller ones. */
+static int take_runs(cubby_store *store, uint64_t extent_count, struct superblock *super)
+{
+    uint64_t largest = extent_count;
+    super->run_count = 0;
+    while (extent_count > 0) {
+        uint64_t count = extent_count < largest ? extent_count : largest;
+        struct checkpoint_run run = {.extent_count = count};
+        if (extents_take(&store->extents, count, 0, &run.first_extent) == CUBBY_OK) {
+            super->runs[super->run_count++] = run;
+            extent_count -= count;
+        } else {
+            largest = count / 2;
+        }
+        if (largest == 0 || (super->run_count == SUPERBLOCK_RUNS_MAX && extent_count > 0)) {
+            untake_runs(store, super);
+            super->run_count = 0;
+            return CUBBY_FULL;
+        }
+    }
+    return CUBBY_OK;
+}
+
+/* Fill buffer with block_count blocks of the stream from block first on, for lba on. */
+static void fill_blocks(const cubby_store *store, const struct snapshot *snapshot, uint64_t first,
+                        uint64_t block_count, uint64_t lba, uint8_t *buffer)
+{
+    memset(buffer, 0, block_count * BLOCK_BYTES);
+    for (uint64_t i = 0; i < block_count; i++) {
+        uint8_t *block = buffer + i * BLOCK_BYTES;
+        uint64_t offset = (first + i) * CHECKPOINT_STREAM_BYTES;
+        store_u32(block + 8, CHECKPOINT_MAGIC);
+        store_u32(block + 12, (uint32_t)(first + i));
+        store_u64(block + 16, snapshot->super.checkpoint_generation);
+        if (offset < snapshot->stream_bytes) {
+            uint64_t left = snapshot->stream_bytes - offset;
+            uint64_t size = left < CHECKPOINT_STREAM_BYTES ? left : CHECKPOINT_STREAM_BYTES;
+            memcpy(block + CHECKPOINT_HEADER_BYTES, snapshot->stream + offset, size);
+        }
+        store_u64(block, checksum_of(block + 8, BLOCK_BYTES - 8, lba + i, store->secret));
+    }
+}
+
+static int write_stream(cubby_session *session, const struct snapshot *snapshot)
+{
+    cubby_store *store = session->store;
+    uint8_t *buffer = aligned_alloc(BLOCK_BYTES, (size_t)WRITE_BLOCKS * BLOCK_BYTES);
+    if (buffer == NULL) {
+        return ENOMEM;
+    }
+    int status = CUBBY_OK;
+    uint64_t stream_block = 0;
+    for (uint32_t i = 0; i < snapshot->super.run_count; i++) {
+        const struct checkpoint_run *run = &snapshot->super.runs[i];
+        uint64_t lba = extent_lba(&store->extents, run->first_extent);
+        uint64_t end = lba + run->extent_count * EXTENT_BLOCKS;
+        while (status == CUBBY_OK && lba < end) {
+            uint64_t count = end - lba < WRITE_BLOCKS ? end - lba : WRITE_BLOCKS;
+            fill_blocks(store, snapshot, stream_block, count, lba, buffer);
+            status = session->io->ops->write(session->io, lba, count, buffer);
+            lba += count;
+            stream_block += count;
+        }
+    }
+    free(buffer);
+    return status;
+}
+
+int store_flush(cubby_session *session)
+{
+    int status = session->io->ops->flush(session->io);
+    if (status != 0) {
+        atomic_store(&session->store->poisoned, true);
+        session_fail(session, status, "flushing the device failed: %s; reopen the store to write",
+                     cubby_status_text(status));
+    }
+    return status;
+}
+
+int checkpoint_write_superblock(cubby_session *session, const struct superblock *super)
+{
+    uint8_t *buffer = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    if (buffer == NULL) {
+        return ENOMEM;
+    }
+    int status = superblock_write(session->io, super, buffer);
+    free(buffer);
+    return status == CUBBY_OK ? store_flush(session) : status;
+}
+
+int store_mark_in_use(cubby_session *session)
+{
+    cubby_store *store = session->store;
+    int status = CUBBY_OK;
+    pthread_mutex_lock(&store->checkpoint_lock);
+    if (!atomic_load(&store->in_use)) {
+        struct superblock super = store->super;
+        super.clean = false;
+        super.generation++;
+        status = checkpoint_write_superblock(session, &super);
+        if (status == CUBBY_OK) {
+            store->super = super;
+            atomic_store_explicit(&store->in_use, true, memory_order_release);
+        }
+    }
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return status;
+}
+
+static int compare_runs(const void *a, const void *b)
+{
+    const struct held_run *left = a;
+    const struct held_run *right = b;
+    return (left->lba > right->lba) - (left->lba < right->lba);
+}
+
+/* Tell the device what is free: neighbours together, and no less than an extent. A device that will
+ * not hear of it loses nothing but space. */
+static void discard_runs(cubby_session *session, struct held_run *held, size_t held_count)
+{
+    if (session->store->device->geometry.discard_granularity_blocks == 0) {
+        return;
+    }
+    qsort(held, held_count, sizeof *held, compare_runs);
+    for (size_t i = 0; i < held_count;) {
+        uint64_t lba = held[i].lba;
+        uint64_t end = lba;
+        while (i < held_count && held[i].lba == end) {
+            end += held[i++].block_count;
+        }
+        if (end - lba >= EXTENT_BLOCKS &&
+            session->io->ops->discard(session->io, lba, end - lba) != 0) {
+            return;
+        }
+    }
+}
+
+/* The snapshot is on the device: end the quarantine of what it no longer names. */
+static void release_held(cubby_session *session, struct snapshot *snapshot)
+{
+    cubby_store *store = session->store;
+    epoch_synchronize(&store->epoch);
+    discard_runs(session, snapshot->held, snapshot->held_count);
+    extents_release(&store->extents, snapshot->held, snapshot->held_count);
+    atomic_store(&store->split_blocked, false);
+    free(snapshot->held);
+}
+
+/* Write a snapshot and make it the store's checkpoint; checkpoint_lock is held. */
+static int commit_snapshot(cubby_session *session, struct snapshot *snapshot)
+{
+    cubby_store *store = session->store;
+    struct superblock *super = &snapshot->super;
+    int status = take_runs(store, extents_for(snapshot->stream_bytes), super);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    status = write_stream(session, snapshot);
+    if (status == CUBBY_OK) {
+        status = store_flush(session);
+    }
+    if (status == CUBBY_OK) {
+        status = checkpoint_write_superblock(session, super);
+    }
+    if (status != CUBBY_OK) {
+        /* If the superblock was written, these extents are named; but then the store is poisoned,
+         * and nothing is written over them. */
+        untake_runs(store, super);
+        return status;
+    }
+    untake_runs(store, &store->super);
+    store->super = *super;
+    atomic_fetch_add(&store->checkpoints, 1);
+    return CUBBY_OK;
+}
+
+int checkpoint_write(cubby_session *session, bool clean)
+{
+    cubby_store *store = session->store;
+    if (atomic_load(&store->poisoned)) {
+        return CUBBY_POISONED;
+    }
+    pthread_mutex_lock(&store->checkpoint_lock);
+    struct snapshot snapshot = {.super = store->super};
+    snapshot.super.clean = clean;
+    snapshot.super.generation++;
+    snapshot.super.checkpoint_generation = snapshot.super.generation;
+    pthread_mutex_lock(&store->extents.lock);
+    int status = take_snapshot_locked(store, &snapshot);
+    pthread_mutex_unlock(&store->extents.lock);
+    if (status == CUBBY_OK) {
+        status = commit_snapshot(session, &snapshot);
+        if (status == CUBBY_OK) {
+            release_held(session, &snapshot);
+        } else {
+            extents_return_held(&store->extents, snapshot.held, snapshot.held_count);
+        }
+    }
+    free(snapshot.stream);
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return status;
+}
+
+int checkpoint_to_make_room(cubby_session *session)
+{
+    struct extents_usage usage;
+    extents_usage(&session->store->extents, &usage);
+    return usage.held_blocks > 0 ? checkpoint_write(session, false) : CUBBY_FULL;
+}
+
+const char *checkpoint_check_block(const cubby_store *store, const uint8_t *block, uint64_t lba,
+                                   uint64_t stream_block)
+{
+    if (load_u32(block + 8) != CHECKPOINT_MAGIC) {
+        return "it is not a block of a checkpoint";
+    }
+    if (load_u64(block) != checksum_of(block + 8, BLOCK_BYTES - 8, lba, store->secret)) {
+        return "its checksum does not match";
+    }
+    if (load_u32(block + 12) != stream_block ||
+        load_u64(block + 16) != store->super.checkpoint_generation) {
+        return "it belongs to another checkpoint";
+    }
+    return NULL;
+}
+
+/* Read the stream of the checkpoint that the superblock names. */
+static int read_stream(cubby_session *session, uint8_t *stream, uint64_t stream_bytes)
+{
+    cubby_store *store = session->store;
+    uint64_t stream_block = 0;
+    for (uint32_t i = 0; i < store->super.run_count; i++) {
+        const struct checkpoint_run *run = &store->super.runs[i];
+        uint64_t lba = extent_lba(&store->extents, run->first_extent);
+        uint64_t end = lba + run->extent_count * EXTENT_BLOCKS;
+        for (; lba < end && stream_block * CHECKPOINT_STREAM_BYTES < stream_bytes;
+             lba++, stream_block++) {
+            int status = session->io->ops->read(session->io, lba, 1, session->home);
+            if (status != 0) {
+                return status;
+            }
+            const char *reason = checkpoint_check_block(store, session->home, lba, stream_block);
+            if (reason != NULL) {
+                return session_fail(session, CUBBY_CORRUPT,
+                                    "checkpoint block %llu at LBA %llu is damaged: %s; open with "
+                                    "recovery to rebuild it from the segments' blocks",
+                                    (unsigned long long)stream_block, (unsigned long long)lba,
+                                    reason);
+            }
+            uint64_t offset = stream_block * CHECKPOINT_STREAM_BYTES;
+            uint64_t left = stream_bytes - offset;
+            memcpy(stream + offset, session->home + CHECKPOINT_HEADER_BYTES,
+                   left < CHECKPOINT_STREAM_BYTES ? left : CHECKPOINT_STREAM_BYTES);
+        }
+    }
+    return stream_block * CHECKPOINT_STREAM_BYTES >= stream_bytes
+               ? CUBBY_OK
+               : session_fail(session, CUBBY_CORRUPT, "the checkpoint is shorter than its content");
+}
+
+/* Enter the stream's content into the directory and the extents. */
+static int apply_stream(cubby_session *session, const uint8_t *stream)
+{
+    cubby_store *store = session->store;
+    const struct superblock *super = &store->super;
+    int status = directory_reserve(&store->directory, super->segment_count - 1);
+    const uint8_t *payloads = stream + super->segment_count * DESCRIPTOR_BYTES;
+    for (uint64_t i = 0; status == CUBBY_OK && i < super->segment_count; i++) {
+        struct segment_place place = descriptor_unpack(load_u64(stream + i * DESCRIPTOR_BYTES));
+        if (place.home_count == 0) {
+            return CUBBY_CORRUPT;
+        }
+        status = extents_mark(&store->extents, place.base_extent,
+                              segment_extent_count(place.home_count));
+        directory_set(&store->directory, i, place);
+        directory_set_payload(&store->directory, i, load_u32(payloads + i * PAYLOAD_BYTES));
+    }
+    const uint8_t *blobs = payloads + super->segment_count * PAYLOAD_BYTES;
+    for (uint64_t i = 0; status == CUBBY_OK && i < super->blob_extent_count; i++) {
+        uint64_t entry = load_u64(blobs + i * BLOB_EXTENT_BYTES);
+        status =
+            extents_mark_granules(&store->extents, entry >> BLOB_EXTENT_SHIFT, (uint16_t)entry);
+    }
+    return status;
+}
+
+int checkpoint_read(cubby_session *session)
+{
+    cubby_store *store = session->store;
+    const struct superblock *super = &store->super;
+    uint64_t extents = 0;
+    int status = CUBBY_OK;
+    for (uint32_t i = 0; status == CUBBY_OK && i < super->run_count; i++) {
+        status =
+            extents_mark(&store->extents, super->runs[i].first_extent, super->runs[i].extent_count);
+        extents += super->runs[i].extent_count;
+    }
+    uint64_t stream_bytes = stream_bytes_for(super->segment_count, super->blob_extent_count);
+    if (status != CUBBY_OK || super->blob_extent_count > super->extent_count ||
+        extents_for(stream_bytes) > extents) {
+        return session_fail(session, CUBBY_CORRUPT,
+                            "the superblock names a checkpoint that cannot be there");
+    }
+    uint8_t *stream = malloc(stream_bytes);
+    if (stream == NULL) {
+        return ENOMEM;
+    }
+    status = read_stream(session, stream, stream_bytes);
+    if (status == CUBBY_OK) {
+        status = apply_stream(session, stream);
+        if (status == CUBBY_CORRUPT) {
+            session_fail(session, status,
+                         "the checkpoint names extents twice or outside the store");
+        }
+    }
+    if (status == CUBBY_OK) {
+        atomic_store(&store->directory.segment_count, super->segment_count);
+        atomic_store(&store->pair_count, super->pair_count);
+        atomic_store(&store->pair_bytes, super->pair_bytes);
+        atomic_store(&store->blob_count, super->blob_count);
+        atomic_store(&store->lsn, super->lsn);
+    }
+    free(stream);
+    return status;
+}

@@ -1,0 +1,125 @@
+/* extents.h -- which extents, and which granules of blob extents, are free.
+ *
+ * Segments and checkpoints take runs of whole extents from the low end. Blobs take granules
+ * (blocks) inside extents of their own from the high end; each such extent has a 16-bit map of live
+ * granules.
+ *
+ *   free --take--> live --hold--> held (in quarantine) --release--> free
+ *
+ * Held space is neither reused nor discarded until extents_release, which the store calls after a
+ * durable checkpoint and after all readers have left (invariant I8). Memory is taken only for the
+ * parts of the maps that were ever used.
+ *
+ * Thread-safe: one mutex guards all of it. No I/O.
+ *
+ * Depends on: base, disk_format.h.   Used by: the rest of the store.
+ */
+#ifndef CUBBY_EXTENTS_H
+#define CUBBY_EXTENTS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/base/memory.h"
+#include "engine/store/disk_format.h"
+
+/* A run of blocks that was freed and waits in quarantine. */
+struct held_run {
+    uint64_t lba;
+    uint64_t block_count; /* a run of granules (within one extent) or of whole extents */
+};
+
+struct extents {
+    pthread_mutex_t lock;                /* guards everything below */
+    uint64_t first_lba;                  /* of extent 0; constant */
+    uint64_t extent_count;               /* constant */
+    struct reserved_array taken;         /* uint64_t words, a bit per extent: live or held */
+    struct reserved_array full_words;    /* a bit per word of taken that is all ones */
+    struct reserved_array live_granules; /* uint16_t per extent: granules of live blobs */
+    struct reserved_array held_granules; /* uint16_t per extent: granules of held blobs */
+    uint64_t taken_count;
+    uint64_t low_end;           /* extents [low_end, blob_end) were never taken */
+    uint64_t blob_end;          /* blobs stand at and above */
+    _Atomic uint64_t blob_span; /* extent_count - blob_end, for whoever does not hold the lock */
+    uint64_t low_hint;          /* no free extent below */
+    uint64_t high_hint;         /* no free extent in [blob_end, high_hint) */
+    uint64_t blob_cursor;       /* where the search for free granules goes on */
+    struct held_run *held;
+    size_t held_count;
+    size_t held_capacity;
+    uint64_t held_blocks;
+};
+
+enum {
+    /* A checkpoint is due when so many runs are held: 1 MiB of DRAM. */
+    EXTENTS_HELD_MAX = 65536,
+};
+
+int extents_open(struct extents *extents, uint64_t first_lba, uint64_t extent_count);
+void extents_close(struct extents *extents);
+
+static inline uint64_t extent_lba(const struct extents *extents, uint64_t extent)
+{
+    return extents->first_lba + extent * EXTENT_BLOCKS;
+}
+
+/* Take count whole extents in one run, leaving at least reserve_count free ones. Returns CUBBY_OK
+ * or CUBBY_FULL. */
+int extents_take(struct extents *extents, uint64_t count, uint64_t reserve_count, uint64_t *extent);
+
+/* Take granule_count (1 to 16) granules of one extent. As above. */
+int extents_take_granules(struct extents *extents, uint32_t granule_count, uint64_t reserve_count,
+                          uint64_t *lba);
+
+/* Take up to *count whole extents in one run for a blob; *count is set to how many it got. */
+int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t reserve_count,
+                          uint64_t *lba);
+
+/* Put live space into quarantine. Whole extents of a segment or checkpoint; granules of a blob (a
+ * run of whole extents, or part of one). Returns CUBBY_OK or ENOMEM, and then nothing is freed. The
+ * _locked form is for a caller that holds extents->lock and has reserved room for the entry. */
+int extents_reserve_hold_locked(struct extents *extents, size_t entries);
+void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count);
+int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count);
+
+/* Give back space that was taken but never named by anything on the device. */
+void extents_untake(struct extents *extents, uint64_t extent, uint64_t count);
+void extents_untake_granules(struct extents *extents, uint64_t lba, uint64_t granule_count);
+
+/* Whether a checkpoint should be made to release held space. */
+bool extents_want_release(struct extents *extents);
+
+/* Take the list of what is held now, to be released after the next checkpoint; the caller frees
+ * *held. Together with the snapshot of the directory, under the lock. */
+void extents_take_held_locked(struct extents *extents, struct held_run **held, size_t *held_count);
+
+/* Put back a list that could not be released. Allowed to leak on ENOMEM: reopening finds it. */
+void extents_return_held(struct extents *extents, struct held_run *held, size_t held_count);
+
+/* The runs' quarantine is over. */
+void extents_release(struct extents *extents, const struct held_run *held, size_t held_count);
+
+/* For opening a store: mark as live what a checkpoint or a scan of the headers says is. Returns
+ * CUBBY_OK, CUBBY_CORRUPT if it is outside or taken already, or ENOMEM. */
+int extents_mark(struct extents *extents, uint64_t extent, uint64_t count);
+int extents_mark_granules(struct extents *extents, uint64_t extent, uint16_t granules);
+int extents_mark_run(struct extents *extents, uint64_t lba, uint64_t granule_count);
+
+/* The live granules of an extent (0 if none), and whether it is live or held at all. */
+uint16_t extents_live_granules_locked(const struct extents *extents, uint64_t extent);
+bool extents_is_taken_locked(const struct extents *extents, uint64_t extent);
+
+/* Figures. */
+struct extents_usage {
+    uint64_t taken_extents;
+    uint64_t held_blocks;
+    uint64_t map_bytes;
+    uint64_t blob_extents; /* with at least one live granule */
+};
+void extents_usage(struct extents *extents, struct extents_usage *usage);
+uint64_t extents_free_count(struct extents *extents);
+
+#endif

@@ -1,0 +1,80 @@
+/* get.c -- cubby_get, cubby_contains and cubby_count.
+ *
+ * Depends on: lookup.h, blob.h.   Used by: users of cubby.h.
+ */
+#include "engine/store/get.h"
+#include "engine/base/cubby_assert.h"
+#include "engine/store/blob.h"
+#include "engine/store/lookup.h"
+
+int get_visit_value(cubby_session *session, const struct block_pair *pair, void *state)
+{
+    struct cubby_slice *value = state;
+    value->size = pair->value_size;
+    if (!pair->is_blob) {
+        value->data = pair->value;
+        return CUBBY_OK;
+    }
+    int status = blob_read(session, pair);
+    if (status == CUBBY_OK) {
+        value->data = session->value.data + pair->key_size;
+    }
+    return status;
+}
+
+static int visit_nothing(cubby_session *session, const struct block_pair *pair, void *state)
+{
+    (void)session;
+    (void)pair;
+    (void)state;
+    return CUBBY_OK;
+}
+
+static int find(cubby_session *session, const uint8_t *key, size_t key_size, lookup_visit *visit,
+                void *state)
+{
+    int status = session_enter(session, false);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    status = session_check_key(session, key, key_size);
+    if (status == CUBBY_OK) {
+        struct wanted_key wanted = {
+            .key = key,
+            .key_size = key_size,
+            .hash = key_hash_of(key, key_size, session->store->hash_seed),
+        };
+        status = lookup_key(session, &wanted, visit, state, &session->counters);
+        session_count(&session->counters.gets, 1);
+        session_count(&session->counters.get_misses, status == CUBBY_NOT_FOUND);
+    }
+    return session_leave(session, status);
+}
+
+int cubby_get(cubby_session *session, const uint8_t *key, size_t key_size,
+              struct cubby_slice *value)
+{
+    CUBBY_ASSERT(value != NULL);
+    struct cubby_slice found;
+    int status = find(session, key, key_size, get_visit_value, &found);
+    if (status == CUBBY_OK) {
+        *value = found;
+    }
+    return status;
+}
+
+int cubby_contains(cubby_session *session, const uint8_t *key, size_t key_size)
+{
+    return find(session, key, key_size, visit_nothing, NULL);
+}
+
+int cubby_count(cubby_session *session, uint64_t *count)
+{
+    CUBBY_ASSERT(count != NULL);
+    int status = session_enter(session, false);
+    if (status == CUBBY_OK) {
+        *count = atomic_load(&session->store->pair_count);
+        session_leave(session, status);
+    }
+    return status;
+}

@@ -1,0 +1,165 @@
+/* lookup.c -- see lookup.h. */
+#include "engine/store/lookup.h"
+
+#include "engine/base/cubby_assert.h"
+#include "engine/store/blob.h"
+
+enum {
+    LOOKUP_TRIES = 4, /* without the segment's lock */
+};
+
+int lookup_check_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                       const uint8_t *block)
+{
+    uint64_t lba = segment_lba(session->store, view.place) + block_index;
+    const char *reason = block_check(block, lba, session->store->secret);
+    if (reason == NULL &&
+        !block_identity_equal(block_identity_of(block), segment_identity(view, block_index))) {
+        reason = "it belongs to another segment, or to another state of this one";
+    }
+    if (reason == NULL) {
+        return CUBBY_OK;
+    }
+    return session_fail(session, CUBBY_CORRUPT,
+                        "block %u of segment %llu at LBA %llu is damaged: %s", block_index,
+                        (unsigned long long)view.number, (unsigned long long)lba, reason);
+}
+
+int lookup_read_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                      uint8_t *buffer)
+{
+    uint64_t lba = segment_lba(session->store, view.place) + block_index;
+    int status = session->io->ops->read(session->io, lba, 1, buffer);
+    if (status != 0) {
+        return session_fail(session, status, "reading LBA %llu failed: %s", (unsigned long long)lba,
+                            cubby_status_text(status));
+    }
+    return lookup_check_block(session, view, block_index, buffer);
+}
+
+/* Search one checked block. A blob that matches by hash alone has its own key compared. */
+static int find_in_block(cubby_session *session, const uint8_t *block,
+                         const struct wanted_key *wanted, struct block_pair *pair)
+{
+    int status = block_find(block, wanted->key, wanted->key_size, wanted->hash, pair);
+    if (status == CUBBY_OK && pair->key == NULL && wanted->key != NULL) {
+        status = blob_compare_key(session, pair, wanted->key, wanted->key_size);
+    }
+    if (status == CUBBY_CORRUPT && pair->key != NULL) {
+        struct block_identity identity = block_identity_of(block);
+        session_fail(session, status,
+                     "block %u of segment %u is damaged: a pair in it does not fit",
+                     identity.block_index, identity.segment_number);
+    }
+    return status;
+}
+
+int lookup_in_home(cubby_session *session, struct segment_view view,
+                   const struct wanted_key *wanted, struct found_pair *found, uint64_t *spill_reads)
+{
+    found->pair.key = wanted->key; /* so that a damaged block is told from a damaged blob */
+    int status = find_in_block(session, session->home, wanted, &found->pair);
+    found->displaced_index = -1;
+    if (status != CUBBY_NOT_FOUND) {
+        return status;
+    }
+    uint16_t fingerprint = key_hash_fingerprint(wanted->hash);
+    uint32_t spill_count = segment_block_count(view.place.home_count) - view.place.home_count;
+    for (uint32_t i = 0; i < block_displaced_count(session->home); i++) {
+        if (block_displaced_fingerprint(session->home, i) != fingerprint) {
+            continue;
+        }
+        uint32_t spill_index = block_displaced_spill(session->home, i);
+        if (spill_index >= spill_count) {
+            return session_fail(session, CUBBY_CORRUPT,
+                                "segment %llu is damaged: a home block lists a spill block that is "
+                                "not there",
+                                (unsigned long long)view.number);
+        }
+        ++*spill_reads;
+        status =
+            lookup_read_block(session, view, view.place.home_count + spill_index, session->spill);
+        if (status == CUBBY_OK) {
+            status = find_in_block(session, session->spill, wanted, &found->pair);
+        }
+        if (status != CUBBY_NOT_FOUND) {
+            found->displaced_index = (int)i;
+            return status;
+        }
+    }
+    return CUBBY_NOT_FOUND;
+}
+
+/* What lookup_key was asked. */
+struct look {
+    cubby_session *session;
+    const struct wanted_key *wanted;
+    lookup_visit *visit;
+    void *state;
+    struct session_counters *counters;
+};
+
+/* One try: read home, search, visit. */
+static int look_once(const struct look *look, struct segment_view view, bool is_retry,
+                     uint64_t *spill_reads)
+{
+    cubby_session *session = look->session;
+    const struct wanted_key *wanted = look->wanted;
+    struct session_counters *counters = look->counters;
+    uint32_t home = key_hash_home(wanted->hash, view.place.home_count);
+    session_count(is_retry ? &counters->get_retry_reads : &counters->get_home_reads, 1);
+    int status = lookup_read_block(session, view, home, session->home);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    struct found_pair found;
+    status = lookup_in_home(session, view, wanted, &found, spill_reads);
+    session_count(is_retry ? &counters->get_retry_reads : &counters->get_spill_reads, *spill_reads);
+    return status == CUBBY_OK ? look->visit(session, &found.pair, look->state) : status;
+}
+
+static int look_without_lock(const struct look *look, bool is_retry, bool *settled)
+{
+    cubby_session *session = look->session;
+    cubby_store *store = session->store;
+    uint64_t low_hash = look->wanted->hash.low;
+    epoch_enter(&store->epoch, &session->slot);
+    struct segment_view view = store_find_segment(store, low_hash);
+    struct segment_stripe *stripe = store_stripe(store, view.number);
+    uint32_t version = atomic_load(&stripe->version);
+    /* Once more: what is read from here on is not older than the version. */
+    view = store_find_segment(store, low_hash);
+    int status = CUBBY_CORRUPT;
+    uint64_t spill_reads = 0;
+    if (store_stripe(store, view.number) == stripe) {
+        status = look_once(look, view, is_retry, &spill_reads);
+    }
+    epoch_leave(&session->slot);
+    /* A miss in two blocks is believed only if nothing moved between them; a damage only under the
+     * lock: a write in flight looks like one. */
+    bool moved = atomic_load(&stripe->version) != version;
+    bool doubtful_miss = status == CUBBY_NOT_FOUND && spill_reads > 0 && moved;
+    *settled = status != CUBBY_CORRUPT && !doubtful_miss;
+    return status;
+}
+
+int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
+               void *state, struct session_counters *counters)
+{
+    struct look look = {session, wanted, visit, state, counters};
+    cubby_store *store = session->store;
+    uint64_t blob_reads = session->blob_reads;
+    int status = CUBBY_CORRUPT;
+    bool settled = false;
+    for (int i = 0; i < LOOKUP_TRIES && !settled; i++) {
+        status = look_without_lock(&look, i > 0, &settled);
+    }
+    if (!settled) {
+        struct segment_view view = store_lock_segment(store, wanted->hash.low);
+        uint64_t spill_reads = 0;
+        status = look_once(&look, view, true, &spill_reads);
+        store_unlock_segment(store, view.number);
+    }
+    session_count(&counters->get_blob_reads, session->blob_reads - blob_reads);
+    return status;
+}

@@ -1,0 +1,50 @@
+/* lookup.h -- find one key's pair on the device: its home block, then, if listed there, a spill
+ * block.
+ *
+ * Depends on: store.h.   Used by: get.c, get_many.c, put.c, scan.c.
+ */
+#ifndef CUBBY_LOOKUP_H
+#define CUBBY_LOOKUP_H
+
+#include "engine/store/store.h"
+
+/* A key as it is looked for. */
+struct wanted_key {
+    const uint8_t *key; /* NULL: the blob of this hash and size, whose key is not known */
+    size_t key_size;
+    struct key_hash hash;
+};
+
+/* Where a pair was found. */
+struct found_pair {
+    struct block_pair pair; /* in the home or the spill buffer */
+    int displaced_index;    /* entry of the home's list, or -1 if the pair is at home */
+};
+
+/* Check a block that was read for a segment: sound, and the one that the view asks for. Returns
+ * CUBBY_OK or CUBBY_CORRUPT with a message in the session. */
+int lookup_check_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                       const uint8_t *block);
+
+/* Read one block of a segment into buffer and check it. */
+int lookup_read_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                      uint8_t *buffer);
+
+/* Search the home block of a key, which is in session->home and checked, and the spill blocks that
+ * it points to, which are read into session->spill. *spill_reads goes up by their number.
+ * Returns CUBBY_OK, CUBBY_NOT_FOUND, CUBBY_CORRUPT with a message, ENOMEM or the device's errno. */
+int lookup_in_home(cubby_session *session, struct segment_view view,
+                   const struct wanted_key *wanted, struct found_pair *found,
+                   uint64_t *spill_reads);
+
+/* What is done with a pair while it cannot go away. Returns CUBBY_OK or a failure. */
+typedef int lookup_visit(cubby_session *session, const struct block_pair *pair, void *state);
+
+/* Find a key's pair without a lock, falling back to the segment's lock when too much moves, and
+ * visit it. visit may be called again if its first call failed. Must not be called inside the
+ * epoch. counters: where the device reads are counted. Returns visit's status, CUBBY_NOT_FOUND, or
+ * a failure with a message. */
+int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
+               void *state, struct session_counters *counters);
+
+#endif

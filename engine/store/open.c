@@ -1,0 +1,487 @@
+/* open.c -- cubby_open and cubby_close: from a device to a running store and back.
+ *
+ *   no store --create--> clean --store_mark_in_use--> in use --cubby_close--> clean
+ *                                                       | process or power dies
+ *                                                       v
+ *                                        in use --recovery_run, checkpoint--> in use
+ *
+ * Depends on: checkpoint.h, recovery.h, superblock.h.   Used by: users of cubby.h.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/base/environment.h"
+#include "engine/store/checkpoint.h"
+#include "engine/store/recovery.h"
+#include "engine/store/segment.h"
+
+enum {
+    SIZE_MIN = 1 << 20,
+    SIZE_DEFAULT = 1 << 30,
+    LOGICAL_PER_ASKED = 4, /* see cubby_options.size_bytes */
+    BLANK_BLOCKS = 64,     /* looked at to tell whether a device holds something */
+    FILL_PERCENT_COMPRESSING = 40,
+    FILL_PERCENT_PLAIN = 50,
+};
+
+void cubby_options_init(struct cubby_options *options)
+{
+    *options = (struct cubby_options){0};
+}
+
+struct segment_view store_lock_segment(cubby_store *store, uint64_t low_hash)
+{
+    for (;;) {
+        struct segment_view view = store_find_segment(store, low_hash);
+        pthread_mutex_lock(&store_stripe(store, view.number)->lock);
+        /* It may have been split while we waited; at most once per doubling of the store. */
+        struct segment_view now = store_find_segment(store, low_hash);
+        if (now.number == view.number) {
+            return now;
+        }
+        pthread_mutex_unlock(&store_stripe(store, view.number)->lock);
+    }
+}
+
+void store_unlock_segment(cubby_store *store, uint64_t segment_number)
+{
+    pthread_mutex_unlock(&store_stripe(store, segment_number)->lock);
+}
+
+/* What is being opened, and where its complaints go. */
+struct opening {
+    cubby_store *store;
+    cubby_session *session; /* the store's first */
+    const char *name;
+    struct cubby_options options;
+    char *message;
+    size_t message_size;
+};
+
+__attribute__((format(printf, 3, 4))) static int open_fail(const struct opening *opening,
+                                                           int status, const char *format, ...)
+{
+    char text[CUBBY_MESSAGE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (opening->message != NULL) {
+        snprintf(opening->message, opening->message_size, "%s: %s", opening->name, text);
+    }
+    return status;
+}
+
+static int open_fail_session(const struct opening *opening, int status)
+{
+    const char *message = opening->session->message;
+    return open_fail(opening, status, "%s",
+                     message[0] != '\0' ? message : cubby_status_text(status));
+}
+
+static int check_options(const struct opening *opening)
+{
+    const struct cubby_options *options = &opening->options;
+    bool creates = (options->flags & (CUBBY_CREATE | CUBBY_NEW)) != 0;
+    if (creates && (options->flags & CUBBY_READ_ONLY_OPEN) != 0) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "a store cannot be created read-only");
+    }
+    if (options->fill_percent != 0 && (options->fill_percent < 10 || options->fill_percent > 75)) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "fill is 10 to 75 percent, not %u",
+                         options->fill_percent);
+    }
+    if (options->size_bytes != 0 && options->size_bytes < SIZE_MIN) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "size is at least 1 MiB, not %llu bytes",
+                         (unsigned long long)options->size_bytes);
+    }
+    if (options->size_bytes > UINT64_C(1) << 50) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "size is at most 1 PiB, not %llu bytes",
+                         (unsigned long long)options->size_bytes);
+    }
+    return CUBBY_OK;
+}
+
+static int make_shell(struct block_device *device, const struct opening *opening,
+                      cubby_store **result)
+{
+    cubby_store *store = calloc(1, sizeof *store);
+    if (store == NULL) {
+        return ENOMEM;
+    }
+    store->stripes = aligned_alloc(64, STRIPE_COUNT * sizeof *store->stripes);
+    store->fork_guard = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (store->stripes == NULL || store->fork_guard == MAP_FAILED ||
+        madvise(store->fork_guard, (size_t)sysconf(_SC_PAGESIZE), MADV_WIPEONFORK) != 0) {
+        if (store->fork_guard != MAP_FAILED) {
+            munmap(store->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
+        }
+        free(store->stripes);
+        free(store);
+        return ENOMEM;
+    }
+    atomic_store(store->fork_guard, 1);
+    for (size_t i = 0; i < STRIPE_COUNT; i++) {
+        pthread_mutex_init(&store->stripes[i].lock, NULL);
+        atomic_init(&store->stripes[i].version, 0);
+    }
+    pthread_mutex_init(&store->split_lock, NULL);
+    pthread_mutex_init(&store->checkpoint_lock, NULL);
+    pthread_mutex_init(&store->sessions_lock, NULL);
+    epoch_open(&store->epoch);
+    store->device = device;
+    store->references = 1;
+    store->read_only = (opening->options.flags & CUBBY_READ_ONLY_OPEN) != 0;
+    store->environment = opening->options.environment != NULL ? *opening->options.environment
+                                                              : *environment_of_system();
+    *result = store;
+    return CUBBY_OK;
+}
+
+void store_free_shell(cubby_store *store)
+{
+    pthread_mutex_destroy(&store->sessions_lock);
+    munmap(store->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
+    free(store);
+}
+
+/* Let go of all that an open store has but its shell, which waits for the last session. */
+static void close_parts(cubby_store *store)
+{
+    pthread_mutex_lock(&store->sessions_lock);
+    for (cubby_session *session = store->sessions; session != NULL; session = session->next) {
+        epoch_unregister(&store->epoch, &session->slot);
+        session->io->ops->close(session->io);
+        session->io = NULL;
+    }
+    store->sessions = NULL;
+    pthread_mutex_unlock(&store->sessions_lock);
+    directory_close(&store->directory);
+    if (store->extents.extent_count > 0) {
+        extents_close(&store->extents);
+    }
+    epoch_close(&store->epoch);
+    for (size_t i = 0; i < STRIPE_COUNT; i++) {
+        pthread_mutex_destroy(&store->stripes[i].lock);
+    }
+    free(store->stripes);
+    pthread_mutex_destroy(&store->split_lock);
+    pthread_mutex_destroy(&store->checkpoint_lock);
+    store->device->ops->close(store->device);
+}
+
+/* Give up the store's own reference. */
+static void drop_reference(cubby_store *store)
+{
+    pthread_mutex_lock(&store->sessions_lock);
+    bool last = --store->references == 0;
+    pthread_mutex_unlock(&store->sessions_lock);
+    if (last) {
+        store_free_shell(store);
+    }
+}
+
+/* Memory that grows with the store, sized for the superblock in store->super. */
+static int open_maps(cubby_store *store)
+{
+    const struct superblock *super = &store->super;
+    store->hash_seed = super->hash_seed;
+    store->secret = super->secret;
+    memcpy(store->store_id, super->store_id, sizeof store->store_id);
+    store->fill_percent = super->fill_percent;
+    int status = directory_open(&store->directory, super->extent_count);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    return extents_open(&store->extents, super->extents_lba, super->extent_count);
+}
+
+/* Whether the first blocks are all zero. */
+static int is_blank(struct opening *opening, bool *blank)
+{
+    cubby_session *session = opening->session;
+    uint64_t count = session->store->device->geometry.block_count;
+    *blank = true;
+    for (uint64_t lba = 0; lba < count && lba < BLANK_BLOCKS && *blank; lba++) {
+        int status = session->io->ops->read(session->io, lba, 1, session->home);
+        if (status != 0) {
+            return open_fail(opening, status, "reading LBA %llu failed: %s",
+                             (unsigned long long)lba, cubby_status_text(status));
+        }
+        *blank =
+            session->home[0] == 0 && memcmp(session->home, session->home + 1, BLOCK_BYTES - 1) == 0;
+    }
+    return CUBBY_OK;
+}
+
+/* Give a file its size, and forget what a device holds. */
+static int clear_device(struct opening *opening, uint64_t *block_count)
+{
+    struct block_device *device = opening->store->device;
+    struct page_io *io = opening->session->io;
+    uint64_t asked = opening->options.size_bytes / BLOCK_BYTES * LOGICAL_PER_ASKED;
+    uint64_t old_count = device->geometry.block_count;
+    *block_count = old_count;
+    if (device->geometry.resizable) {
+        if (asked == 0 && old_count == 0) {
+            asked = (uint64_t)SIZE_DEFAULT / BLOCK_BYTES * LOGICAL_PER_ASKED;
+        }
+        *block_count = asked != 0 ? asked : old_count;
+        int status = device->ops->resize(device, 0);
+        return status == 0 ? device->ops->resize(device, *block_count) : status;
+    }
+    if (asked != 0 && asked < old_count) {
+        *block_count = asked;
+    }
+    (void)io->ops->discard(io, 0,
+                           *block_count); /* saves space where it works; nothing relies on it */
+    /* An old superblock must not outlive the first new one. */
+    memset(opening->session->home, 0, BLOCK_BYTES);
+    for (uint64_t lba = 0; lba < SUPERBLOCK_COUNT && lba < *block_count; lba++) {
+        int status = io->ops->write(io, lba, 1, opening->session->home);
+        if (status != 0) {
+            return status;
+        }
+    }
+    return io->ops->flush(io);
+}
+
+static int describe_new(struct opening *opening, uint64_t block_count)
+{
+    cubby_store *store = opening->store;
+    struct superblock *super = &store->super;
+    *super = (struct superblock){
+        .format_version = FORMAT_VERSION,
+        .compatible = FEATURES_COMPATIBLE,
+        .compatible_read = FEATURES_COMPATIBLE_READ,
+        .incompatible = FEATURES_INCOMPATIBLE,
+        .fill_percent = opening->options.fill_percent,
+        .lsn = 1,
+    };
+    if (super->fill_percent == 0) {
+        super->fill_percent =
+            store->device->geometry.compresses ? FILL_PERCENT_COMPRESSING : FILL_PERCENT_PLAIN;
+    }
+    int status = superblock_lay_out(super, block_count);
+    if (status != CUBBY_OK) {
+        return open_fail(opening, status, "%llu blocks of 4 KiB are too small for a store",
+                         (unsigned long long)block_count);
+    }
+    uint8_t random[40];
+    status = store->environment.random_bytes(store->environment.state, random, sizeof random);
+    if (status != 0) {
+        return open_fail(opening, status, "no random numbers: %s", cubby_status_text(status));
+    }
+    memcpy(super->store_id, random, 16);
+    memcpy(&super->hash_seed, random + 16, 8);
+    memcpy(&super->secret, random + 24, 8);
+    return CUBBY_OK;
+}
+
+/* Write the first, empty segment. */
+static int write_first_segment(struct opening *opening)
+{
+    cubby_store *store = opening->store;
+    cubby_session *session = opening->session;
+    struct segment_view view = {.place = {.home_count = FIRST_SEGMENT_HOMES}};
+    uint32_t extent_count = segment_extent_count(FIRST_SEGMENT_HOMES);
+    int status = directory_reserve(&store->directory, 0);
+    if (status == CUBBY_OK) {
+        status = extents_take(&store->extents, extent_count, 0, &view.place.base_extent);
+    }
+    if (status == CUBBY_OK) {
+        status = aligned_buffer_reserve(&session->image, (size_t)extent_count * EXTENT_BYTES);
+    }
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    struct segment_pairs none = {0};
+    uint64_t lba = segment_lba(store, view.place);
+    segment_build(store, &none, view, lba, atomic_fetch_add(&store->lsn, 1), session->image.data);
+    status = session->io->ops->write(session->io, lba, segment_block_count(FIRST_SEGMENT_HOMES),
+                                     session->image.data);
+    directory_set(&store->directory, 0, view.place);
+    atomic_store(&store->directory.segment_count, 1);
+    return status;
+}
+
+static int create(struct opening *opening)
+{
+    cubby_store *store = opening->store;
+    uint64_t block_count;
+    int status = clear_device(opening, &block_count);
+    if (status != CUBBY_OK) {
+        return open_fail(opening, status, "clearing it failed: %s", cubby_status_text(status));
+    }
+    status = describe_new(opening, block_count);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    status = open_maps(store);
+    if (status == CUBBY_OK) {
+        atomic_store(&store->lsn, store->super.lsn);
+        status = write_first_segment(opening);
+    }
+    /* Twice, so that both superblocks are there. */
+    for (int i = 0; status == CUBBY_OK && i < SUPERBLOCK_COUNT; i++) {
+        status = checkpoint_write(opening->session, true);
+    }
+    return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
+}
+
+static int open_existing(struct opening *opening)
+{
+    cubby_store *store = opening->store;
+    if (!store->read_only &&
+        (store->super.compatible_read & ~(uint64_t)FEATURES_COMPATIBLE_READ) != 0) {
+        return open_fail(opening, CUBBY_FORMAT_VERSION,
+                         "the store has features that this CubbyDB %s can only read; open it "
+                         "read-only, or use a newer CubbyDB",
+                         cubby_version());
+    }
+    int status = open_maps(store);
+    if (status != CUBBY_OK) {
+        return open_fail(opening, status, "%s", cubby_status_text(status));
+    }
+    bool asked_to_recover = (opening->options.flags & CUBBY_RECOVER) != 0;
+    if (store->super.clean && !asked_to_recover) {
+        status = checkpoint_read(opening->session);
+        return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
+    }
+    store->recovered = true;
+    status = recovery_run(opening->session, asked_to_recover);
+    if (status == CUBBY_OK && !store->read_only) {
+        store->super.run_count = 0; /* the old checkpoint's extents are free as far as we know */
+        status = store_mark_in_use(opening->session);
+        if (status == CUBBY_OK) {
+            status = checkpoint_write(opening->session, false);
+        }
+    }
+    return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
+}
+
+/* Decide between opening and creating. */
+static int open_or_create(struct opening *opening)
+{
+    cubby_store *store = opening->store;
+    uint32_t flags = opening->options.flags;
+    char text[CUBBY_MESSAGE_BYTES] = "";
+    int found = superblock_read(opening->session->io, store->device->geometry.block_count,
+                                &store->super, opening->session->home, text, sizeof text);
+    if ((flags & (CUBBY_CREATE | CUBBY_NEW)) == 0 ||
+        (found == CUBBY_OK && (flags & (CUBBY_NEW | CUBBY_EXCLUSIVE)) == 0)) {
+        return found == CUBBY_OK ? open_existing(opening) : open_fail(opening, found, "%s", text);
+    }
+    if (found == CUBBY_OK && (flags & CUBBY_NEW) == 0) {
+        return open_fail(opening, CUBBY_NOT_EMPTY, "there is a store already");
+    }
+    if (found == CUBBY_NOT_A_STORE && (flags & CUBBY_FORCE) == 0) {
+        bool blank;
+        int status = is_blank(opening, &blank);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+        if (!blank) {
+            return open_fail(opening, CUBBY_NOT_EMPTY,
+                             "it holds something that is not a store; force its creation to "
+                             "overwrite it");
+        }
+    } else if (found != CUBBY_OK && (flags & CUBBY_FORCE) == 0) {
+        return open_fail(opening, found, "%s; or force a new store over it", text);
+    }
+    return create(opening);
+}
+
+int store_open_device(struct block_device *device, const char *name,
+                      const struct cubby_options *options, cubby_store **result, char *message,
+                      size_t message_size)
+{
+    struct opening opening = {.name = name, .message = message, .message_size = message_size};
+    if (options != NULL) {
+        opening.options = *options;
+    }
+    int status = check_options(&opening);
+    if (status == CUBBY_OK) {
+        status = make_shell(device, &opening, &opening.store);
+    }
+    if (status != CUBBY_OK) {
+        device->ops->close(device);
+        return status;
+    }
+    status = cubby_session_open(opening.store, &opening.session);
+    if (status == CUBBY_OK) {
+        status = open_or_create(&opening);
+    } else {
+        open_fail(&opening, status, "%s", cubby_status_text(status));
+    }
+    if (status != CUBBY_OK) {
+        close_parts(opening.store);
+        cubby_session_close(opening.session);
+        drop_reference(opening.store);
+        return status;
+    }
+    opening.store->keeper = opening.session;
+    *result = opening.store;
+    return CUBBY_OK;
+}
+
+int cubby_open(const char *path, const struct cubby_options *options, cubby_store **store,
+               char *message, size_t message_size)
+{
+    CUBBY_ASSERT(path != NULL);
+    CUBBY_ASSERT(store != NULL);
+    struct opening opening = {.name = path, .message = message, .message_size = message_size};
+    if (options != NULL) {
+        opening.options = *options;
+    }
+    int status = check_options(&opening); /* before a file is made */
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    unsigned device_flags = 0;
+    if ((opening.options.flags & CUBBY_READ_ONLY_OPEN) != 0) {
+        device_flags |= BLOCK_DEVICE_READ_ONLY;
+    }
+    if ((opening.options.flags & (CUBBY_CREATE | CUBBY_NEW)) != 0) {
+        device_flags |= BLOCK_DEVICE_CREATE;
+    }
+    struct block_device *device;
+    status = block_device_open(path, device_flags, &device, message, message_size);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    return store_open_device(device, path, options, store, message, message_size);
+}
+
+int cubby_close(cubby_store *store)
+{
+    CUBBY_ASSERT(store != NULL);
+    if (atomic_load(store->fork_guard) == 0) {
+        return CUBBY_FORKED; /* all of it is the parent's; its memory here goes with the process */
+    }
+    atomic_store(&store->closing, true);
+    const struct timespec pause = {.tv_nsec = 50000};
+    pthread_mutex_lock(&store->sessions_lock);
+    for (cubby_session *session = store->sessions; session != NULL; session = session->next) {
+        while (atomic_load(&session->busy)) {
+            nanosleep(&pause, NULL);
+        }
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+    int status = CUBBY_OK;
+    if (atomic_load(&store->in_use)) {
+        status = checkpoint_write(store->keeper, true);
+    }
+    cubby_session *keeper = store->keeper;
+    close_parts(store);
+    cubby_session_close(keeper);
+    drop_reference(store);
+    return status;
+}

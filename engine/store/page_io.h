@@ -1,0 +1,47 @@
+/* page_io.h -- the store's only way to storage.
+ *
+ * One page_io per session, so that each thread drives its own I/O. Two adapters: page_io_direct.c
+ * over a block device; over a mapped region in a later version. Places are LBAs, sizes are blocks,
+ * buffers are aligned to CUBBY_BLOCK_BYTES.
+ *
+ * Every call returns 0, CUBBY_PHYSICAL_FULL, or an errno.
+ *
+ * Depends on: blockdev.   Used by: every file of the store that reads or writes.
+ */
+#ifndef CUBBY_PAGE_IO_H
+#define CUBBY_PAGE_IO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "blockdev/block_device.h"
+
+enum {
+    PAGE_IO_DEPTH = 128, /* requests in flight at most */
+};
+
+struct page_io;
+
+struct page_io_ops {
+    int (*read)(struct page_io *io, uint64_t lba, size_t block_count, void *buffer);
+    int (*write)(struct page_io *io, uint64_t lba, size_t block_count, const void *buffer);
+    int (*flush)(struct page_io *io);
+    int (*discard)(struct page_io *io, uint64_t lba, uint64_t block_count);
+    /* As in struct block_queue_ops; results are 0, CUBBY_PHYSICAL_FULL or an errno. submit also
+     * returns ENOMEM or another errno if the queue cannot be made. */
+    int (*submit)(struct page_io *io, struct block_request *request);
+    size_t (*reap)(struct page_io *io, struct block_request **done, size_t capacity);
+    void (*close)(struct page_io *io);
+};
+
+struct page_io {
+    const struct page_io_ops *ops;
+    /* Written by the session's thread alone, read by any (relaxed atomics). */
+    uint64_t blocks_read;
+    uint64_t blocks_written;
+};
+
+/* Reach a device directly. The device must outlive the page_io. Returns 0 or ENOMEM. */
+int page_io_direct_open(struct block_device *device, struct page_io **io);
+
+#endif

@@ -1,0 +1,116 @@
+/* page_io_direct.c -- the store's storage as a block device, each call passed straight on.
+ *
+ * The session's queue is opened at the first submit, in the thread that will use it.
+ *
+ * Depends on: page_io.h, blockdev.   Used by: session.c, through page_io.h.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/cubby.h"
+#include "engine/store/page_io.h"
+
+struct page_io_direct {
+    struct page_io io;
+    struct block_device *device;
+    struct block_queue *queue; /* NULL before the first submit */
+};
+
+static struct page_io_direct *direct_of(struct page_io *io)
+{
+    return (struct page_io_direct *)(void *)io;
+}
+
+static void count(uint64_t *counter, uint64_t blocks)
+{
+    /* One writer: no read-modify-write is needed. */
+    __atomic_store_n(counter, *counter + blocks, __ATOMIC_RELAXED);
+}
+
+static int status_of(int error)
+{
+    return error == ENOSPC || error == EDQUOT ? CUBBY_PHYSICAL_FULL : error;
+}
+
+static int direct_read(struct page_io *io, uint64_t lba, size_t block_count, void *buffer)
+{
+    count(&io->blocks_read, block_count);
+    struct block_device *device = direct_of(io)->device;
+    return device->ops->read(device, lba, block_count, buffer);
+}
+
+static int direct_write(struct page_io *io, uint64_t lba, size_t block_count, const void *buffer)
+{
+    count(&io->blocks_written, block_count);
+    struct block_device *device = direct_of(io)->device;
+    return status_of(device->ops->write(device, lba, block_count, buffer));
+}
+
+static int direct_flush(struct page_io *io)
+{
+    struct block_device *device = direct_of(io)->device;
+    return status_of(device->ops->flush(device));
+}
+
+static int direct_discard(struct page_io *io, uint64_t lba, uint64_t block_count)
+{
+    struct block_device *device = direct_of(io)->device;
+    return device->ops->discard(device, lba, block_count);
+}
+
+static int direct_submit(struct page_io *io, struct block_request *request)
+{
+    struct page_io_direct *direct = direct_of(io);
+    if (direct->queue == NULL) {
+        struct block_device *device = direct->device;
+        int status = device->ops->queue_open(device, PAGE_IO_DEPTH, &direct->queue);
+        if (status != 0) {
+            return status;
+        }
+    }
+    count(request->operation == BLOCK_READ ? &io->blocks_read : &io->blocks_written,
+          request->block_count);
+    return direct->queue->ops->submit(direct->queue, request);
+}
+
+static size_t direct_reap(struct page_io *io, struct block_request **done, size_t capacity)
+{
+    struct page_io_direct *direct = direct_of(io);
+    CUBBY_ASSERT(direct->queue != NULL);
+    size_t done_count = direct->queue->ops->reap(direct->queue, done, capacity);
+    for (size_t i = 0; i < done_count; i++) {
+        done[i]->result = status_of(done[i]->result);
+    }
+    return done_count;
+}
+
+static void direct_close(struct page_io *io)
+{
+    struct page_io_direct *direct = direct_of(io);
+    if (direct->queue != NULL) {
+        direct->queue->ops->close(direct->queue);
+    }
+    free(direct);
+}
+
+int page_io_direct_open(struct block_device *device, struct page_io **io)
+{
+    static const struct page_io_ops ops = {
+        .read = direct_read,
+        .write = direct_write,
+        .flush = direct_flush,
+        .discard = direct_discard,
+        .submit = direct_submit,
+        .reap = direct_reap,
+        .close = direct_close,
+    };
+    struct page_io_direct *direct = calloc(1, sizeof *direct);
+    if (direct == NULL) {
+        return ENOMEM;
+    }
+    direct->io.ops = &ops;
+    direct->device = device;
+    *io = &direct->io;
+    return 0;
+}

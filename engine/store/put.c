@@ -1,0 +1,450 @@
+/* put.c -- cubby_put and cubby_delete.
+ *
+ * A put reads its home block, and then, in this order of preference:
+ *
+ *   replaces or adds the pair at home                    one write: home
+ *   replaces a displaced pair in its spill block         one write: spill
+ *   displaces the pair to a spill block with room        two writes: spill, then home
+ *   rebuilds the segment with the pair in it             one large write
+ *
+ * The spill block is written before the home block that lists it, and a pair that leaves a spill
+ * block is only struck off its home's list: its record stays behind, dead, until the next change to
+ * that spill block for the same home, or a rebuild. So there is no moment at which the pair is
+ * nowhere.
+ *
+ * Depends on: put.h, blob.h, rebuild.h, step.h.   Used by: users of cubby.h.
+ */
+#include "engine/store/put.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/store/blob.h"
+#include "engine/store/checkpoint.h"
+#include "engine/store/rebuild.h"
+#include "engine/store/step.h"
+
+int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+                size_t value_size, struct new_pair *new_pair)
+{
+    int status = session_check_key(session, key, key_size);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    if (value_size > CUBBY_VALUE_BYTES_MAX) {
+        return session_fail(session, CUBBY_BAD_ARGUMENT,
+                            "a value has at most %d bytes, and this one has %zu",
+                            CUBBY_VALUE_BYTES_MAX, value_size);
+    }
+    CUBBY_ASSERT(value != NULL || value_size == 0);
+    struct key_hash hash = key_hash_of(key, key_size, session->store->hash_seed);
+    new_pair->wanted = (struct wanted_key){.key = key, .key_size = key_size, .hash = hash};
+    new_pair->content = (struct pair_content){
+        .key = key,
+        .key_size = (uint32_t)key_size,
+        .value = value,
+        .value_size = (uint32_t)value_size,
+        .hash = hash,
+        .is_blob = pair_is_blob(key_size, value_size),
+    };
+    if (new_pair->content.is_blob) {
+        status = blob_write(session, &new_pair->content);
+        if (status == CUBBY_FULL) {
+            status = checkpoint_to_make_room(session);
+            status = status == CUBBY_OK ? blob_write(session, &new_pair->content) : status;
+        }
+        if (status != CUBBY_OK) {
+            return status;
+        }
+    }
+    new_pair->encoded_size = (uint32_t)pair_encoded_size(&new_pair->content);
+    pair_encode(&new_pair->content, new_pair->encoded);
+    return CUBBY_OK;
+}
+
+int put_write_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                    uint8_t *block)
+{
+    cubby_store *store = session->store;
+    uint64_t lba = segment_lba(store, view.place) + block_index;
+    store_bump_version(store, view.number);
+    block_seal(block, atomic_fetch_add(&store->lsn, 1), lba, store->secret);
+    int status = session->io->ops->write(session->io, lba, 1, block);
+    if (status != 0) {
+        session_fail(session, status, "writing LBA %llu failed: %s", (unsigned long long)lba,
+                     cubby_status_text(status));
+    }
+    return status;
+}
+
+/* Where the pair and what it replaces stand while it is being put. */
+struct putting {
+    cubby_session *session;
+    struct segment_view view;
+    const struct new_pair *new_pair;
+    uint32_t home_index;
+    bool existed;
+    struct found_pair found;                    /* if existed */
+    uint8_t old_encoded[PAIR_INLINE_BYTES_MAX]; /* if existed */
+};
+
+static int write_home(struct putting *putting)
+{
+    return put_write_block(putting->session, putting->view, putting->home_index,
+                           putting->session->home);
+}
+
+static uint32_t spill_block_index(const struct putting *putting, uint32_t spill_index)
+{
+    return putting->view.place.home_count + spill_index;
+}
+
+/* Take dead records of this home out of the spill block in session->spill: those that its list, as
+ * it stands now, does not name. A live one that is about to be replaced is struck off the list
+ * first. */
+static int drop_dead_records(struct putting *putting, uint32_t spill_index)
+{
+    cubby_session *session = putting->session;
+    size_t offset = 0;
+    struct block_pair pair;
+    int status;
+    while ((status = block_next(session->spill, &offset, &pair)) == CUBBY_OK) {
+        struct key_hash hash = block_pair_hash(&pair, session->store->hash_seed);
+        uint16_t fingerprint = key_hash_fingerprint(hash);
+        if (key_hash_home(hash, putting->view.place.home_count) == putting->home_index &&
+            block_displaced_find(session->home, fingerprint, (uint16_t)spill_index) < 0) {
+            offset -= pair.encoded_size;
+            block_remove(session->spill, &pair);
+        }
+        if (offset == 0) {
+            break; /* never: a header stands before the pairs */
+        }
+    }
+    return status == CUBBY_CORRUPT
+               ? session_fail(
+                     session, status,
+                     "spill block %u of segment %llu is damaged: a pair in it does not fit",
+                     spill_index, (unsigned long long)putting->view.number)
+               : CUBBY_OK;
+}
+
+/* Put the pair into a spill block, if one has room, and list it in the home block, which no longer
+ * holds or lists the old pair. Returns CUBBY_NOT_FOUND if there is no room. */
+static int put_displaced(struct putting *putting, uint64_t payload_bytes)
+{
+    cubby_session *session = putting->session;
+    const struct new_pair *new_pair = putting->new_pair;
+    uint16_t fingerprint = key_hash_fingerprint(new_pair->wanted.hash);
+    uint32_t spill_count =
+        segment_block_count(putting->view.place.home_count) - putting->view.place.home_count;
+    if (block_displaced_count(session->home) == BLOCK_DISPLACED_MAX ||
+        block_room(session->home, true) < 0) {
+        return CUBBY_NOT_FOUND;
+    }
+    /* Spill blocks are filled in order, so that how far they are filled tells how much of the
+     * segment is displaced. */
+    uint64_t limit = segment_displaced_limit(payload_bytes, new_pair->encoded_size);
+    for (uint32_t i = 0; i < spill_count && i * (uint64_t)SPILL_PAIR_BYTES < limit; i++) {
+        if (block_displaced_find(session->home, fingerprint, (uint16_t)i) >= 0) {
+            continue;
+        }
+        int status = lookup_read_block(session, putting->view, spill_block_index(putting, i),
+                                       session->spill);
+        if (status == CUBBY_OK) {
+            status = drop_dead_records(putting, i);
+        }
+        if (status != CUBBY_OK) {
+            return status;
+        }
+        uint64_t before = i * (uint64_t)SPILL_PAIR_BYTES;
+        int room = block_room(session->spill, false);
+        uint64_t displaced = before + (uint64_t)(SPILL_PAIR_BYTES - room) + new_pair->encoded_size;
+        if (room < (int)new_pair->encoded_size || displaced > limit) {
+            continue;
+        }
+        block_append(session->spill, new_pair->encoded, new_pair->encoded_size);
+        status =
+            put_write_block(session, putting->view, spill_block_index(putting, i), session->spill);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+        block_displaced_add(session->home, fingerprint, (uint16_t)i);
+        return write_home(putting);
+    }
+    return CUBBY_NOT_FOUND;
+}
+
+/* Replace a displaced pair in its own spill block; the home block need not change. Returns
+ * CUBBY_NOT_FOUND if there is no room. session->spill holds the block. */
+static int replace_in_spill(struct putting *putting)
+{
+    cubby_session *session = putting->session;
+    const struct new_pair *new_pair = putting->new_pair;
+    uint32_t entry = (uint32_t)putting->found.displaced_index;
+    uint32_t spill_index = block_displaced_spill(session->home, entry);
+    int room = block_room(session->spill, false) + (int)putting->found.pair.encoded_size;
+    if (room < (int)new_pair->encoded_size) {
+        return CUBBY_NOT_FOUND;
+    }
+    block_remove(session->spill, &putting->found.pair);
+    block_append(session->spill, new_pair->encoded, new_pair->encoded_size);
+    return put_write_block(session, putting->view, spill_block_index(putting, spill_index),
+                           session->spill);
+}
+
+/* Change blocks in place. Returns CUBBY_NOT_FOUND if the segment has to be rebuilt. */
+static int put_in_place(struct putting *putting, uint64_t payload_bytes)
+{
+    cubby_session *session = putting->session;
+    const struct new_pair *new_pair = putting->new_pair;
+    if (putting->existed && putting->found.displaced_index < 0) {
+        block_remove(session->home, &putting->found.pair);
+    }
+    if (block_room(session->home, false) >= (int)new_pair->encoded_size) {
+        if (putting->existed && putting->found.displaced_index >= 0) {
+            block_displaced_remove(session->home, (uint32_t)putting->found.displaced_index);
+        }
+        block_append(session->home, new_pair->encoded, new_pair->encoded_size);
+        return write_home(putting);
+    }
+    if (putting->existed && putting->found.displaced_index >= 0) {
+        int status = replace_in_spill(putting);
+        if (status != CUBBY_NOT_FOUND) {
+            return status;
+        }
+        block_displaced_remove(session->home, (uint32_t)putting->found.displaced_index);
+    }
+    return put_displaced(putting, payload_bytes);
+}
+
+static int rebuild_with(struct putting *putting)
+{
+    const struct new_pair *new_pair = putting->new_pair;
+    struct rebuild_change change = {
+        .hash = new_pair->wanted.hash,
+        .encoded = new_pair->encoded,
+        .encoded_size = new_pair->encoded_size,
+    };
+    if (putting->existed) {
+        change.old_encoded = putting->old_encoded;
+        change.old_size = putting->found.pair.encoded_size;
+    }
+    int status = rebuild_segment(putting->session, putting->view, &change);
+    if (status == CUBBY_UNPLACEABLE) {
+        session_fail(putting->session, status,
+                     "too many pairs share the hash of this key of %zu bytes: segment %llu cannot "
+                     "hold it at any size",
+                     new_pair->wanted.key_size, (unsigned long long)putting->view.number);
+    }
+    return status;
+}
+
+/* Find what a put replaces; session->home is read first unless it has been. */
+static int find_old(cubby_session *session, struct segment_view view,
+                    const struct wanted_key *wanted, bool home_is_read, struct found_pair *found)
+{
+    uint32_t home_index = key_hash_home(wanted->hash, view.place.home_count);
+    int status = CUBBY_OK;
+    if (!home_is_read) {
+        status = lookup_read_block(session, view, home_index, session->home);
+    }
+    uint64_t spill_reads = 0;
+    return status == CUBBY_OK ? lookup_in_home(session, view, wanted, found, &spill_reads) : status;
+}
+
+static void note_old(struct put_outcome *outcome, const struct block_pair *old)
+{
+    outcome->existed = true;
+    outcome->old = *old;
+    outcome->old_is_blob = old->is_blob;
+}
+
+int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
+               bool home_is_read, struct put_outcome *outcome)
+{
+    cubby_store *store = session->store;
+    struct putting putting = {
+        .session = session,
+        .view = view,
+        .new_pair = new_pair,
+        .home_index = key_hash_home(new_pair->wanted.hash, view.place.home_count),
+    };
+    *outcome = (struct put_outcome){0};
+    int status = find_old(session, view, &new_pair->wanted, home_is_read, &putting.found);
+    if (status != CUBBY_OK && status != CUBBY_NOT_FOUND) {
+        return status;
+    }
+    putting.existed = status == CUBBY_OK;
+    uint32_t old_size = 0;
+    if (putting.existed) {
+        note_old(outcome, &putting.found.pair);
+        old_size = putting.found.pair.encoded_size;
+        memcpy(putting.old_encoded, putting.found.pair.encoded, old_size);
+    }
+    uint32_t payload = directory_payload(&store->directory, view.number);
+    status = put_in_place(&putting, payload);
+    if (status == CUBBY_NOT_FOUND) {
+        outcome->rebuilt = true;
+        return rebuild_with(&putting); /* sets the payload */
+    }
+    if (status == CUBBY_OK) {
+        directory_set_payload(&store->directory, view.number,
+                              payload - old_size + new_pair->encoded_size);
+    }
+    return status;
+}
+
+/* Count a pair that has gone, and free its blob. */
+static void settle_old(cubby_session *session, const struct block_pair *old)
+{
+    cubby_store *store = session->store;
+    atomic_fetch_sub(&store->pair_bytes, blob_bytes(old));
+    if (!old->is_blob) {
+        return;
+    }
+    atomic_fetch_sub(&store->blob_count, 1);
+    struct blob_runs runs = {0};
+    /* A blob whose index cannot be read is lost space, until the next recovery. */
+    if (blob_list(session, old->blob_lba, blob_bytes(old), old->blob_checksum, &runs) == CUBBY_OK) {
+        blob_hold(session, &runs);
+    }
+    blob_runs_free(&runs);
+    session->message[0] = '\0';
+}
+
+void put_settle(cubby_session *session, const struct new_pair *new_pair,
+                const struct put_outcome *outcome)
+{
+    cubby_store *store = session->store;
+    uint64_t bytes = (uint64_t)new_pair->content.key_size + new_pair->content.value_size;
+    atomic_fetch_add(&store->pair_bytes, bytes);
+    atomic_fetch_add(&store->blob_count, new_pair->content.is_blob);
+    if (outcome->existed) {
+        settle_old(session, &outcome->old);
+    } else {
+        atomic_fetch_add(&store->pair_count, 1);
+        session_count(&session->counters.inserted_bytes, new_pair->encoded_size);
+    }
+    session_count(&session->counters.puts, 1);
+}
+
+void put_abandon(cubby_session *session, const struct new_pair *new_pair, int status)
+{
+    /* After an error of the device the home block may name the blob: then its space stays taken
+     * until the next recovery. */
+    if (new_pair->content.is_blob && status < 0) {
+        blob_untake(session, &new_pair->content);
+    }
+}
+
+static int put_pair(cubby_session *session, const uint8_t *key, size_t key_size,
+                    const uint8_t *value, size_t value_size)
+{
+    cubby_store *store = session->store;
+    struct new_pair new_pair;
+    int status = put_prepare(session, key, key_size, value, value_size, &new_pair);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    struct put_outcome outcome;
+    struct segment_view view = store_lock_segment(store, new_pair.wanted.hash.low);
+    status = put_locked(session, view, &new_pair, false, &outcome);
+    store_unlock_segment(store, view.number);
+    if (status != CUBBY_OK) {
+        put_abandon(session, &new_pair, status);
+        return status;
+    }
+    put_settle(session, &new_pair, &outcome);
+    if (!outcome.rebuilt) {
+        (void)step_after_write(session);
+    }
+    return CUBBY_OK;
+}
+
+int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+              size_t value_size)
+{
+    int status = session_enter(session, true);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    uint64_t begin_ns = store_now_ns(session->store);
+    status = put_pair(session, key, key_size, value, value_size);
+    session_count_longest(&session->counters.longest_put_ns,
+                          store_now_ns(session->store) - begin_ns);
+    return session_leave(session, status);
+}
+
+/* Whether so little is left in a segment that it should be rebuilt smaller. */
+static bool is_sparse(const cubby_store *store, struct segment_view view, uint64_t payload_bytes)
+{
+    uint64_t target = (uint64_t)HOME_PAIR_BYTES * view.place.home_count * store->fill_percent / 100;
+    return segment_extent_count(view.place.home_count) > 1 && payload_bytes < target / 4;
+}
+
+/* Remove a key's pair from a segment whose lock is held. */
+static int delete_locked(cubby_session *session, struct segment_view view,
+                         const struct wanted_key *wanted, struct put_outcome *outcome)
+{
+    cubby_store *store = session->store;
+    struct found_pair found;
+    int status = find_old(session, view, wanted, false, &found);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    note_old(outcome, &found.pair);
+    uint32_t old_size = found.pair.encoded_size;
+    if (found.displaced_index < 0) {
+        block_remove(session->home, &found.pair);
+    } else {
+        block_displaced_remove(session->home, (uint32_t)found.displaced_index);
+    }
+    uint32_t home_index = key_hash_home(wanted->hash, view.place.home_count);
+    status = put_write_block(session, view, home_index, session->home);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    uint32_t payload = directory_payload(&store->directory, view.number) - old_size;
+    directory_set_payload(&store->directory, view.number, payload);
+    if (is_sparse(store, view, payload)) {
+        /* Failing to shrink is no failure to delete. */
+        outcome->rebuilt = rebuild_segment(session, view, NULL) == CUBBY_OK;
+        session->message[0] = '\0';
+    }
+    return CUBBY_OK;
+}
+
+static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_size)
+{
+    cubby_store *store = session->store;
+    int status = session_check_key(session, key, key_size);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    struct wanted_key wanted = {
+        .key = key, .key_size = key_size, .hash = key_hash_of(key, key_size, store->hash_seed)};
+    struct put_outcome outcome = {0};
+    struct segment_view view = store_lock_segment(store, wanted.hash.low);
+    status = delete_locked(session, view, &wanted, &outcome);
+    store_unlock_segment(store, view.number);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    atomic_fetch_sub(&store->pair_count, 1);
+    settle_old(session, &outcome.old);
+    session_count(&session->counters.deletes, 1);
+    if (!outcome.rebuilt) {
+        (void)step_after_write(session);
+    }
+    return CUBBY_OK;
+}
+
+int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size)
+{
+    int status = session_enter(session, true);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    return session_leave(session, delete_pair(session, key, key_size));
+}

@@ -1,0 +1,48 @@
+/* put.h -- change one pair on the device, its segment's lock held.
+ *
+ * Depends on: lookup.h, rebuild.h.   Used by: put.c, put_many.c.
+ */
+#ifndef CUBBY_PUT_H
+#define CUBBY_PUT_H
+
+#include "engine/store/lookup.h"
+
+/* A pair on its way in. */
+struct new_pair {
+    struct wanted_key wanted;
+    struct pair_content content;
+    uint8_t encoded[PAIR_INLINE_BYTES_MAX];
+    uint32_t encoded_size;
+};
+
+/* What a change has left to be done after the lock is given back. */
+struct put_outcome {
+    bool existed;
+    bool rebuilt; /* a rebuild was paid for already */
+    bool old_is_blob;
+    struct block_pair old; /* sizes and place; its pointers are no longer valid */
+};
+
+/* Check sizes, hash the key, write the blob if it is to be one, encode. On failure nothing stays.
+ */
+int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+                size_t value_size, struct new_pair *new_pair);
+
+/* Store a prepared pair in a segment whose lock is held. home_is_read: session->home holds its home
+ * block, checked. Returns as cubby_put; on failure the pair is not stored, unless the device failed
+ * in the middle. */
+int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
+               bool home_is_read, struct put_outcome *outcome);
+
+/* After the lock is given back: count, free the old blob. */
+void put_settle(cubby_session *session, const struct new_pair *new_pair,
+                const struct put_outcome *outcome);
+
+/* Give up a prepared pair that put_locked has refused with this status. */
+void put_abandon(cubby_session *session, const struct new_pair *new_pair, int status);
+
+/* Write a block of a segment back in place; session->home or session->spill, changed. */
+int put_write_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                    uint8_t *block);
+
+#endif

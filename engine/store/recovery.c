@@ -1,0 +1,398 @@
+/* recovery.c -- see recovery.h.
+ *
+ * Every extent's first block is read; where it is block 0 of a segment, the whole run of extents
+ * is, and if it is complete (every block sound and of one state) it is a candidate. Then:
+ *
+ *   - Of several candidates for one segment at one depth, the one with the highest LSN is live:
+ * only the live one is written in place, and a rebuild is younger than all it copies.
+ *   - The number of segments follows from the highest segment number, unless the split that made it
+ * was never published. That was so if a child is missing, or if the parent was written after them.
+ *   - Blobs are what the live pairs name.
+ *   - A run that is not complete, but was written in place after it was built, and is younger than
+ * the live one: that is damage, not an unfinished rebuild. It is reported; only with CUBBY_RECOVER
+ * is the older copy taken instead.
+ *
+ * Depends on: recovery.h.   Used by: open.c.
+ */
+#include "engine/store/recovery.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/store/blob.h"
+#include "engine/store/segment.h"
+
+/* A run of extents of one segment in one state. */
+struct candidate {
+    struct segment_view view;
+    uint64_t oldest_lsn; /* of its sound blocks: when it was built, or later */
+    uint64_t newest_lsn;
+    uint32_t damaged_block; /* of a run that is not complete */
+};
+
+struct recovery {
+    cubby_session *session;
+    struct candidate *candidates; /* sorted by segment, depth, newest LSN first */
+    size_t count;
+    size_t capacity;
+    bool accept_older;        /* CUBBY_RECOVER */
+    struct candidate damaged; /* the youngest run that is not complete but was written in place */
+};
+
+static int add_candidate(struct recovery *recovery, struct candidate candidate)
+{
+    if (recovery->count == recovery->capacity) {
+        size_t capacity = 2 * recovery->capacity + 64;
+        struct candidate *larger = realloc(recovery->candidates, capacity * sizeof *larger);
+        if (larger == NULL) {
+            return ENOMEM;
+        }
+        recovery->candidates = larger;
+        recovery->capacity = capacity;
+    }
+    recovery->candidates[recovery->count++] = candidate;
+    return CUBBY_OK;
+}
+
+/* The segment that a block 0 of an extent says it begins. */
+static struct segment_view view_of_block(const uint8_t *block, uint64_t extent)
+{
+    struct block_identity identity = block_identity_of(block);
+    return (struct segment_view){
+        .number = identity.segment_number,
+        .depth = identity.depth,
+        .place = {.base_extent = extent,
+                  .home_count = identity.home_count,
+                  .epoch = identity.epoch},
+    };
+}
+
+static int read_image(cubby_session *session, struct segment_view view)
+{
+    uint32_t block_count = segment_block_count(view.place.home_count);
+    int status = aligned_buffer_reserve(&session->work, (size_t)block_count * BLOCK_BYTES);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    return session->io->ops->read(session->io, segment_lba(session->store, view.place), block_count,
+                                  session->work.data);
+}
+
+/* Take the LSNs of the sound blocks of a run that is in session->work. Returns whether all are
+ * sound, and of the run's state. */
+static bool survey(const cubby_store *store, const uint8_t *image, struct candidate *run)
+{
+    uint32_t block_count = segment_block_count(run->view.place.home_count);
+    uint64_t lba = segment_lba(store, run->view.place);
+    bool complete = true;
+    run->oldest_lsn = UINT64_MAX;
+    for (uint32_t i = 0; i < block_count; i++) {
+        const uint8_t *block = image + (size_t)i * BLOCK_BYTES;
+        if (block_check(block, lba + i, store->secret) != NULL ||
+            !block_identity_equal(block_identity_of(block), segment_identity(run->view, i))) {
+            run->damaged_block = complete ? i : run->damaged_block;
+            complete = false;
+            continue;
+        }
+        uint64_t lsn = block_lsn(block);
+        run->oldest_lsn = lsn < run->oldest_lsn ? lsn : run->oldest_lsn;
+        run->newest_lsn = lsn > run->newest_lsn ? lsn : run->newest_lsn;
+    }
+    return complete;
+}
+
+/* Look at the run that has a sound block as the first of an extent. *skip_to is set behind the run
+ * if it is complete. */
+static int consider(struct recovery *recovery, const uint8_t *block, uint64_t extent,
+                    uint64_t *skip_to)
+{
+    cubby_session *session = recovery->session;
+    const cubby_store *store = session->store;
+    uint32_t block_index = block_identity_of(block).block_index;
+    uint64_t before = block_index / EXTENT_BLOCKS;
+    if (block_index % EXTENT_BLOCKS != 0 || before > extent) {
+        return CUBBY_OK;
+    }
+    struct candidate run = {.view = view_of_block(block, extent - before)};
+    uint64_t count = segment_extent_count(run.view.place.home_count);
+    if (count > store->extents.extent_count - run.view.place.base_extent ||
+        run.view.number >= store->extents.extent_count) {
+        return CUBBY_OK;
+    }
+    int status = read_image(session, run.view);
+    if (status != 0) {
+        return status;
+    }
+    if (survey(store, session->work.data, &run)) {
+        *skip_to = run.view.place.base_extent + count;
+        return add_candidate(recovery, run);
+    }
+    bool written_in_place = run.oldest_lsn != run.newest_lsn;
+    if (written_in_place && run.newest_lsn > recovery->damaged.newest_lsn) {
+        recovery->damaged = run;
+    }
+    return CUBBY_OK;
+}
+
+/* Read the first block of up to PAGE_IO_DEPTH extents from first on, many in flight. */
+static int read_first_blocks(cubby_session *session, uint64_t first, size_t count, uint8_t *buffer)
+{
+    struct block_request requests[PAGE_IO_DEPTH];
+    struct block_request *done[PAGE_IO_DEPTH];
+    int status = CUBBY_OK;
+    size_t submitted = 0;
+    for (; submitted < count && status == CUBBY_OK; submitted++) {
+        requests[submitted] = (struct block_request){
+            .operation = BLOCK_READ,
+            .block_count = 1,
+            .lba = extent_lba(&session->store->extents, first + submitted),
+            .buffer = buffer + submitted * BLOCK_BYTES,
+        };
+        status = session->io->ops->submit(session->io, &requests[submitted]);
+    }
+    size_t in_flight = status == CUBBY_OK ? submitted : submitted - 1;
+    while (in_flight > 0) {
+        size_t done_count = session->io->ops->reap(session->io, done, PAGE_IO_DEPTH);
+        for (size_t i = 0; i < done_count; i++) {
+            status = done[i]->result != 0 ? done[i]->result : status;
+        }
+        in_flight -= done_count;
+    }
+    return status;
+}
+
+static int find_candidates(struct recovery *recovery, uint8_t *buffer)
+{
+    cubby_session *session = recovery->session;
+    const cubby_store *store = session->store;
+    uint64_t extent_count = store->extents.extent_count;
+    uint64_t skip_to = 0;
+    for (uint64_t first = 0; first < extent_count; first += PAGE_IO_DEPTH) {
+        size_t count = extent_count - first < PAGE_IO_DEPTH ? extent_count - first : PAGE_IO_DEPTH;
+        int status = read_first_blocks(session, first, count, buffer);
+        for (size_t i = 0; status == CUBBY_OK && i < count; i++) {
+            const uint8_t *block = buffer + i * BLOCK_BYTES;
+            uint64_t lba = extent_lba(&store->extents, first + i);
+            if (first + i >= skip_to && block_check(block, lba, store->secret) == NULL) {
+                status = consider(recovery, block, first + i, &skip_to);
+            }
+        }
+        if (status != CUBBY_OK) {
+            return status;
+        }
+    }
+    return CUBBY_OK;
+}
+
+static int compare_candidates(const void *a, const void *b)
+{
+    const struct candidate *left = a;
+    const struct candidate *right = b;
+    if (left->view.number != right->view.number) {
+        return left->view.number < right->view.number ? -1 : 1;
+    }
+    if (left->view.depth != right->view.depth) {
+        return left->view.depth < right->view.depth ? -1 : 1;
+    }
+    return (left->newest_lsn < right->newest_lsn) - (left->newest_lsn > right->newest_lsn);
+}
+
+/* The live candidate of a segment at a depth, or NULL. */
+static const struct candidate *find_best(const struct recovery *recovery, uint64_t number,
+                                         unsigned depth)
+{
+    size_t low = 0;
+    size_t high = recovery->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        const struct segment_view *view = &recovery->candidates[middle].view;
+        bool before = view->number < number || (view->number == number && view->depth < depth);
+        if (before) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    if (low == recovery->count || recovery->candidates[low].view.number != number ||
+        recovery->candidates[low].view.depth != depth) {
+        return NULL;
+    }
+    return &recovery->candidates[low];
+}
+
+/* Whether the split that made segment new_number had been published. */
+static bool was_split_published(const struct recovery *recovery, uint64_t new_number)
+{
+    unsigned depth = directory_level(new_number);
+    uint64_t old_number = new_number - (UINT64_C(1) << depth);
+    const struct candidate *low = find_best(recovery, old_number, depth + 1);
+    const struct candidate *high = find_best(recovery, new_number, depth + 1);
+    const struct candidate *parent = find_best(recovery, old_number, depth);
+    if (low == NULL || high == NULL) {
+        return false;
+    }
+    return parent == NULL ||
+           (parent->newest_lsn < low->oldest_lsn && parent->newest_lsn < high->oldest_lsn);
+}
+
+/* Enter one live segment: directory, extents, counts, blobs. */
+static int adopt(struct recovery *recovery, const struct candidate *candidate,
+                 struct segment_pairs *pairs)
+{
+    cubby_session *session = recovery->session;
+    cubby_store *store = session->store;
+    struct segment_view view = candidate->view;
+    int status = extents_mark(&store->extents, view.place.base_extent,
+                              segment_extent_count(view.place.home_count));
+    if (status == CUBBY_OK) {
+        status = read_image(session, view);
+    }
+    struct segment_damage damage = {0, "its extents are in use twice"};
+    if (status == CUBBY_OK) {
+        status = segment_collect(store, session->work.data, view, pairs, &damage);
+    }
+    if (status == CUBBY_CORRUPT) {
+        return session_fail(session, status, "block %u of segment %llu at LBA %llu is damaged: %s",
+                            damage.block_index, (unsigned long long)view.number,
+                            (unsigned long long)segment_lba(store, view.place) + damage.block_index,
+                            damage.reason);
+    }
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    directory_set(&store->directory, view.number, view.place);
+    directory_set_payload(&store->directory, view.number, (uint32_t)pairs->bytes);
+    atomic_fetch_add(&store->pair_count, pairs->count);
+    return CUBBY_OK;
+}
+
+/* Count the bytes of an adopted segment's pairs, and mark the space of its blobs. */
+static int adopt_pairs(struct recovery *recovery, const struct segment_pairs *pairs)
+{
+    cubby_session *session = recovery->session;
+    cubby_store *store = session->store;
+    for (size_t i = 0; i < pairs->count; i++) {
+        struct block_pair pair;
+        block_pair_decode(pairs->pairs[i].encoded, pairs->pairs[i].encoded_size, &pair);
+        atomic_fetch_add(&store->pair_bytes, blob_bytes(&pair));
+        if (!pair.is_blob) {
+            continue;
+        }
+        atomic_fetch_add(&store->blob_count, 1);
+        struct blob_runs runs = {0};
+        int status =
+            blob_list(session, pair.blob_lba, blob_bytes(&pair), pair.blob_checksum, &runs);
+        for (size_t r = 0; status == CUBBY_OK && r < runs.count; r++) {
+            status = extents_mark_run(&store->extents, runs.runs[r].lba,
+                                      (runs.runs[r].byte_count + BLOCK_BYTES - 1) / BLOCK_BYTES);
+        }
+        blob_runs_free(&runs);
+        /* A damaged blob is found by whoever reads it and by check; it keeps no other pair away. */
+        if (status != CUBBY_OK && status != CUBBY_CORRUPT) {
+            return status;
+        }
+    }
+    return CUBBY_OK;
+}
+
+/* Enter all live segments. Segments first, so that no blob can claim their space. */
+static int adopt_all(struct recovery *recovery, uint64_t segment_count)
+{
+    cubby_session *session = recovery->session;
+    cubby_store *store = session->store;
+    struct segment_pairs pairs = {0};
+    int status = directory_reserve(&store->directory, segment_count - 1);
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint64_t i = 0; status == CUBBY_OK && i < segment_count; i++) {
+            const struct candidate *candidate =
+                find_best(recovery, i, directory_depth_of(i, segment_count));
+            if (candidate == NULL) {
+                status = session_fail(session, CUBBY_CORRUPT,
+                                      "segment %llu of %llu is missing: no complete copy of its "
+                                      "blocks is on the device",
+                                      (unsigned long long)i, (unsigned long long)segment_count);
+            } else if (pass == 0) {
+                status = adopt(recovery, candidate, &pairs);
+            } else {
+                status = read_image(session, candidate->view);
+                struct segment_damage damage;
+                if (status == CUBBY_OK) {
+                    status = segment_collect(store, session->work.data, candidate->view, &pairs,
+                                             &damage);
+                }
+                status = status == CUBBY_OK ? adopt_pairs(recovery, &pairs) : status;
+            }
+        }
+    }
+    segment_pairs_free(&pairs);
+    return status;
+}
+
+/* Whether damage would make an older copy pass for the live one. */
+static int check_damaged(const struct recovery *recovery, uint64_t segment_count)
+{
+    const struct candidate *damaged = &recovery->damaged;
+    if (damaged->newest_lsn == 0 || damaged->view.number >= segment_count ||
+        recovery->accept_older) {
+        return CUBBY_OK;
+    }
+    unsigned depth = directory_depth_of(damaged->view.number, segment_count);
+    const struct candidate *live = find_best(recovery, damaged->view.number, depth);
+    if (live != NULL && live->newest_lsn > damaged->newest_lsn) {
+        return CUBBY_OK;
+    }
+    uint64_t lba = segment_lba(recovery->session->store, damaged->view.place);
+    return session_fail(
+        recovery->session, CUBBY_CORRUPT,
+        "block %u of segment %llu at LBA %llu is damaged, and the store was not closed "
+        "in order; open with recovery to go back to an older copy of the segment",
+        damaged->damaged_block, (unsigned long long)damaged->view.number,
+        (unsigned long long)(lba + damaged->damaged_block));
+}
+
+static void set_next_lsn(struct recovery *recovery)
+{
+    cubby_store *store = recovery->session->store;
+    uint64_t lsn = store->super.lsn;
+    for (size_t i = 0; i < recovery->count; i++) {
+        uint64_t newest = recovery->candidates[i].newest_lsn;
+        lsn = newest >= lsn ? newest + 1 : lsn;
+    }
+    atomic_store(&store->lsn, lsn);
+}
+
+int recovery_run(cubby_session *session, bool accept_older)
+{
+    cubby_store *store = session->store;
+    struct recovery recovery = {.session = session, .accept_older = accept_older};
+    uint8_t *buffer = aligned_alloc(BLOCK_BYTES, (size_t)PAGE_IO_DEPTH * BLOCK_BYTES);
+    if (buffer == NULL) {
+        return ENOMEM;
+    }
+    int status = find_candidates(&recovery, buffer);
+    if (status != CUBBY_OK) {
+        goto free_all;
+    }
+    if (recovery.count == 0) {
+        status = session_fail(session, CUBBY_CORRUPT, "no complete segment is on the device");
+        goto free_all;
+    }
+    qsort(recovery.candidates, recovery.count, sizeof *recovery.candidates, compare_candidates);
+    uint64_t segment_count = recovery.candidates[recovery.count - 1].view.number + 1;
+    if (segment_count > 1 && !was_split_published(&recovery, segment_count - 1)) {
+        segment_count--;
+    }
+    status = check_damaged(&recovery, segment_count);
+    if (status != CUBBY_OK) {
+        goto free_all;
+    }
+    set_next_lsn(&recovery);
+    status = adopt_all(&recovery, segment_count);
+    atomic_store(&store->directory.segment_count, segment_count);
+free_all:
+    free(recovery.candidates);
+    free(buffer);
+    return status;
+}

@@ -1,0 +1,183 @@
+/* session.c -- sessions: what each thread has of an open store, and how calls begin and end.
+ *
+ * Depends on: store.h.   Used by: every public call.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/store/store.h"
+
+int session_fail(cubby_session *session, int status, const char *format, ...)
+{
+    CUBBY_ASSERT(status != CUBBY_OK);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(session->message, sizeof session->message, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+static bool is_forked(const cubby_store *store)
+{
+    return atomic_load_explicit(store->fork_guard, memory_order_relaxed) == 0;
+}
+
+int session_enter(cubby_session *session, bool writes)
+{
+    CUBBY_ASSERT(session != NULL);
+    cubby_store *store = session->store;
+    session->message[0] = '\0';
+    if (is_forked(store)) {
+        return session_fail(session, CUBBY_FORKED, "%s", cubby_status_text(CUBBY_FORKED));
+    }
+    /* Sequentially consistent with cubby_close: either it sees busy, or we see closing. */
+    atomic_store(&session->busy, true);
+    if (atomic_load(&store->closing)) {
+        atomic_store(&session->busy, false);
+        return session_fail(session, CUBBY_CLOSED, "%s", cubby_status_text(CUBBY_CLOSED));
+    }
+    int status = CUBBY_OK;
+    if (writes) {
+        if (store->read_only) {
+            status = CUBBY_READ_ONLY;
+        } else if (atomic_load_explicit(&store->poisoned, memory_order_relaxed)) {
+            status = CUBBY_POISONED;
+        } else if (!atomic_load_explicit(&store->in_use, memory_order_acquire)) {
+            status = store_mark_in_use(session);
+        }
+    }
+    if (status != CUBBY_OK) {
+        return session_leave(session, status);
+    }
+    return CUBBY_OK;
+}
+
+int session_leave(cubby_session *session, int status)
+{
+    if (status != CUBBY_OK && status != CUBBY_NOT_FOUND && session->message[0] == '\0') {
+        session_fail(session, status, "%s", cubby_status_text(status));
+    }
+    atomic_store_explicit(&session->busy, false, memory_order_release);
+    return status;
+}
+
+int session_check_key(cubby_session *session, const uint8_t *key, size_t key_size)
+{
+    if (key_size == 0 || key_size > CUBBY_KEY_BYTES_MAX) {
+        return session_fail(session, CUBBY_BAD_ARGUMENT,
+                            "a key has 1 to %d bytes, and this one has %zu", CUBBY_KEY_BYTES_MAX,
+                            key_size);
+    }
+    CUBBY_ASSERT(key != NULL);
+    return CUBBY_OK;
+}
+
+static void free_session(cubby_session *session)
+{
+    if (session->io != NULL) {
+        session->io->ops->close(session->io);
+    }
+    free(session->home);
+    free(session->spill);
+    aligned_buffer_free(&session->value);
+    aligned_buffer_free(&session->many_values);
+    aligned_buffer_free(&session->blocks);
+    aligned_buffer_free(&session->work);
+    aligned_buffer_free(&session->image);
+    free(session);
+}
+
+static int make_session(cubby_store *store, cubby_session **result)
+{
+    cubby_session *session = calloc(1, sizeof *session);
+    if (session == NULL) {
+        return ENOMEM;
+    }
+    session->store = store;
+    session->home = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    session->spill = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    if (session->home == NULL || session->spill == NULL ||
+        page_io_direct_open(store->device, &session->io) != 0) {
+        free_session(session);
+        return ENOMEM;
+    }
+    *result = session;
+    return CUBBY_OK;
+}
+
+int cubby_session_open(cubby_store *store, cubby_session **result)
+{
+    CUBBY_ASSERT(store != NULL);
+    CUBBY_ASSERT(result != NULL);
+    if (is_forked(store)) {
+        return CUBBY_FORKED;
+    }
+    /* Under the lock that cubby_close takes after it has set closing. */
+    pthread_mutex_lock(&store->sessions_lock);
+    int status = CUBBY_CLOSED;
+    if (!atomic_load(&store->closing)) {
+        cubby_session *session;
+        status = make_session(store, &session);
+        if (status == CUBBY_OK) {
+            epoch_register(&store->epoch, &session->slot);
+            session->next = store->sessions;
+            store->sessions = session;
+            store->references++;
+            *result = session;
+        }
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+    return status;
+}
+
+/* Keep what a session has counted; sessions_lock is held. */
+static void retire_counters(cubby_store *store, const cubby_session *session)
+{
+    uint64_t *sums = (uint64_t *)&store->retired;
+    const uint64_t *own = (const uint64_t *)&session->counters;
+    for (size_t i = 0; i < sizeof store->retired / sizeof *sums; i++) {
+        sums[i] += own[i];
+    }
+    /* The two that are no sums. */
+    const struct session_counters *counters = &session->counters;
+    store->retired.longest_put_ns -= counters->longest_put_ns;
+    session_count_longest(&store->retired.longest_put_ns, counters->longest_put_ns);
+    store->retired.longest_rebuild_ns -= counters->longest_rebuild_ns;
+    session_count_longest(&store->retired.longest_rebuild_ns, counters->longest_rebuild_ns);
+    store->retired_blocks_read += session->io->blocks_read;
+    store->retired_blocks_written += session->io->blocks_written;
+}
+
+void cubby_session_close(cubby_session *session)
+{
+    if (session == NULL || is_forked(session->store)) {
+        return; /* the parent's locks may be held by threads that are not here */
+    }
+    cubby_store *store = session->store;
+    pthread_mutex_lock(&store->sessions_lock);
+    cubby_session **place = &store->sessions;
+    while (*place != NULL && *place != session) {
+        place = &(*place)->next;
+    }
+    if (*place == session) { /* else the store has been closed and has let go of it */
+        retire_counters(store, session);
+        *place = session->next;
+        epoch_unregister(&store->epoch, &session->slot);
+    }
+    bool last = --store->references == 0;
+    pthread_mutex_unlock(&store->sessions_lock);
+    free_session(session);
+    if (last) {
+        store_free_shell(store);
+    }
+}
+
+const char *cubby_session_message(const cubby_session *session)
+{
+    CUBBY_ASSERT(session != NULL);
+    return session->message;
+}

@@ -1,0 +1,94 @@
+/* stat.c -- cubby_stat: what the store holds, and what it has cost.
+ *
+ * Depends on: store.h.   Used by: users of cubby.h.
+ */
+#include "engine/base/cubby_assert.h"
+#include "engine/store/store.h"
+
+static uint64_t load(const uint64_t *counter)
+{
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void add_counters(struct cubby_stat *stat, const struct session_counters *counters)
+{
+    stat->gets += load(&counters->gets);
+    stat->get_misses += load(&counters->get_misses);
+    stat->puts += load(&counters->puts);
+    stat->deletes += load(&counters->deletes);
+    stat->get_home_reads += load(&counters->get_home_reads);
+    stat->get_spill_reads += load(&counters->get_spill_reads);
+    stat->get_blob_reads += load(&counters->get_blob_reads);
+    stat->get_retry_reads += load(&counters->get_retry_reads);
+    stat->inserted_bytes += load(&counters->inserted_bytes);
+    stat->rebuilt_bytes += load(&counters->rebuilt_bytes);
+    stat->rebuilds += load(&counters->rebuilds);
+    stat->splits += load(&counters->splits);
+    stat->longest_put_ns = larger(stat->longest_put_ns, load(&counters->longest_put_ns));
+    stat->longest_rebuild_ns =
+        larger(stat->longest_rebuild_ns, load(&counters->longest_rebuild_ns));
+}
+
+static void add_sessions(cubby_store *store, struct cubby_stat *stat)
+{
+    pthread_mutex_lock(&store->sessions_lock);
+    add_counters(stat, &store->retired);
+    stat->blocks_read = store->retired_blocks_read;
+    stat->blocks_written = store->retired_blocks_written;
+    for (const cubby_session *session = store->sessions; session != NULL; session = session->next) {
+        add_counters(stat, &session->counters);
+        stat->blocks_read += load(&session->io->blocks_read);
+        stat->blocks_written += load(&session->io->blocks_written);
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+}
+
+static void fill_gauges(cubby_store *store, struct cubby_stat *stat)
+{
+    const struct directory *directory = &store->directory;
+    struct extents_usage usage;
+    extents_usage(&store->extents, &usage);
+    stat->pairs = atomic_load(&store->pair_count);
+    stat->pair_bytes = atomic_load(&store->pair_bytes);
+    stat->blobs = atomic_load(&store->blob_count);
+    stat->segments = atomic_load(&directory->segment_count);
+    for (uint64_t i = 0; i < stat->segments; i++) {
+        uint32_t home_count = directory_get(directory, i).home_count;
+        stat->home_blocks += home_count;
+        stat->spill_blocks += segment_block_count(home_count) - home_count;
+    }
+    stat->used_bytes = usage.taken_extents * EXTENT_BYTES;
+    stat->quarantined_bytes = usage.held_blocks * BLOCK_BYTES;
+    stat->fill_percent = store->fill_percent;
+    stat->directory_bytes = stat->segments * (DESCRIPTOR_BYTES + PAYLOAD_BYTES);
+    stat->bitmap_bytes = usage.map_bytes;
+    stat->checkpoints = atomic_load(&store->checkpoints);
+    stat->recovered = store->recovered;
+    stat->device_compresses = store->device->geometry.compresses;
+    pthread_mutex_lock(&store->checkpoint_lock);
+    stat->logical_bytes = store->super.block_count * BLOCK_BYTES;
+    stat->format_version = store->super.format_version;
+    stat->feature_bits = store->super.incompatible;
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    if (store->device->ops->physical_bytes(store->device, &stat->device_physical_bytes) != 0) {
+        stat->device_physical_bytes = 0;
+    }
+}
+
+int cubby_stat(cubby_session *session, struct cubby_stat *stat)
+{
+    CUBBY_ASSERT(stat != NULL);
+    int status = session_enter(session, false);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    *stat = (struct cubby_stat){0};
+    fill_gauges(session->store, stat);
+    add_sessions(session->store, stat);
+    return session_leave(session, CUBBY_OK);
+}

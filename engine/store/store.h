@@ -1,0 +1,225 @@
+/* store.h -- an open store and its sessions: what the files of this folder share. Read first.
+ *
+ * Locks, in the order in which they may be taken:
+ *
+ *   split_lock       one split at a time; held by the thread that splits
+ *   segment_locks    striped by segment number; held by the one writer of a segment through its
+ * I/O, by a scan through its read, and by a reader that has lost too many races (put_many holds
+ * several at once, taken in ascending order of stripe) checkpoint_lock  one checkpoint at a time
+ *   extents.lock     short, no I/O
+ *   sessions_lock    the list of sessions; short, no I/O
+ *
+ * Readers take none: they enter the epoch, read the directory, and check what they read; a writer
+ * bumps the segment's version before each write that could make a reader miss a pair.
+ *
+ * Depends on: all of base, directory.h, extents.h, superblock.h, page_io.h.
+ * Used by: every .c file of this folder.
+ */
+#ifndef CUBBY_STORE_H
+#define CUBBY_STORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "engine/base/epoch.h"
+#include "engine/base/key_hash.h"
+#include "engine/base/memory.h"
+#include "engine/cubby.h"
+#include "engine/store/block.h"
+#include "engine/store/directory.h"
+#include "engine/store/extents.h"
+#include "engine/store/page_io.h"
+#include "engine/store/superblock.h"
+
+enum {
+    STRIPE_COUNT = 1024,
+    /* Segments are split while they have more home blocks than this on average. */
+    SEGMENT_HOME_MEAN = 96,
+    FIRST_SEGMENT_HOMES = 15, /* one extent */
+};
+
+/* One per stripe, on a line of its own. */
+struct segment_stripe {
+    pthread_mutex_t lock;     /* the one writer of the segments of this stripe */
+    _Atomic uint32_t version; /* written under lock, read by anybody */
+} __attribute__((aligned(64)));
+
+/* What a session counts. Written by its thread alone, read by any (relaxed atomics). */
+struct session_counters {
+    uint64_t gets;
+    uint64_t get_misses;
+    uint64_t puts;
+    uint64_t deletes;
+    uint64_t get_home_reads;
+    uint64_t get_spill_reads;
+    uint64_t get_blob_reads;
+    uint64_t get_retry_reads;
+    uint64_t inserted_bytes;
+    uint64_t rebuilt_bytes;
+    uint64_t rebuilds;
+    uint64_t splits;
+    uint64_t longest_put_ns;
+    uint64_t longest_rebuild_ns;
+};
+
+struct cubby_store {
+    /* Constant after open. */
+    struct block_device *device;
+    struct cubby_environment environment;
+    uint64_t hash_seed;
+    uint64_t secret;
+    uint8_t store_id[16];
+    uint32_t fill_percent;
+    bool read_only;
+    bool recovered;
+    cubby_session *keeper;        /* the store's own session, for opening and closing */
+    _Atomic uint32_t *fork_guard; /* a page that fork() wipes: 1 here, 0 in a child */
+
+    struct directory directory; /* see directory.h */
+    struct extents extents;     /* see extents.h */
+    struct epoch epoch;         /* readers that follow the directory without a lock */
+    struct segment_stripe *stripes;
+
+    pthread_mutex_t split_lock;
+    pthread_mutex_t checkpoint_lock; /* guards super */
+    struct superblock super;
+
+    _Atomic uint64_t lsn; /* the next one */
+    _Atomic uint64_t pair_count;
+    _Atomic uint64_t pair_bytes;
+    _Atomic uint64_t blob_count;
+    _Atomic uint64_t checkpoints;
+    _Atomic bool in_use;   /* the superblock on the device says "not clean" */
+    _Atomic bool poisoned; /* a flush has failed */
+    _Atomic bool closing;
+    _Atomic bool split_blocked; /* a split has failed; no more until space is released */
+
+    pthread_mutex_t sessions_lock; /* guards the rest */
+    struct cubby_session *sessions;
+    uint64_t references;             /* the store's own and one per session */
+    struct session_counters retired; /* of closed sessions */
+    uint64_t retired_blocks_read;
+    uint64_t retired_blocks_written;
+};
+
+struct cubby_session {
+    struct cubby_store *store;
+    struct cubby_session *next; /* guarded by store->sessions_lock */
+    _Atomic bool busy;          /* inside a call; cubby_close waits for it */
+    struct epoch_slot slot;
+    struct page_io *io; /* NULL after the store was closed */
+    struct session_counters counters;
+    uint64_t blob_reads;               /* of any call; a get counts its own */
+    uint8_t *home;                     /* one block */
+    uint8_t *spill;                    /* one block */
+    struct aligned_buffer value;       /* of the last get */
+    struct aligned_buffer many_values; /* of the last get_many */
+    struct aligned_buffer blocks;      /* of get_many, put_many */
+    struct aligned_buffer work;        /* extents: of rebuilds, checkpoints, blobs being written */
+    struct aligned_buffer image;       /* extents: what a rebuild writes */
+    char message[CUBBY_MESSAGE_BYTES];
+};
+
+/* Begin and end a public call: is the store still ours, open, and (if writes) writable? On success
+ * session_leave must follow. Returns CUBBY_OK, CUBBY_CLOSED, CUBBY_FORKED, CUBBY_READ_ONLY or
+ * CUBBY_POISONED. session_leave returns status and makes sure that a failure has a message. */
+int session_enter(cubby_session *session, bool writes);
+int session_leave(cubby_session *session, int status);
+
+/* Remember one sentence about a failure, and return its status. */
+__attribute__((format(printf, 3, 4))) int session_fail(cubby_session *session, int status,
+                                                       const char *format, ...);
+
+/* Whether a key has an allowed size: CUBBY_OK or CUBBY_BAD_ARGUMENT with a message. */
+int session_check_key(cubby_session *session, const uint8_t *key, size_t key_size);
+
+/* Add to a counter of the own session. */
+static inline void session_count(uint64_t *counter, uint64_t growth)
+{
+    __atomic_store_n(counter, *counter + growth, __ATOMIC_RELAXED);
+}
+
+/* Raise a counter that keeps the longest time. */
+static inline void session_count_longest(uint64_t *counter, uint64_t ns)
+{
+    if (ns > *counter) {
+        __atomic_store_n(counter, ns, __ATOMIC_RELAXED);
+    }
+}
+
+static inline uint64_t store_now_ns(const cubby_store *store)
+{
+    return store->environment.now_ns(store->environment.state);
+}
+
+static inline struct segment_stripe *store_stripe(const cubby_store *store, uint64_t segment_number)
+{
+    return &store->stripes[segment_number % STRIPE_COUNT];
+}
+
+/* A segment as of one moment. */
+struct segment_view {
+    uint64_t number;
+    unsigned depth;
+    struct segment_place place;
+};
+
+/* Find a hash's segment. Without its lock the answer may be out of date at once. */
+static inline struct segment_view store_find_segment(const cubby_store *store, uint64_t low_hash)
+{
+    uint64_t count = atomic_load(&store->directory.segment_count);
+    uint64_t number = directory_segment_of(low_hash, count);
+    return (struct segment_view){
+        .number = number,
+        .depth = directory_depth_of(number, count),
+        .place = directory_get(&store->directory, number),
+    };
+}
+
+static inline uint64_t segment_lba(const cubby_store *store, struct segment_place place)
+{
+    return extent_lba(&store->extents, place.base_extent);
+}
+
+/* Find a hash's segment and take its lock. */
+struct segment_view store_lock_segment(cubby_store *store, uint64_t low_hash);
+void store_unlock_segment(cubby_store *store, uint64_t segment_number);
+
+/* Tell readers that something of the segment is about to move; its lock is held. */
+static inline void store_bump_version(cubby_store *store, uint64_t segment_number)
+{
+    atomic_fetch_add(&store_stripe(store, segment_number)->version, 1);
+}
+
+/* Mark the store as in use on the device, before its first write. Returns CUBBY_OK or an errno. */
+int store_mark_in_use(cubby_session *session);
+
+/* Flush the device; the first failure poisons the store. Returns CUBBY_OK or an errno. */
+int store_flush(cubby_session *session);
+
+/* Extents that must stay free for the next checkpoint. */
+uint64_t store_reserved_extents(const cubby_store *store);
+
+/* The identity that a block of a segment must have. */
+static inline struct block_identity segment_identity(struct segment_view view, uint32_t block_index)
+{
+    return (struct block_identity){
+        .segment_number = (uint32_t)view.number,
+        .block_index = block_index,
+        .home_count = (uint16_t)view.place.home_count,
+        .epoch = view.place.epoch,
+        .depth = (uint8_t)view.depth,
+    };
+}
+
+/* Free what is left of a closed store after its last session. */
+void store_free_shell(cubby_store *store);
+
+/* Open a store on a device that is open already, and own it (it is closed on failure too). As
+ * cubby_open, which calls it. */
+int store_open_device(struct block_device *device, const char *name,
+                      const struct cubby_options *options, cubby_store **store, char *message,
+                      size_t message_size);
+
+#endif
