@@ -1,6 +1,6 @@
 /* check.c -- cubby_check: read everything, compare all with all.
  *
- * All segments' locks are held, so nothing changes but for sessions' reads. Every block that
+ * Writers are kept out meanwhile (session_keep_writers_out), so nothing changes. Every block that
  * something owns is claimed in a map of granules; what is claimed twice, or taken but not claimed,
  * or the other way round, breaks invariant I1. The numbers I1, I2, ... are those of
  * engine/README.md.
@@ -162,7 +162,9 @@ static void check_pairs(struct check *check, struct segment_view view)
 {
     struct segment_pairs *pairs = &check->pairs;
     cubby_store *store = check->session->store;
-    qsort(pairs->pairs, pairs->count, sizeof *pairs->pairs, compare_hashes);
+    if (pairs->count > 0) {
+        qsort(pairs->pairs, pairs->count, sizeof *pairs->pairs, compare_hashes);
+    }
     struct block_pair last = {0};
     for (size_t i = 0; i < pairs->count; i++) {
         const struct segment_pair *collected = &pairs->pairs[i];
@@ -345,17 +347,11 @@ int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t cap
     if (check.claims == NULL) {
         return session_leave(session, ENOMEM);
     }
-    pthread_mutex_lock(&store->split_lock);
-    for (size_t i = 0; i < STRIPE_COUNT; i++) {
-        pthread_mutex_lock(&store->stripes[i].lock);
-    }
+    session_keep_writers_out(session);
     pthread_mutex_lock(&store->checkpoint_lock);
     status = check_all(&check);
     pthread_mutex_unlock(&store->checkpoint_lock);
-    for (size_t i = 0; i < STRIPE_COUNT; i++) {
-        pthread_mutex_unlock(&store->stripes[i].lock);
-    }
-    pthread_mutex_unlock(&store->split_lock);
+    session_let_writers_in(session);
     if (status == CUBBY_OK) {
         *count = check.count;
     }

@@ -209,7 +209,7 @@ static int compare_runs(const void *a, const void *b)
  * not hear of it loses nothing but space. */
 static void discard_runs(cubby_session *session, struct held_run *held, size_t held_count)
 {
-    if (session->store->device->geometry.discard_granularity_blocks == 0) {
+    if (held_count == 0 || session->store->device->geometry.discard_granularity_blocks == 0) {
         return;
     }
     qsort(held, held_count, sizeof *held, compare_runs);

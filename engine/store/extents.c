@@ -494,7 +494,7 @@ int extents_mark_granules(struct extents *extents, uint64_t extent, uint16_t gra
     if (!extents_is_taken_locked(extents, extent)) {
         set_taken(extents, extent, 1, true);
     }
-    live_maps(extents)[extent] |= granules;
+    live_maps(extents)[extent] = (uint16_t)(live_maps(extents)[extent] | granules);
     if (extent < extents->blob_end) {
         set_blob_end(extents, extent);
         extents->high_hint = extent; /* there may be holes above */

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/base/cubby_assert.h"
@@ -132,6 +131,7 @@ static int make_shell(struct block_device *device, const struct opening *opening
         pthread_mutex_init(&store->stripes[i].lock, NULL);
         atomic_init(&store->stripes[i].version, 0);
     }
+    pthread_mutex_init(&store->check_lock, NULL);
     pthread_mutex_init(&store->split_lock, NULL);
     pthread_mutex_init(&store->checkpoint_lock, NULL);
     pthread_mutex_init(&store->sessions_lock, NULL);
@@ -148,6 +148,7 @@ static int make_shell(struct block_device *device, const struct opening *opening
 void store_free_shell(cubby_store *store)
 {
     pthread_mutex_destroy(&store->sessions_lock);
+    pthread_mutex_destroy(&store->check_lock);
     munmap(store->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
     free(store);
 }
@@ -467,12 +468,9 @@ int cubby_close(cubby_store *store)
         return CUBBY_FORKED; /* all of it is the parent's; its memory here goes with the process */
     }
     atomic_store(&store->closing, true);
-    const struct timespec pause = {.tv_nsec = 50000};
     pthread_mutex_lock(&store->sessions_lock);
     for (cubby_session *session = store->sessions; session != NULL; session = session->next) {
-        while (atomic_load(&session->busy)) {
-            nanosleep(&pause, NULL);
-        }
+        session_wait(session, false);
     }
     pthread_mutex_unlock(&store->sessions_lock);
     int status = CUBBY_OK;

@@ -157,7 +157,9 @@ static int load_segment(struct cubby_scan *scan)
     scan->next_low = begin + width;
     scan->at_end = scan->next_low == 0; /* wrapped round */
     scan->loaded = true;
-    qsort(scan->pairs.pairs, scan->pairs.count, sizeof *scan->pairs.pairs, compare_pairs);
+    if (scan->pairs.count > 0) {
+        qsort(scan->pairs.pairs, scan->pairs.count, sizeof *scan->pairs.pairs, compare_pairs);
+    }
     scan->index = 0;
     while (scan->begun && scan->index < scan->pairs.count &&
            compare_positions(position_of(scan->pairs.pairs[scan->index].hash), scan->after) <= 0) {

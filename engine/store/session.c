@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/store.h"
@@ -34,10 +35,17 @@ int session_enter(cubby_session *session, bool writes)
     if (is_forked(store)) {
         return session_fail(session, CUBBY_FORKED, "%s", cubby_status_text(CUBBY_FORKED));
     }
-    /* Sequentially consistent with cubby_close: either it sees busy, or we see closing. */
-    atomic_store(&session->busy, true);
+    /* Sequentially consistent with cubby_close and cubby_check: either they see busy, or we see
+     * what they have set. */
+    atomic_store(&session->busy, writes ? SESSION_WRITES : SESSION_READS);
+    while (writes && atomic_load(&store->checking)) {
+        atomic_store(&session->busy, SESSION_IDLE);
+        pthread_mutex_lock(&store->check_lock);
+        pthread_mutex_unlock(&store->check_lock);
+        atomic_store(&session->busy, SESSION_WRITES);
+    }
     if (atomic_load(&store->closing)) {
-        atomic_store(&session->busy, false);
+        atomic_store(&session->busy, SESSION_IDLE);
         return session_fail(session, CUBBY_CLOSED, "%s", cubby_status_text(CUBBY_CLOSED));
     }
     int status = CUBBY_OK;
@@ -61,8 +69,39 @@ int session_leave(cubby_session *session, int status)
     if (status != CUBBY_OK && status != CUBBY_NOT_FOUND && session->message[0] == '\0') {
         session_fail(session, status, "%s", cubby_status_text(status));
     }
-    atomic_store_explicit(&session->busy, false, memory_order_release);
+    atomic_store_explicit(&session->busy, SESSION_IDLE, memory_order_release);
     return status;
+}
+
+void session_wait(cubby_session *session, bool only_writes)
+{
+    const struct timespec pause = {.tv_nsec = 50000};
+    for (;;) {
+        int busy = atomic_load(&session->busy);
+        if (busy == SESSION_IDLE || (only_writes && busy == SESSION_READS)) {
+            return;
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+void session_keep_writers_out(cubby_session *session)
+{
+    cubby_store *store = session->store;
+    pthread_mutex_lock(&store->check_lock);
+    atomic_store(&store->checking, true);
+    /* A session that is opened from now on sees checking; one that closes is in no call. */
+    pthread_mutex_lock(&store->sessions_lock);
+    for (cubby_session *other = store->sessions; other != NULL; other = other->next) {
+        session_wait(other, true);
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+}
+
+void session_let_writers_in(cubby_session *session)
+{
+    atomic_store(&session->store->checking, false);
+    pthread_mutex_unlock(&session->store->check_lock);
 }
 
 int session_check_key(cubby_session *session, const uint8_t *key, size_t key_size)

@@ -2,12 +2,12 @@
  *
  * Locks, in the order in which they may be taken:
  *
- *   split_lock       one split at a time; held by the thread that splits
- *   segment_locks    striped by segment number; held by the one writer of a segment through its
- * I/O, by a scan through its read, and by a reader that has lost too many races (put_many holds
- * several at once, taken in ascending order of stripe) checkpoint_lock  one checkpoint at a time
- *   extents.lock     short, no I/O
- *   sessions_lock    the list of sessions; short, no I/O
+ *   check_lock       one check at a time; whoever wants to write waits for it before its call
+ * begins split_lock       one split at a time; held by the thread that splits segment_locks striped
+ * by segment number; held by the one writer of a segment through its I/O, by a scan through its
+ * read, and by a reader that has lost too many races (put_many holds several at once, taken in
+ * ascending order of stripe) checkpoint_lock  one checkpoint at a time extents.lock     short, no
+ * I/O sessions_lock    the list of sessions; short, no I/O
  *
  * Readers take none: they enter the epoch, read the directory, and check what they read; a writer
  * bumps the segment's version before each write that could make a reader miss a pair.
@@ -93,6 +93,8 @@ struct cubby_store {
     _Atomic bool in_use;   /* the superblock on the device says "not clean" */
     _Atomic bool poisoned; /* a flush has failed */
     _Atomic bool closing;
+    _Atomic bool checking;      /* writers wait at check_lock */
+    pthread_mutex_t check_lock; /* held by cubby_check */
     _Atomic bool split_blocked; /* a split has failed; no more until space is released */
 
     pthread_mutex_t sessions_lock; /* guards the rest */
@@ -103,10 +105,17 @@ struct cubby_store {
     uint64_t retired_blocks_written;
 };
 
+/* What a session is doing. */
+enum session_busy {
+    SESSION_IDLE,
+    SESSION_READS,
+    SESSION_WRITES,
+};
+
 struct cubby_session {
     struct cubby_store *store;
     struct cubby_session *next; /* guarded by store->sessions_lock */
-    _Atomic bool busy;          /* inside a call; cubby_close waits for it */
+    _Atomic int busy;           /* enum session_busy; cubby_close and cubby_check wait for it */
     struct epoch_slot slot;
     struct page_io *io; /* NULL after the store was closed */
     struct session_counters counters;
@@ -126,6 +135,14 @@ struct cubby_session {
  * CUBBY_POISONED. session_leave returns status and makes sure that a failure has a message. */
 int session_enter(cubby_session *session, bool writes);
 int session_leave(cubby_session *session, int status);
+
+/* Wait until no other session is in a call that writes, and keep such calls waiting until
+ * session_let_writers_in. The session itself is in a call that reads. */
+void session_keep_writers_out(cubby_session *session);
+void session_let_writers_in(cubby_session *session);
+
+/* Wait until a session is in no call, or in none that writes if only_writes. */
+void session_wait(cubby_session *session, bool only_writes);
 
 /* Remember one sentence about a failure, and return its status. */
 __attribute__((format(printf, 3, 4))) int session_fail(cubby_session *session, int status,

@@ -1,0 +1,198 @@
+/* store_fixture.c -- see store_fixture.h. */
+#include "tests/c/store_fixture.h"
+
+#include <ftw.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    DAMAGES_SHOWN = 16,
+};
+
+int fixture_try_open(struct fixture *fixture, const char *path, const struct cubby_options *options)
+{
+    *fixture = (struct fixture){0};
+    return cubby_open(path, options, &fixture->store, fixture->message, sizeof fixture->message);
+}
+
+void fixture_open(struct fixture *fixture, const char *path, const struct cubby_options *options)
+{
+    int status = fixture_try_open(fixture, path, options);
+    if (status != CUBBY_OK) {
+        fprintf(stderr, "opening %s: %d: %s\n", path, status, fixture->message);
+        exit(1);
+    }
+    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
+}
+
+void fixture_open_flags(struct fixture *fixture, const char *path, uint32_t flags)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = flags;
+    fixture_open(fixture, path, &options);
+}
+
+void fixture_close(struct fixture *fixture)
+{
+    cubby_session_close(fixture->session);
+    CHECK_EQUAL(cubby_close(fixture->store), CUBBY_OK);
+    *fixture = (struct fixture){0};
+}
+
+void fixture_check(struct fixture *fixture)
+{
+    struct cubby_damage damages[DAMAGES_SHOWN];
+    size_t count;
+    CHECK_STATUS(fixture->session, cubby_check(fixture->session, damages, DAMAGES_SHOWN, &count),
+                 CUBBY_OK);
+    for (size_t i = 0; i < count && i < DAMAGES_SHOWN; i++) {
+        fprintf(stderr, "damage at LBA %llu: %s\n", (unsigned long long)damages[i].lba,
+                damages[i].text);
+    }
+    CHECK_EQUAL(count, 0);
+}
+
+static char directory[256];
+static pid_t owner;
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *ftw)
+{
+    (void)info;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void remove_directory(void)
+{
+    if (getpid() == owner) {
+        nftw(directory, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    }
+}
+
+const char *fixture_path(const char *name)
+{
+    static char paths[8][512];
+    static size_t next;
+    if (directory[0] == '\0') {
+        const char *base = getenv("TMPDIR");
+        snprintf(directory, sizeof directory, "%s/cubby-test-XXXXXX", base != NULL ? base : "/tmp");
+        CHECK(mkdtemp(directory) != NULL);
+        owner = getpid();
+        atexit(remove_directory);
+    }
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", directory, name);
+    return path;
+}
+
+uint64_t random_next(uint64_t *state)
+{
+    uint64_t mixed = *state += 0x9E3779B97F4A7C15;
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9;
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB;
+    return mixed ^ mixed >> 31;
+}
+
+void fill_value(uint64_t number, uint64_t version, uint8_t *value, size_t size)
+{
+    uint64_t state = number * 1000003 + version;
+    size_t half = size / 2;
+    for (size_t i = 0; i < half; i += 8) {
+        uint64_t random = random_next(&state);
+        memcpy(value + i, &random, half - i < 8 ? half - i : 8);
+    }
+    memset(value + half, 0, size - half);
+}
+
+size_t format_key(uint64_t number, uint8_t *buffer)
+{
+    return (size_t)snprintf((char *)buffer, 32, "key%013llu", (unsigned long long)number);
+}
+
+uint64_t parse_key(struct cubby_slice key)
+{
+    char text[32];
+    CHECK(key.size > 3 && key.size < sizeof text);
+    memcpy(text, key.data, key.size);
+    text[key.size] = '\0';
+    return strtoull(text + 3, NULL, 10);
+}
+
+void put_number(struct fixture *fixture, uint64_t number, uint64_t version, size_t value_size)
+{
+    uint8_t key[32];
+    size_t key_size = format_key(number, key);
+    uint8_t *value = malloc(value_size + 1);
+    CHECK(value != NULL);
+    fill_value(number, version, value, value_size);
+    CHECK_STATUS(fixture->session, cubby_put(fixture->session, key, key_size, value, value_size),
+                 CUBBY_OK);
+    free(value);
+}
+
+void expect_number(struct fixture *fixture, uint64_t number, uint64_t version, size_t value_size)
+{
+    uint8_t key[32];
+    size_t key_size = format_key(number, key);
+    struct cubby_slice found;
+    CHECK_STATUS(fixture->session, cubby_get(fixture->session, key, key_size, &found), CUBBY_OK);
+    CHECK_EQUAL(found.size, value_size);
+    uint8_t *value = malloc(value_size + 1);
+    CHECK(value != NULL);
+    fill_value(number, version, value, value_size);
+    CHECK(value_size == 0 || memcmp(found.data, value, value_size) == 0);
+    free(value);
+}
+
+void expect_absent(struct fixture *fixture, uint64_t number)
+{
+    uint8_t key[32];
+    size_t key_size = format_key(number, key);
+    struct cubby_slice found;
+    CHECK_STATUS(fixture->session, cubby_get(fixture->session, key, key_size, &found),
+                 CUBBY_NOT_FOUND);
+}
+
+uint64_t count_pairs(struct fixture *fixture)
+{
+    uint64_t count;
+    CHECK_STATUS(fixture->session, cubby_count(fixture->session, &count), CUBBY_OK);
+    return count;
+}
+
+struct cubby_stat read_stat(struct fixture *fixture)
+{
+    struct cubby_stat stat;
+    CHECK_STATUS(fixture->session, cubby_stat(fixture->session, &stat), CUBBY_OK);
+    return stat;
+}
+
+static uint64_t now_ns(void *state)
+{
+    (void)state;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int repeatable_bytes(void *state, void *buffer, size_t size)
+{
+    (void)state;
+    uint64_t sequence = 42;
+    uint8_t *to = buffer;
+    for (size_t i = 0; i < size; i++) {
+        to[i] = (uint8_t)random_next(&sequence);
+    }
+    return 0;
+}
+
+const struct cubby_environment *repeatable_environment(void)
+{
+    static const struct cubby_environment environment = {
+        .now_ns = now_ns,
+        .random_bytes = repeatable_bytes,
+    };
+    return &environment;
+}

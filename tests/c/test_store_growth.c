@@ -1,0 +1,244 @@
+/* test_store_growth.c -- a store that grows from nothing and shrinks again, and what that costs.
+ *
+ * The counts of device reads, DRAM and rewritten bytes do not depend on the machine, so they are
+ * asserted here. Under a sanitizer fewer pairs do.
+ *
+ * Depends on: store_fixture.h.
+ */
+#include "tests/c/store_fixture.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const uint64_t pair_count = 30000;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+static const uint64_t pair_count = 30000;
+#else
+static const uint64_t pair_count = 300000;
+#endif
+#else
+static const uint64_t pair_count = 300000;
+#endif
+
+enum {
+    KEY_BYTES = 16,
+};
+
+static void open_with_fill(struct fixture *fixture, uint32_t fill_percent)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_CREATE;
+    options.fill_percent = fill_percent;
+    options.environment = repeatable_environment();
+    fixture_open(fixture, "mem:4G", &options);
+}
+
+/* Reads per get of every present key and of as many absent ones. */
+static void check_reads(struct fixture *fixture, size_t value_size, double present_max)
+{
+    struct cubby_stat before = read_stat(fixture);
+    for (uint64_t i = 0; i < pair_count; i++) {
+        expect_number(fixture, i, 0, value_size);
+    }
+    struct cubby_stat present = read_stat(fixture);
+    double gets = (double)(present.gets - before.gets);
+    double reads =
+        (double)(present.get_home_reads + present.get_spill_reads + present.get_retry_reads -
+                 before.get_home_reads - before.get_spill_reads - before.get_retry_reads);
+    CHECK_EQUAL(present.get_home_reads - before.get_home_reads, pair_count);
+    CHECK(reads / gets <= present_max);
+    for (uint64_t i = 0; i < pair_count; i++) {
+        expect_absent(fixture, pair_count + i);
+    }
+    struct cubby_stat absent = read_stat(fixture);
+    CHECK_EQUAL(absent.get_misses - present.get_misses, pair_count);
+    CHECK((double)(absent.get_home_reads + absent.get_spill_reads - present.get_home_reads -
+                   present.get_spill_reads) /
+              (double)pair_count <=
+          1.01);
+}
+
+static void grow(struct fixture *fixture, size_t value_size)
+{
+    for (uint64_t i = 0; i < pair_count; i++) {
+        put_number(fixture, i, 0, value_size);
+    }
+    CHECK_EQUAL(count_pairs(fixture), pair_count);
+}
+
+static void shrink(struct fixture *fixture)
+{
+    for (uint64_t i = 0; i < pair_count; i++) {
+        uint8_t key[32];
+        size_t key_size = format_key(i, key);
+        CHECK_STATUS(fixture->session, cubby_delete(fixture->session, key, key_size), CUBBY_OK);
+    }
+    CHECK_EQUAL(count_pairs(fixture), 0);
+}
+
+/* The figures of the store's design at one pair size and fill target. */
+static void check_counts(size_t pair_size, uint32_t fill_percent, double reads_max,
+                         double rebuilt_max, double dram_max)
+{
+    struct fixture fixture;
+    open_with_fill(&fixture, fill_percent);
+    size_t value_size = pair_size - KEY_BYTES;
+    grow(&fixture, value_size);
+    struct cubby_stat stat = read_stat(&fixture);
+    double rebuilt = (double)stat.rebuilt_bytes / (double)stat.inserted_bytes;
+    double dram = (double)(stat.directory_bytes + stat.bitmap_bytes) / (double)stat.pairs;
+    printf("  %zu B at %u %%: %.2f B rebuilt per B, %.4f B of DRAM per pair\n", pair_size,
+           fill_percent, rebuilt, dram);
+    CHECK(rebuilt <= rebuilt_max);
+    CHECK(dram <= dram_max);
+    check_reads(&fixture, value_size, reads_max);
+    fixture_check(&fixture);
+    shrink(&fixture);
+    fixture_check(&fixture);
+    struct cubby_stat empty = read_stat(&fixture);
+    CHECK_EQUAL(empty.pair_bytes, 0);
+    CHECK_EQUAL(empty.segments, stat.segments); /* never merged, but each is as small as can be */
+    CHECK_EQUAL(empty.home_blocks + empty.spill_blocks, empty.segments * 16);
+    fixture_close(&fixture);
+}
+
+static void test_growth_and_shrinking_at_400_bytes_keep_to_the_figures(void)
+{
+    check_counts(400, 40, 1.02, 3.5, 0.05);
+}
+
+static void test_growth_at_fill_50_keeps_to_the_figures(void)
+{
+    check_counts(400, 50, 1.02, 3.5, 0.05);
+}
+
+static void test_growth_at_100_bytes_keeps_to_the_figures(void)
+{
+    check_counts(100, 40, 1.02, 3.5, 0.02); /* 0.01 from a million pairs on */
+}
+
+static void test_growth_at_50_bytes_keeps_to_the_figures(void)
+{
+    check_counts(50, 40, 1.02, 3.5, 0.02);
+}
+
+static void test_growth_at_1000_bytes_keeps_to_the_figures(void)
+{
+    check_counts(1000, 40, 1.03, 6.0, 0.10);
+}
+
+/* Keys in the scan's own order all fall into one segment for a long time. */
+static void test_a_load_in_hash_order_finds_room_for_all(void)
+{
+    const uint64_t count = pair_count / 10;
+    struct fixture source;
+    struct fixture target;
+    open_with_fill(&source, 40);
+    open_with_fill(&target, 40); /* the same seed: the worst case */
+    for (uint64_t i = 0; i < count; i++) {
+        put_number(&source, i, 0, 200);
+    }
+    cubby_scan *scan;
+    struct cubby_slice key;
+    struct cubby_slice value;
+    CHECK_EQUAL(cubby_scan_open(source.session, NULL, 0, NULL, &scan), CUBBY_OK);
+    while (cubby_scan_next(scan, &key, &value) == CUBBY_OK) {
+        CHECK_STATUS(target.session,
+                     cubby_put(target.session, key.data, key.size, value.data, value.size),
+                     CUBBY_OK);
+    }
+    cubby_scan_close(scan);
+    CHECK_EQUAL(count_pairs(&target), count);
+    for (uint64_t i = 0; i < count; i++) {
+        expect_number(&target, i, 0, 200);
+    }
+    fixture_check(&target);
+    fixture_close(&source);
+    fixture_close(&target);
+}
+
+/* Each segment in turn outgrows the mean twenty times over before the next is touched. */
+static void test_a_scan_that_makes_every_value_20_times_larger_sees_each_key_once(void)
+{
+    const uint64_t count = pair_count / 10;
+    struct fixture fixture;
+    open_with_fill(&fixture, 40);
+    for (uint64_t i = 0; i < count; i++) {
+        put_number(&fixture, i, 0, 48);
+    }
+    uint8_t *seen = calloc(count, 1);
+    cubby_scan *scan;
+    struct cubby_slice key;
+    struct cubby_slice value;
+    CHECK_EQUAL(cubby_scan_open(fixture.session, NULL, 0, NULL, &scan), CUBBY_OK);
+    while (cubby_scan_next(scan, &key, &value) == CUBBY_OK) {
+        uint64_t number = parse_key(key);
+        CHECK(number < count);
+        CHECK_EQUAL(seen[number]++, 0);
+        CHECK_EQUAL(value.size, 48);
+        put_number(&fixture, number, 1, 960);
+    }
+    cubby_scan_close(scan);
+    for (uint64_t i = 0; i < count; i++) {
+        CHECK_EQUAL(seen[i], 1);
+        expect_number(&fixture, i, 1, 960);
+    }
+    free(seen);
+    fixture_check(&fixture);
+    struct cubby_stat stat = read_stat(&fixture);
+    CHECK(stat.home_blocks <= 2 * 96 * stat.segments); /* splits have caught up */
+    fixture_close(&fixture);
+}
+
+static void test_a_scan_goes_on_from_its_cursor_while_the_store_grows(void)
+{
+    const uint64_t count = 3000;
+    struct fixture fixture;
+    open_with_fill(&fixture, 40);
+    for (uint64_t i = 0; i < count; i++) {
+        put_number(&fixture, i, 0, 400);
+    }
+    uint8_t *seen = calloc(count, 1);
+    uint8_t cursor[CUBBY_CURSOR_BYTES];
+    bool begun = false;
+    uint64_t added = count;
+    int status = CUBBY_OK;
+    while (status == CUBBY_OK) {
+        cubby_scan *scan;
+        struct cubby_slice key;
+        struct cubby_slice value;
+        CHECK_EQUAL(cubby_scan_open(fixture.session, NULL, 0, begun ? cursor : NULL, &scan),
+                    CUBBY_OK);
+        for (int i = 0; i < 7 && (status = cubby_scan_next(scan, &key, &value)) == CUBBY_OK; i++) {
+            uint64_t number = parse_key(key);
+            if (number < count) {
+                CHECK_EQUAL(seen[number]++, 0);
+            }
+        }
+        cubby_scan_cursor(scan, cursor);
+        cubby_scan_close(scan);
+        begun = true;
+        for (int i = 0; i < 10 && added < 4 * count; i++) {
+            put_number(&fixture, added++, 0, 400);
+        }
+    }
+    CHECK_EQUAL(status, CUBBY_NOT_FOUND);
+    for (uint64_t i = 0; i < count; i++) {
+        CHECK_EQUAL(seen[i], 1);
+    }
+    free(seen);
+    fixture_close(&fixture);
+}
+
+int main(void)
+{
+    RUN(test_growth_and_shrinking_at_400_bytes_keep_to_the_figures);
+    RUN(test_growth_at_fill_50_keeps_to_the_figures);
+    RUN(test_growth_at_100_bytes_keeps_to_the_figures);
+    RUN(test_growth_at_50_bytes_keeps_to_the_figures);
+    RUN(test_growth_at_1000_bytes_keeps_to_the_figures);
+    RUN(test_a_load_in_hash_order_finds_room_for_all);
+    RUN(test_a_scan_that_makes_every_value_20_times_larger_sees_each_key_once);
+    RUN(test_a_scan_goes_on_from_its_cursor_while_the_store_grows);
+    return 0;
+}
