@@ -1,0 +1,273 @@
+/* test_store_invariants.c -- what the device must never see, whatever threads do.
+ *
+ * The store runs on a device that watches: no two writes of one block are under way at once (I9), and no
+ * block is read after it was discarded and before it was written again (I8: neither by a reader that is
+ * late, nor by the store itself). The order of writes within one put is watched too (I21).
+ *
+ * Depends on: store_fixture.h.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "blockdev/block_device.h"
+#include "engine/base/bytes.h"
+#include "engine/store/disk_format.h"
+#include "engine/store/store.h"
+#include "tests/c/store_fixture.h"
+
+enum {
+    BLOCKS = 65536,
+    THREADS = 4,
+    ROUNDS = 3000,
+    LOG_MAX = 64,
+};
+
+struct watching_device {
+    struct block_device device;
+    struct block_device *memory;
+    _Atomic uint8_t writing[BLOCKS];
+    _Atomic uint8_t discarded[BLOCKS];
+    _Atomic uint64_t discard_count;
+    bool logging;
+    size_t log_count;
+    uint8_t log[LOG_MAX]; /* roles of single blocks of segments, in the order written */
+};
+
+static struct watching_device *watching_of(struct block_device *device)
+{
+    return (struct watching_device *)(void *)device;
+}
+
+static int watch_read(struct block_device *device, uint64_t lba, size_t count, void *buffer)
+{
+    struct watching_device *watching = watching_of(device);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_EQUAL(atomic_load(&watching->discarded[lba + i]), 0);
+    }
+    int status = watching->memory->ops->read(watching->memory, lba, count, buffer);
+    sched_yield();
+    for (size_t i = 0; i < count; i++) {
+        CHECK_EQUAL(atomic_load(&watching->discarded[lba + i]), 0);
+    }
+    return status;
+}
+
+static int watch_write(struct block_device *device, uint64_t lba, size_t count, const void *buffer)
+{
+    struct watching_device *watching = watching_of(device);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_EQUAL(atomic_exchange(&watching->writing[lba + i], 1), 0);
+        atomic_store(&watching->discarded[lba + i], 0);
+    }
+    const uint8_t *block = buffer;
+    if (watching->logging && count == 1 && load_u32(block + 24) == BLOCK_MAGIC) {
+        CHECK(watching->log_count < LOG_MAX);
+        watching->log[watching->log_count++] = block[36];
+    }
+    int status = watching->memory->ops->write(watching->memory, lba, count, buffer);
+    sched_yield();
+    for (size_t i = 0; i < count; i++) {
+        CHECK_EQUAL(atomic_exchange(&watching->writing[lba + i], 0), 1);
+    }
+    return status;
+}
+
+static int watch_flush(struct block_device *device)
+{
+    struct watching_device *watching = watching_of(device);
+    return watching->memory->ops->flush(watching->memory);
+}
+
+static int watch_discard(struct block_device *device, uint64_t lba, uint64_t count)
+{
+    struct watching_device *watching = watching_of(device);
+    for (uint64_t i = 0; i < count; i++) {
+        CHECK_EQUAL(atomic_load(&watching->writing[lba + i]), 0);
+        atomic_store(&watching->discarded[lba + i], 1);
+    }
+    atomic_fetch_add(&watching->discard_count, count);
+    return watching->memory->ops->discard(watching->memory, lba, count);
+}
+
+static int watch_resize(struct block_device *device, uint64_t count)
+{
+    struct watching_device *watching = watching_of(device);
+    return watching->memory->ops->resize(watching->memory, count);
+}
+
+static int watch_physical(struct block_device *device, uint64_t *bytes)
+{
+    (void)device;
+    *bytes = 0;
+    return 0;
+}
+
+static void watch_close(struct block_device *device)
+{
+    struct watching_device *watching = watching_of(device);
+    watching->memory->ops->close(watching->memory);
+    free(watching);
+}
+
+static struct watching_device *open_watched(struct fixture *fixture)
+{
+    static const struct block_device_ops ops = {
+        .read = watch_read,
+        .write = watch_write,
+        .flush = watch_flush,
+        .discard = watch_discard,
+        .resize = watch_resize,
+        .physical_bytes = watch_physical,
+        .queue_open = blocking_queue_open,
+        .close = watch_close,
+    };
+    struct watching_device *watching = calloc(1, sizeof *watching);
+    CHECK(watching != NULL);
+    CHECK_EQUAL(mem_device_open(BLOCKS, &watching->memory), 0);
+    watching->device.ops = &ops;
+    watching->device.geometry = watching->memory->geometry;
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_CREATE;
+    options.environment = repeatable_environment();
+    *fixture = (struct fixture){0};
+    CHECK_EQUAL(store_open_device(&watching->device, "watched", &options, &fixture->store,
+                                  fixture->message, sizeof fixture->message),
+                CUBBY_OK);
+    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
+    /* What creating has discarded and recovery would read is no concern here. */
+    for (size_t i = 0; i < BLOCKS; i++) {
+        atomic_store(&watching->discarded[i], 0);
+    }
+    return watching;
+}
+
+static void *work(void *argument)
+{
+    struct fixture fixture = {.store = argument};
+    CHECK_EQUAL(cubby_session_open(fixture.store, &fixture.session), CUBBY_OK);
+    static _Atomic uint64_t next_seed;
+    uint64_t random = atomic_fetch_add(&next_seed, 1);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t number = random_next(&random) % 3000;
+        uint64_t choice = random_next(&random) % 100;
+        uint8_t key[32];
+        size_t key_size = format_key(number, key);
+        struct cubby_slice value;
+        if (choice < 50) {
+            put_number(&fixture, number, 0, choice == 0 ? 20000 : number % 900);
+        } else if (choice < 70) {
+            int status = cubby_delete(fixture.session, key, key_size);
+            CHECK(status == CUBBY_OK || status == CUBBY_NOT_FOUND);
+        } else if (choice < 99) {
+            int status = cubby_get(fixture.session, key, key_size, &value);
+            CHECK(status == CUBBY_OK || status == CUBBY_NOT_FOUND);
+        } else {
+            CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
+        }
+    }
+    cubby_session_close(fixture.session);
+    return NULL;
+}
+
+static void test_no_block_is_written_twice_at_once_or_read_after_its_discard(void)
+{
+    struct fixture fixture;
+    struct watching_device *watching = open_watched(&fixture);
+    pthread_t threads[THREADS];
+    for (size_t i = 0; i < THREADS; i++) {
+        CHECK_EQUAL(pthread_create(&threads[i], NULL, work, fixture.store), 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    }
+    CHECK(atomic_load(&watching->discard_count) > 0);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+}
+
+static void test_held_space_is_discarded_only_by_a_checkpoint(void)
+{
+    struct fixture fixture;
+    struct watching_device *watching = open_watched(&fixture);
+    uint64_t before = atomic_load(&watching->discard_count);
+    for (uint64_t i = 0; read_stat(&fixture).rebuilds < 3; i++) {
+        put_number(&fixture, i, 0, 400);
+    }
+    CHECK(read_stat(&fixture).quarantined_bytes > 0);
+    CHECK_EQUAL(atomic_load(&watching->discard_count), before);
+    CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
+    CHECK_EQUAL(read_stat(&fixture).quarantined_bytes, 0);
+    CHECK(atomic_load(&watching->discard_count) > before);
+    fixture_close(&fixture);
+}
+
+/* A pair that does not fit at home is in its spill block before its home lists it. */
+static void test_a_displaced_pair_is_written_to_spill_before_home(void)
+{
+    struct fixture fixture;
+    struct watching_device *watching = open_watched(&fixture);
+    unsigned displaced = 0;
+    for (uint64_t i = 0; displaced < 5; i++) {
+        CHECK(i < 20000);
+        watching->logging = true;
+        watching->log_count = 0;
+        put_number(&fixture, i, 0, 400);
+        watching->logging = false;
+        if (watching->log_count == 2) {
+            CHECK_EQUAL(watching->log[0], BLOCK_ROLE_SPILL);
+            CHECK_EQUAL(watching->log[1], BLOCK_ROLE_HOME);
+            displaced++;
+        } else {
+            CHECK(watching->log_count <= 1); /* one write, or one rebuild */
+        }
+        expect_number(&fixture, i, 0, 400);
+    }
+    fixture_close(&fixture);
+}
+
+/* Displaced pairs are changed, moved and deleted like any other. */
+static void test_displaced_pairs_can_be_replaced_and_deleted(void)
+{
+    struct fixture fixture;
+    struct watching_device *watching = open_watched(&fixture);
+    uint64_t displaced[20];
+    size_t count = 0;
+    uint64_t next = 0;
+    for (; count < 20; next++) {
+        watching->logging = true;
+        watching->log_count = 0;
+        put_number(&fixture, next, 0, 400);
+        watching->logging = false;
+        if (watching->log_count == 2) {
+            displaced[count++] = next;
+        }
+    }
+    static const size_t sizes[] = {400, 10, 900, 0, 500, 2000, 30};
+    for (size_t round = 0; round < sizeof sizes / sizeof *sizes; round++) {
+        for (size_t i = 0; i < count; i++) {
+            put_number(&fixture, displaced[i], round, sizes[round]);
+            expect_number(&fixture, displaced[i], round, sizes[round]);
+        }
+        fixture_check(&fixture);
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint8_t key[32];
+        size_t key_size = format_key(displaced[i], key);
+        CHECK_STATUS(fixture.session, cubby_delete(fixture.session, key, key_size), CUBBY_OK);
+        expect_absent(&fixture, displaced[i]);
+    }
+    fixture_check(&fixture);
+    CHECK_EQUAL(count_pairs(&fixture), next - count);
+    fixture_close(&fixture);
+}
+
+int main(void)
+{
+    RUN(test_no_block_is_written_twice_at_once_or_read_after_its_discard);
+    RUN(test_held_space_is_discarded_only_by_a_checkpoint);
+    RUN(test_a_displaced_pair_is_written_to_spill_before_home);
+    RUN(test_displaced_pairs_can_be_replaced_and_deleted);
+    return 0;
+}
