@@ -11,6 +11,7 @@
 #include "blockdev/file_lock.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -25,6 +26,9 @@
 enum {
     /* udev takes a shared lock for some milliseconds on a block device that was just closed. */
     BLOCK_DEVICE_TRIES = 20,
+    /* The kernel takes an io_uring apart some milliseconds after its process has died, and with it
+     * gives back the files that were read through it. */
+    DEAD_HOLDER_TRIES = 200,
     TRY_INTERVAL_MS = 10,
 };
 
@@ -81,6 +85,13 @@ static int say_holder(int fd, const char *path, struct device_message message)
     return device_message_set(message, CUBBY_LOCKED, "%s is in use by process %lld", path, pid);
 }
 
+/* Whether the lock's holder is a process that is no more. */
+static bool holder_is_dead(int fd)
+{
+    long long pid = find_holder(fd);
+    return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+}
+
 int file_lock_take(int fd, const char *path, bool shared, struct device_message message)
 {
     CUBBY_ASSERT(fd >= 0);
@@ -91,6 +102,7 @@ int file_lock_take(int fd, const char *path, bool shared, struct device_message 
     }
     int operation = (shared ? LOCK_SH : LOCK_EX) | LOCK_NB;
     int tries = S_ISBLK(info.st_mode) ? BLOCK_DEVICE_TRIES : 1;
+    bool waits_for_dead = false;
     const struct timespec interval = {.tv_nsec = TRY_INTERVAL_MS * 1000000L};
     for (int i = 0; i < tries; i++) {
         if (i > 0) {
@@ -103,6 +115,10 @@ int file_lock_take(int fd, const char *path, bool shared, struct device_message 
             int status = errno;
             return device_message_set(message, status, "%s cannot be locked: %s", path,
                                       cubby_status_text(status));
+        }
+        if (!waits_for_dead && holder_is_dead(fd)) {
+            waits_for_dead = true;
+            tries = DEAD_HOLDER_TRIES;
         }
     }
     return say_holder(fd, path, message);

@@ -37,6 +37,7 @@ struct recovery {
     struct candidate *candidates; /* sorted by segment, depth, newest LSN first */
     size_t count;
     size_t capacity;
+    uint64_t last_base;       /* the extent where the last run looked at begins */
     bool accept_older;        /* CUBBY_RECOVER */
     struct candidate damaged; /* the youngest run that is not complete but was written in place */
 };
@@ -112,9 +113,11 @@ static int consider(struct recovery *recovery, const uint8_t *block, uint64_t ex
     const cubby_store *store = session->store;
     uint32_t block_index = block_identity_of(block).block_index;
     uint64_t before = block_index / EXTENT_BLOCKS;
-    if (block_index % EXTENT_BLOCKS != 0 || before > extent) {
+    if (block_index % EXTENT_BLOCKS != 0 || before > extent ||
+        extent - before == recovery->last_base) {
         return CUBBY_OK;
     }
+    recovery->last_base = extent - before;
     struct candidate run = {.view = view_of_block(block, extent - before)};
     uint64_t count = segment_extent_count(run.view.place.home_count);
     if (count > store->extents.extent_count - run.view.place.base_extent ||
@@ -366,7 +369,8 @@ static void set_next_lsn(struct recovery *recovery)
 int recovery_run(cubby_session *session, bool accept_older)
 {
     cubby_store *store = session->store;
-    struct recovery recovery = {.session = session, .accept_older = accept_older};
+    struct recovery recovery = {
+        .session = session, .last_base = UINT64_MAX, .accept_older = accept_older};
     uint8_t *buffer = aligned_alloc(BLOCK_BYTES, (size_t)PAGE_IO_DEPTH * BLOCK_BYTES);
     if (buffer == NULL) {
         return ENOMEM;

@@ -12,6 +12,10 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/store.h"
 
+enum {
+    RESULT_BYTES_KEPT = 16 << 20,
+};
+
 int session_fail(cubby_session *session, int status, const char *format, ...)
 {
     CUBBY_ASSERT(status != CUBBY_OK);
@@ -25,6 +29,17 @@ int session_fail(cubby_session *session, int status, const char *format, ...)
 static bool is_forked(const cubby_store *store)
 {
     return atomic_load_explicit(store->fork_guard, memory_order_relaxed) == 0;
+}
+
+/* What the last call handed out is no longer valid: memory that a huge value took goes back. */
+static void trim_results(cubby_session *session)
+{
+    if (session->value.capacity > RESULT_BYTES_KEPT) {
+        aligned_buffer_free(&session->value);
+    }
+    if (session->many_values.capacity > RESULT_BYTES_KEPT) {
+        aligned_buffer_free(&session->many_values);
+    }
 }
 
 int session_enter(cubby_session *session, bool writes)
@@ -48,6 +63,7 @@ int session_enter(cubby_session *session, bool writes)
         atomic_store(&session->busy, SESSION_IDLE);
         return session_fail(session, CUBBY_CLOSED, "%s", cubby_status_text(CUBBY_CLOSED));
     }
+    trim_results(session);
     int status = CUBBY_OK;
     if (writes) {
         if (store->read_only) {
