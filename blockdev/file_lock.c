@@ -28,7 +28,7 @@ enum {
     BLOCK_DEVICE_TRIES = 20,
     /* The kernel takes an io_uring apart some milliseconds after its process has died, and with it
      * gives back the files that were read through it. */
-    DEAD_HOLDER_TRIES = 200,
+    DEAD_HOLDER_TRIES = 100,
     TRY_INTERVAL_MS = 10,
 };
 
@@ -85,11 +85,11 @@ static int say_holder(int fd, const char *path, struct device_message message)
     return device_message_set(message, CUBBY_LOCKED, "%s is in use by process %lld", path, pid);
 }
 
-/* Whether the lock's holder is a process that is no more. */
-static bool holder_is_dead(int fd)
+/* Whether the lock's holder may be a process that is no more: it does not exist, or has no number. */
+static bool holder_may_be_dead(int fd)
 {
     long long pid = find_holder(fd);
-    return pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
+    return pid == 0 || (kill((pid_t)pid, 0) != 0 && errno == ESRCH);
 }
 
 int file_lock_take(int fd, const char *path, bool shared, struct device_message message)
@@ -116,7 +116,7 @@ int file_lock_take(int fd, const char *path, bool shared, struct device_message 
             return device_message_set(message, status, "%s cannot be locked: %s", path,
                                       cubby_status_text(status));
         }
-        if (!waits_for_dead && holder_is_dead(fd)) {
+        if (!waits_for_dead && holder_may_be_dead(fd)) {
             waits_for_dead = true;
             tries = DEAD_HOLDER_TRIES;
         }
