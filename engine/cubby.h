@@ -107,9 +107,10 @@ struct cubby_options {
     uint32_t flags; /* enum cubby_flag, added up; 0: open an existing store to write */
     uint32_t
         fill_percent;    /* create: fill target, 10 to 75; 0: 40 on a compressing device, else 50 */
-    uint64_t size_bytes; /* create: bytes of pairs to make room for, at least 1 MiB. A file becomes
-                            a sparse file four times as large, a device is used up to four times as
-                            much. 0: 1 GiB for a new file, else all of the device or file */
+    uint64_t size_bytes; /* create: bytes of pairs to make room for, roughly, at least 1 MiB. A file
+                            becomes a sparse file four times as large, a device is used up to four
+                            times as much; pairs just over 1,000 bytes need all of it. 0: 1 GiB for
+                            a new file, else all of the device or file */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -191,7 +192,8 @@ void cubby_options_init(struct cubby_options *options);
  * names the path, the LBA or the holder's process id.
  * Returns CUBBY_OK, CUBBY_NOT_A_STORE, CUBBY_NOT_EMPTY, CUBBY_LOCKED, CUBBY_FORMAT_VERSION,
  * CUBBY_CORRUPT (both superblocks or the checkpoint are damaged; CUBBY_RECOVER helps with the
- * second), CUBBY_BAD_ARGUMENT, CUBBY_FULL (the device is too small), or an errno. */
+ * second), CUBBY_BAD_ARGUMENT (also for a directory, a pipe, and the like), CUBBY_FULL (the device
+ * is too small), or an errno. */
 int cubby_open(const char *path, const struct cubby_options *options, cubby_store **store,
                char *message, size_t message_size);
 

@@ -346,6 +346,7 @@ static int read_runs(cubby_session *session, const struct blob_runs *runs, uint6
             return status;
         }
         if (checksum_of(to, run->byte_count, run->lba, store->secret) != run->checksum) {
+            session->damaged_lba = run->lba;
             return session_fail(session, CUBBY_CORRUPT,
                                 "the blob at LBA %llu is damaged: its checksum does not match",
                                 (unsigned long long)run->lba);
@@ -360,6 +361,7 @@ static int list_and_read(cubby_session *session, const struct block_pair *pair, 
     struct blob_runs runs = {0};
     int status = blob_list(session, pair->blob_lba, blob_bytes(pair), pair->blob_checksum, &runs);
     if (status == CUBBY_CORRUPT) {
+        session->damaged_lba = pair->blob_lba;
         session_fail(session, status, "the blob at LBA %llu is damaged: its index does not fit",
                      (unsigned long long)pair->blob_lba);
     }

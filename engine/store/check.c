@@ -131,6 +131,7 @@ static void check_blob(struct check *check, const struct block_pair *pair, struc
         claim(check, runs.runs[i].lba, blocks, segment, "a blob");
     }
     blob_runs_free(&runs);
+    session->damaged_lba = pair->blob_lba;
     if (status == CUBBY_OK) {
         session->message[0] = '\0';
         status = blob_read(session, pair);
@@ -138,7 +139,7 @@ static void check_blob(struct check *check, const struct block_pair *pair, struc
         check->incomplete = true;
     }
     if (status != CUBBY_OK) {
-        report(check, pair->blob_lba, segment, "%s",
+        report(check, session->damaged_lba, segment, "%s",
                session->message[0] != '\0' ? session->message : "the index of a blob is damaged");
         return;
     }

@@ -253,6 +253,18 @@ static int find_old(cubby_session *session, struct segment_view view,
     return status == CUBBY_OK ? lookup_in_home(session, view, wanted, found, &spill_reads) : status;
 }
 
+/* There is no room to rebuild: displace the pair however much of the segment is displaced already.
+ */
+static int put_in_full_store(struct putting *putting)
+{
+    int status = find_old(putting->session, putting->view, &putting->new_pair->wanted, false,
+                          &putting->found);
+    if (status == CUBBY_OK || status == CUBBY_NOT_FOUND) {
+        status = put_in_place(putting, UINT64_MAX / 100);
+    }
+    return status == CUBBY_NOT_FOUND ? CUBBY_FULL : status;
+}
+
 static void note_old(struct put_outcome *outcome, const struct block_pair *old)
 {
     outcome->existed = true;
@@ -286,7 +298,11 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
     status = put_in_place(&putting, payload);
     if (status == CUBBY_NOT_FOUND) {
         outcome->rebuilt = true;
-        return rebuild_with(&putting); /* sets the payload */
+        status = rebuild_with(&putting); /* sets the payload */
+        if (status != CUBBY_FULL) {
+            return status;
+        }
+        status = put_in_full_store(&putting);
     }
     if (status == CUBBY_OK) {
         directory_set_payload(&store->directory, view.number,

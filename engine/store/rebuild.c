@@ -7,6 +7,11 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/checkpoint.h"
 
+enum {
+    FILL_PERCENT_MAX = 85, /* tried when the store is nearly full */
+    FILL_PERCENT_STEP = 15,
+};
+
 /* New extents for one segment. */
 struct new_segment {
     struct segment_view view;
@@ -77,32 +82,49 @@ static int take_extents(cubby_session *session, uint32_t home_count, uint64_t *e
     return status;
 }
 
+static void untake_segment(cubby_store *store, const struct new_segment *segment)
+{
+    extents_untake(&store->extents, segment->view.place.base_extent,
+                   segment_extent_count(segment->view.place.home_count));
+}
+
+/* Plan a segment and take extents for it; in a store that is nearly full, at a higher fill. */
+static int plan_and_take(cubby_session *session, struct new_segment *segment)
+{
+    struct segment_place *place = &segment->view.place;
+    uint32_t fill_percent = session->store->fill_percent;
+    for (;;) {
+        int status = segment_plan(&segment->pairs, fill_percent, &place->home_count);
+        if (status == CUBBY_OK) {
+            status = take_extents(session, place->home_count, &place->base_extent);
+        }
+        if (status != CUBBY_FULL || fill_percent >= FILL_PERCENT_MAX) {
+            return status;
+        }
+        fill_percent += FILL_PERCENT_STEP;
+    }
+}
+
 /* Plan a segment, take extents for it and write them. On failure nothing stays taken. */
 static int write_segment(cubby_session *session, struct new_segment *segment)
 {
     cubby_store *store = session->store;
-    int status =
-        segment_plan(&segment->pairs, store->fill_percent, &segment->view.place.home_count);
+    int status = plan_and_take(session, segment);
     if (status != CUBBY_OK) {
         return status;
     }
     uint32_t block_count = segment_block_count(segment->view.place.home_count);
     status = aligned_buffer_reserve(&session->image, (size_t)block_count * BLOCK_BYTES);
     if (status != CUBBY_OK) {
-        return status;
-    }
-    status =
-        take_extents(session, segment->view.place.home_count, &segment->view.place.base_extent);
-    if (status != CUBBY_OK) {
-        return status;
+        goto untake;
     }
     uint64_t lba = segment_lba(store, segment->view.place);
     uint64_t lsn = atomic_fetch_add(&store->lsn, 1);
     segment_build(store, &segment->pairs, segment->view, lba, lsn, session->image.data);
     status = session->io->ops->write(session->io, lba, block_count, session->image.data);
+untake:
     if (status != 0) {
-        extents_untake(&store->extents, segment->view.place.base_extent,
-                       segment_extent_count(segment->view.place.home_count));
+        untake_segment(store, segment);
     }
     return status;
 }
@@ -160,8 +182,7 @@ int rebuild_segment(cubby_session *session, struct segment_view view,
     }
     pthread_mutex_unlock(&store->extents.lock);
     if (status != CUBBY_OK) {
-        extents_untake(&store->extents, new_segment.view.place.base_extent,
-                       segment_extent_count(new_segment.view.place.home_count));
+        untake_segment(store, &new_segment);
         goto free_pairs;
     }
     session_count(&session->counters.rebuilds, 1);
@@ -189,12 +210,6 @@ static int divide_pairs(const struct segment_pairs *pairs, unsigned depth, struc
         status = segment_pairs_add(is_high ? &high->pairs : &low->pairs, pairs->pairs[i]);
     }
     return status;
-}
-
-static void untake_segment(cubby_store *store, const struct new_segment *segment)
-{
-    extents_untake(&store->extents, segment->view.place.base_extent,
-                   segment_extent_count(segment->view.place.home_count));
 }
 
 /* New descriptor, then the count, then the shrunk descriptor: a reader in between finds a depth

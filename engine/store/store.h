@@ -120,6 +120,7 @@ struct cubby_session {
     struct page_io *io; /* NULL after the store was closed */
     struct session_counters counters;
     uint64_t blob_reads;               /* of any call; a get counts its own */
+    uint64_t damaged_lba;              /* of the blob block that was found damaged last */
     uint8_t *home;                     /* one block */
     uint8_t *spill;                    /* one block */
     struct aligned_buffer value;       /* of the last get */

@@ -1,0 +1,56 @@
+"""The command cubby: its group, and where every error becomes a sentence and an exit code."""
+
+import sys
+from typing import Any
+
+import click
+
+import cubbydb
+from cubbydb.cli.data import delete, get, put, scan
+from cubbydb.cli.manage import check, create, stat
+from cubbydb.cli.report import report
+from cubbydb.cli.transfer import dump, load
+
+__all__ = ["main"]
+
+EPILOG = """\b
+Exit codes:
+    0  done                      5  the store is locked
+    1  no pair has this key      6  the store or its device is full
+    2  usage, or bad input       7  not a store, or of an unsupported format
+    3  device or other I/O      70  internal error
+    4  the store is damaged    130  interrupted
+"""
+
+
+class ReportingGroup(click.Group):
+    """A group that lets no exception out of its commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; say in one sentence what went wrong, and exit with its code."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.buffer.flush()
+            return result
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except BaseException as error:
+            code = report(error, ctx.params["debug"])
+        ctx.exit(code)
+
+
+@click.group(
+    cls=ReportingGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(cubbydb.__version__, prog_name="cubby")
+@click.option("--debug", is_flag=True, help="Show where in the program an error came from.")
+def main(debug: bool) -> None:
+    """Keep pairs of keys and values in a file or on a block device, without a table of keys.
+
+    PATH is the file or the device.  Results go to standard output, everything else to standard
+    error.
+    """
+
+
+for command in (create, load, get, put, delete, scan, dump, stat, check):
+    main.add_command(command)

@@ -1,0 +1,127 @@
+"""What the command says when something goes wrong: one sentence, and an exit code."""
+
+import errno
+import os
+import sys
+import traceback
+
+import click
+
+from cubbydb import errors
+
+__all__ = [
+    "EXIT_CORRUPT",
+    "EXIT_INTERRUPTED",
+    "EXIT_NOT_FOUND",
+    "InputError",
+    "Interrupted",
+    "counted",
+    "exit_code",
+    "report",
+    "say",
+    "sentence",
+    "talks_to_a_person",
+]
+
+EXIT_NOT_FOUND = 1
+EXIT_USAGE = 2
+EXIT_DEVICE = 3
+EXIT_CORRUPT = 4
+EXIT_LOCKED = 5
+EXIT_FULL = 6
+EXIT_FORMAT = 7
+EXIT_INTERNAL = 70  # sysexits.h: EX_SOFTWARE
+EXIT_INTERRUPTED = 130  # as a shell says of a program that SIGINT ended
+EXIT_BROKEN_PIPE = 141  # the same for SIGPIPE
+
+
+class InputError(Exception):
+    """Input that cannot be parsed; the message names file and line."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, with a sentence about how far the command got."""
+
+
+# The first that fits counts, so a subclass stands before its base.
+EXIT_CODES: list[tuple[type[BaseException], int]] = [
+    (errors.NotFound, EXIT_NOT_FOUND),
+    (errors.Exists, EXIT_USAGE),
+    (errors.Corrupt, EXIT_CORRUPT),
+    (errors.Locked, EXIT_LOCKED),
+    (errors.Full, EXIT_FULL),
+    (errors.PhysicalFull, EXIT_FULL),
+    (errors.Unplaceable, EXIT_FULL),
+    (errors.NotAStore, EXIT_FORMAT),
+    (errors.FormatVersion, EXIT_FORMAT),
+    (errors.Error, EXIT_DEVICE),
+    (KeyboardInterrupt, EXIT_INTERRUPTED),
+    (click.Abort, EXIT_INTERRUPTED),
+    (BrokenPipeError, EXIT_BROKEN_PIPE),
+    (OSError, EXIT_DEVICE),
+    (MemoryError, EXIT_DEVICE),
+    (InputError, EXIT_USAGE),
+    (ValueError, EXIT_USAGE),
+]
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that an error means."""
+    for kind, code in EXIT_CODES:
+        if isinstance(error, kind):
+            return code
+    return EXIT_INTERNAL
+
+
+def sentence(error: BaseException) -> str:
+    """Say in one line what an error means, with the notes that callers have added."""
+    text = str(error)
+    if isinstance(error, errors.DeviceError) and error.errno == errno.ENOENT:
+        text += "; cubby create makes a store"
+    elif isinstance(error, OSError) and not isinstance(error, errors.Error):
+        place = os.fsdecode(error.filename) if error.filename else "input or output"
+        text = f"{place}: {error.strerror or text}"
+    elif isinstance(error, KeyboardInterrupt | click.Abort):
+        text = text or "interrupted"
+    elif isinstance(error, MemoryError):
+        text = text or "out of memory"
+    elif exit_code(error) == EXIT_INTERNAL:
+        text = f"internal error: {type(error).__name__}: {text} (cubby --debug shows where)"
+    return " ".join("; ".join([text, *getattr(error, "__notes__", [])]).split())
+
+
+def report(error: BaseException, debug: bool) -> int:
+    """Tell standard error what went wrong, and return the exit code."""
+    code = exit_code(error)
+    _flush_or_forget_stdout()
+    if debug:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    elif code != EXIT_BROKEN_PIPE:
+        click.echo(f"cubby: {sentence(error)}", err=True)
+    return code
+
+
+def _flush_or_forget_stdout() -> None:
+    """Where standard output takes no more, let what is still buffered go nowhere, quietly."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def talks_to_a_person() -> bool:
+    """Whether standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
+def counted(count: int, thing: str) -> str:
+    """Say how many: "1 record", "2,000 records"."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
+def say(text: str, always: bool = False) -> None:
+    """Tell a person at a terminal something; in a pipe, only if *always*."""
+    if always or talks_to_a_person():
+        click.echo(text, err=True)

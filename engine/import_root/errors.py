@@ -1,0 +1,165 @@
+"""The exceptions of CubbyDB.
+
+Error
+  NotFound         (KeyError)    no pair has this key; args[0] is the key
+  Exists                         create found something already there, and was not forced
+  Full                           no logical space is left in the store
+  PhysicalFull                   the device or file system under the store is out of space
+  Locked                         another process, or another handle of this one, has the store
+  Corrupt                        stored bytes fail a check
+  ReadOnly                       the store was opened read-only
+  Closed           (ValueError)  the store has been closed
+    Forked                       the store was opened by a parent process
+  NotAStore                      the device or file holds no CubbyDB store
+  FormatVersion                  the store needs a newer CubbyDB
+  Unplaceable                    too many pairs of one hash value: this key has no place left
+  DeviceError      (OSError)     the operating system failed a call; errno says how
+    Poisoned                     an earlier flush failed: reads only, until the store is reopened
+
+A bad argument is a ValueError or a TypeError, and lack of memory a MemoryError, as everywhere in
+Python.  Every message names the key, the path or the LBA that it is about.
+"""
+
+import errno
+
+from cubbydb._native import ffi, lib
+
+__all__ = [
+    "Closed",
+    "Corrupt",
+    "DeviceError",
+    "Error",
+    "Exists",
+    "Forked",
+    "FormatVersion",
+    "Full",
+    "Locked",
+    "NotAStore",
+    "NotFound",
+    "PhysicalFull",
+    "Poisoned",
+    "ReadOnly",
+    "Unplaceable",
+    "key_text",
+    "raise_for_status",
+]
+
+KEY_TEXT_BYTES_MAX = 64
+
+
+class Error(Exception):
+    """Base class of every error that is CubbyDB's own."""
+
+
+class NotFound(Error, KeyError):
+    """No pair has this key; args[0] is the key."""
+
+    def __str__(self) -> str:
+        return f"no pair has the key {key_text(self.args[0])}" if self.args else "no such pair"
+
+
+class Exists(Error):
+    """Create found something already there, and was not forced."""
+
+
+class Full(Error):
+    """No logical space is left in the store."""
+
+
+class PhysicalFull(Error):
+    """The device or file system under the store is out of space."""
+
+
+class Locked(Error):
+    """Another process, or another handle of this one, has the store."""
+
+
+class Corrupt(Error):
+    """Stored bytes fail a check."""
+
+
+class ReadOnly(Error):
+    """The store was opened read-only."""
+
+
+class Closed(Error, ValueError):
+    """The store has been closed."""
+
+
+class Forked(Closed):
+    """The store was opened by a parent process: open it anew in this one."""
+
+
+class NotAStore(Error):
+    """The device or file holds no CubbyDB store."""
+
+
+class FormatVersion(Error):
+    """The store needs a newer CubbyDB."""
+
+
+class Unplaceable(Error):
+    """Too many pairs of one hash value: this key has no place left."""
+
+
+class DeviceError(Error, OSError):
+    """The operating system failed a call on the store's device; errno says how."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class Poisoned(DeviceError):
+    """An earlier flush failed: reads only, until the store is reopened."""
+
+
+EXCEPTION_OF_STATUS: dict[int, type[Exception]] = {
+    lib.CUBBY_NOT_FOUND: NotFound,
+    lib.CUBBY_CORRUPT: Corrupt,
+    lib.CUBBY_LOCKED: Locked,
+    lib.CUBBY_FULL: Full,
+    lib.CUBBY_PHYSICAL_FULL: PhysicalFull,
+    lib.CUBBY_CLOSED: Closed,
+    lib.CUBBY_FORKED: Forked,
+    lib.CUBBY_NOT_A_STORE: NotAStore,
+    lib.CUBBY_FORMAT_VERSION: FormatVersion,
+    lib.CUBBY_NOT_EMPTY: Exists,
+    lib.CUBBY_READ_ONLY: ReadOnly,
+    lib.CUBBY_UNPLACEABLE: Unplaceable,
+    lib.CUBBY_POISONED: Poisoned,
+    lib.CUBBY_BAD_ARGUMENT: ValueError,
+}
+
+
+def key_text(key: bytes) -> str:
+    """Show a key in a message: its repr, a long one cut short and its size given."""
+    if len(key) <= KEY_TEXT_BYTES_MAX:
+        return repr(key)
+    return f"{key[:KEY_TEXT_BYTES_MAX]!r}... ({len(key):,} bytes)"
+
+
+def raise_for_status(status: int, subject: bytes | str, message: str = "") -> None:
+    """Turn a C status into an exception; return if it is CUBBY_OK.
+
+    Args:
+        status: what the C function returned: 0, an errno, or a negative enum cubby_status.
+        subject: what the call was about: a key (bytes) or the path of the store (str).
+        message: the C side's own sentence about the failure, if it gave one.
+    """
+    if status == lib.CUBBY_OK:
+        return
+    if status == lib.CUBBY_NOT_FOUND:
+        raise NotFound(subject)
+    sentence = message or ffi.string(lib.cubby_status_text(status)).decode(errors="replace")
+    if isinstance(subject, bytes):
+        sentence = f"{sentence} (key {key_text(subject)})"
+    elif subject not in sentence:
+        sentence = f"{subject}: {sentence}"
+    if status == errno.ENOMEM:
+        raise MemoryError(sentence)
+    if status > 0:
+        raise DeviceError(status, sentence)
+    exception = EXCEPTION_OF_STATUS[status]
+    if issubclass(exception, DeviceError):
+        raise exception(errno.EIO, sentence)
+    raise exception(sentence)

@@ -1,0 +1,100 @@
+"""StoreOptions: how a store is opened or created, checked before the C side sees it."""
+
+import re
+from dataclasses import dataclass
+
+from cubbydb._native import lib
+
+__all__ = ["FILL_MAX", "FILL_MIN", "SIZE_BYTES_MIN", "StoreOptions", "size_in_bytes"]
+
+SIZE_BYTES_MIN = 1 << 20
+SIZE_BYTES_MAX = (1 << 64) - 1
+FILL_MIN = 0.10
+FILL_MAX = 0.75
+
+FLAGS_OF_FLAG: dict[str, int] = {
+    "r": lib.CUBBY_READ_ONLY_OPEN,
+    "w": 0,
+    "c": lib.CUBBY_CREATE,
+    "n": lib.CUBBY_NEW,
+}
+BYTES_OF_SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size_in_bytes(size: int | str) -> int:
+    """Read a size: a number of bytes, or text with a suffix K, M, G or T, as in "256M".
+
+    The suffixes are powers of 1,024.
+    """
+    if isinstance(size, bool) or not isinstance(size, int | str):
+        raise TypeError(f"a size is an int or a str such as '256M', not {type(size).__name__}")
+    if isinstance(size, int):
+        return size
+    match = re.fullmatch(r"([0-9]+) ?([KMGT]?)(?:i?B)?", size.strip(), re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"a size is a number with K, M, G or T after it, as in 256M, not {size!r}")
+    return int(match[1]) * BYTES_OF_SUFFIX[match[2].upper()]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreOptions:
+    """How to open or create a store; the defaults open an existing one read-only.
+
+    Args:
+        flag: as in dbm: "r" an existing store, read-only; "w" an existing store, to read and
+            write; "c" the same, created if there is none; "n" a new, empty store, whatever there
+            was before.
+        size: for "c" and "n": bytes of pairs to make room for, at least 1 MiB; an int, or text
+            such as "256M".  A file becomes a sparse file four times as large.  None: 1 GiB for a
+            new file, otherwise all of the device or file.
+        fill: for "c" and "n": how full the blocks are made, 0.10 to 0.75.  None: 0.40 on a device
+            that compresses, else 0.50.
+        force: for "c" and "n": overwrite data that is not CubbyDB's, too.
+        exclusive: for "c": raise errors.Exists if there is a store already.
+        recover: rebuild the directory from the blocks although the store was closed cleanly.
+    """
+
+    flag: str = "r"
+    size: int | str | None = None
+    fill: float | None = None
+    force: bool = False
+    exclusive: bool = False
+    recover: bool = False
+
+    def __post_init__(self) -> None:
+        if self.flag not in FLAGS_OF_FLAG:
+            raise ValueError(f"flag is 'r', 'w', 'c' or 'n', not {self.flag!r}")
+        if self.flag in "rw":
+            for name in ("size", "fill", "force"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for creating a store: flag 'c' or 'n'")
+        if self.exclusive and self.flag != "c":
+            raise ValueError("exclusive is for flag 'c'")
+        if self.recover and self.flag == "n":
+            raise ValueError("recover is for existing stores, and flag 'n' creates a new one")
+        if self.size is not None and not SIZE_BYTES_MIN <= self.size_bytes <= SIZE_BYTES_MAX:
+            raise ValueError(f"the smallest size is 1 MiB ({SIZE_BYTES_MIN:,}), not {self.size!r}")
+        if self.fill is not None:
+            if isinstance(self.fill, bool) or not isinstance(self.fill, float | int):
+                raise TypeError(f"fill is a float, not {type(self.fill).__name__}")
+            if not FILL_MIN <= self.fill <= FILL_MAX:
+                raise ValueError(f"fill is {FILL_MIN:.2f} to {FILL_MAX:.2f}, not {self.fill!r}")
+
+    @property
+    def size_bytes(self) -> int:
+        """The size as a number; 0 where none is given."""
+        return 0 if self.size is None else size_in_bytes(self.size)
+
+    @property
+    def fill_percent(self) -> int:
+        """The fill as a whole percentage; 0 where none is given."""
+        return 0 if self.fill is None else round(self.fill * 100)
+
+    @property
+    def native_flags(self) -> int:
+        """The enum cubby_flag values, added up."""
+        flags = FLAGS_OF_FLAG[self.flag]
+        flags |= lib.CUBBY_FORCE if self.force else 0
+        flags |= lib.CUBBY_EXCLUSIVE if self.exclusive else 0
+        flags |= lib.CUBBY_RECOVER if self.recover else 0
+        return flags

@@ -1,0 +1,645 @@
+"""Store: the Python face of engine/cubby.h.  Bytes in, bytes out.
+
+Each thread that uses a Store gets a native session of its own on its first call (session.py); the
+global interpreter lock is released during every call of the C side.
+"""
+
+import os
+import threading
+import warnings
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, TypedDict, TypeVar, cast, overload
+
+from cubbydb._native import ffi, lib
+from cubbydb.engine.options import StoreOptions
+from cubbydb.engine.session import (
+    BytesLike,
+    ScanSession,
+    Session,
+    fail_many,
+    fail_pair,
+    key_bytes,
+    pack_keys,
+    value_buffer,
+    value_bytes,
+)
+from cubbydb.errors import raise_for_status
+
+__all__ = ["Damage", "Scan", "Store", "StoreStat", "open"]
+
+StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_Default = TypeVar("_Default")
+
+BATCH_PAIRS = 1024  # pairs in one native get_many or put_many
+BATCH_BYTES = 8 << 20  # keys and values in one native put_many, the last pair excepted
+DAMAGES_FIRST = 1024  # damages that the first native check has room for
+SIZE_MAX: int = (1 << (8 * ffi.sizeof("size_t"))) - 1  # get_many's size of a value that is absent
+STAT_FIELDS = [name for name, _ in ffi.typeof("struct cubby_stat").fields]
+
+# Found once: attributes of lib, and types by name, cost a dictionary look-up per use.
+_cubby_get = lib.cubby_get
+_cubby_put = lib.cubby_put
+_cubby_scan_next = lib.cubby_scan_next
+_cubby_close = lib.cubby_close
+_buffer = ffi.buffer
+_unpack = ffi.unpack
+_UINT32S = ffi.typeof("uint32_t[]")
+_SIZES = ffi.typeof("size_t[]")
+
+
+class StoreStat(TypedDict):
+    """What Store.stat returns: the fields of struct cubby_stat in engine/cubby.h, and a ratio.
+
+    Counters run from the opening of the store, gauges are of now.
+    """
+
+    pairs: int
+    pair_bytes: int
+    blobs: int
+    segments: int
+    home_blocks: int
+    spill_blocks: int
+    logical_bytes: int
+    used_bytes: int
+    quarantined_bytes: int
+    fill_percent: int
+    format_version: int
+    feature_bits: int
+    directory_bytes: int
+    bitmap_bytes: int
+    device_physical_bytes: int
+    device_compresses: int
+    gets: int
+    get_misses: int
+    puts: int
+    deletes: int
+    get_home_reads: int
+    get_spill_reads: int
+    get_blob_reads: int
+    get_retry_reads: int
+    inserted_bytes: int
+    rebuilt_bytes: int
+    rebuilds: int
+    splits: int
+    checkpoints: int
+    longest_put_ns: int
+    longest_rebuild_ns: int
+    blocks_read: int
+    blocks_written: int
+    recovered: int
+    device_reads_per_get: float | None  # all four classes of reads; None before the first get
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One damage found by Store.check; segment is None where none is concerned."""
+
+    lba: int
+    segment: int | None
+    text: str
+
+
+class Store:
+    """An open store of bytes keys and bytes values; a context manager, and much like a dict.
+
+    Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be any bytes-like object.  Threads
+    may share one Store.  When put or delete returns, the change survives the death of the
+    process; after sync, a power cut too.  After close every method raises errors.Closed.
+
+    Args:
+        path: a file, a block device, or "mem:SIZE" for a store in memory, gone at close.
+        options: how to open it; by default an existing store, read-only.
+    """
+
+    def __init__(self, path: StrPath, options: StoreOptions | None = None) -> None:
+        self._handle: Any = None
+        self._path = os.fsdecode(path)
+        self._options = options or StoreOptions()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # opening sessions excludes closing the store
+        self._local = threading.local()
+        native_path = os.fsencode(path)
+        if not native_path or b"\0" in native_path:
+            raise ValueError(f"not a path: {self._path!r}")
+        native = ffi.new("struct cubby_options *")
+        lib.cubby_options_init(native)
+        native.flags = self._options.native_flags
+        native.fill_percent = self._options.fill_percent
+        native.size_bytes = self._options.size_bytes
+        out = ffi.new("cubby_store **")
+        message = ffi.new("char[]", lib.CUBBY_MESSAGE_BYTES)
+        status = lib.cubby_open(native_path, native, out, message, len(message))
+        raise_for_status(status, self._path, ffi.string(message).decode(errors="replace"))
+        self._handle = out[0]
+
+    # Life ----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Write a checkpoint and close the store; closing twice is allowed.
+
+        Calls of other threads are waited for; their later calls raise errors.Closed.
+        """
+        if self._pid != os.getpid():  # the lock's holder may not exist in this process
+            handle, self._handle = self._handle, None
+            if handle is not None:
+                _cubby_close(handle)  # gives back what a forked child has; the parent's stays
+            return
+        with self._lock:
+            handle, self._handle = self._handle, None
+            status = 0 if handle is None else _cubby_close(handle)
+            self._local = threading.local()
+        raise_for_status(status, self._path)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store has been closed."""
+        return self._handle is None
+
+    @property
+    def path(self) -> str:
+        """The path the store was opened by."""
+        return self._path
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the store was opened with flag "r"."""
+        return self._options.flag == "r"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is None:
+            return
+        if self._pid == os.getpid():
+            text = f"unclosed store {self._path}"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+        self.close()
+
+    def __repr__(self) -> str:
+        mode = "read-only" if self.read_only else "read-write"
+        return f"<cubbydb.Store {self._path!r}, {'closed' if self.closed else mode}>"
+
+    # Sessions ------------------------------------------------------------------------------------
+
+    def _new_session(self, kind: type[Session]) -> Session:
+        if self._pid != os.getpid():
+            raise_for_status(lib.CUBBY_FORKED, self._path)
+        with self._lock:
+            if self._handle is None:
+                raise_for_status(lib.CUBBY_CLOSED, self._path)
+            return kind(self._handle, self._path)
+
+    def _first_session(self) -> Session:
+        session = self._new_session(Session)
+        self._local.session = session
+        return session
+
+    def _spare_session(self, session: Session) -> Session:
+        while session.busy:
+            if session.spare is None:
+                session.spare = self._new_session(Session)
+            session = session.spare
+        return session
+
+    def _session(self) -> Session:
+        """An idle session of this thread; the caller marks it busy at once, without a call."""
+        try:
+            session: Session = self._local.session
+        except AttributeError:
+            session = self._first_session()
+        return self._spare_session(session) if session.busy else session
+
+    # One pair: the hot paths spell out what _session does ----------------------------------------
+
+    def __getitem__(self, key: BytesLike) -> bytes:
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        try:
+            session = self._local.session
+        except AttributeError:
+            session = self._first_session()
+        if session.busy:
+            session = self._spare_session(session)
+        session.busy = True
+        try:
+            status = _cubby_get(session.handle, key, len(key), session.value_struct)
+            if status == 0:
+                return cast(bytes, _unpack(session.value_data[0], session.value_size[0]))
+            fail_pair(session, status, key, b"")
+        finally:
+            session.busy = False
+
+    @overload
+    def get(self, key: BytesLike) -> bytes | None: ...
+    @overload
+    def get(self, key: BytesLike, default: _Default) -> bytes | _Default: ...
+    def get(self, key: BytesLike, default: Any = None) -> Any:
+        """Return the value of *key*, or *default* if there is none.
+
+        Costs one device read; two for a displaced pair or one over about 1,000 bytes.
+        """
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        try:
+            session = self._local.session
+        except AttributeError:
+            session = self._first_session()
+        if session.busy:
+            session = self._spare_session(session)
+        session.busy = True
+        try:
+            status = _cubby_get(session.handle, key, len(key), session.value_struct)
+            if status == 0:
+                return _unpack(session.value_data[0], session.value_size[0])
+            if status == lib.CUBBY_NOT_FOUND:
+                return default
+            fail_pair(session, status, key, b"")
+        finally:
+            session.busy = False
+
+    def put(self, key: BytesLike, value: BytesLike) -> None:
+        """Store a pair, replacing the key's value if it has one.
+
+        When it returns, the pair survives the death of the process; after sync, a power cut.
+        """
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        if type(value) is not bytes:
+            value = value_buffer(value)
+        session = self._session()
+        session.busy = True
+        try:
+            status = _cubby_put(session.handle, key, len(key), value, len(value))
+            if status != 0:
+                fail_pair(session, status, key, value)
+        finally:
+            session.busy = False
+
+    __setitem__ = put
+
+    def delete(self, key: BytesLike) -> bool:
+        """Remove a pair; tell whether there was one."""
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        session = self._session()
+        session.busy = True
+        try:
+            status = lib.cubby_delete(session.handle, key, len(key))
+            if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
+                fail_pair(session, status, key, b"")
+            return bool(status == lib.CUBBY_OK)
+        finally:
+            session.busy = False
+
+    def __delitem__(self, key: BytesLike) -> None:
+        if not self.delete(key):
+            raise_for_status(lib.CUBBY_NOT_FOUND, bytes(key))
+
+    def __contains__(self, key: BytesLike) -> bool:
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        session = self._session()
+        session.busy = True
+        try:
+            status = lib.cubby_contains(session.handle, key, len(key))
+            if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
+                fail_pair(session, status, key, b"")
+            return bool(status == lib.CUBBY_OK)
+        finally:
+            session.busy = False
+
+    # Many pairs ----------------------------------------------------------------------------------
+
+    def get_many(self, keys: Iterable[BytesLike]) -> list[bytes | None]:
+        """Return the values of *keys* in their order, None for a key that has no pair.
+
+        Many device reads are in flight at a time, so this is faster than one get after another.
+        """
+        wanted = keys if isinstance(keys, list | tuple) else list(keys)
+        values: list[bytes | None] = []
+        for begin in range(0, len(wanted), BATCH_PAIRS):
+            self._get_batch(wanted[begin : begin + BATCH_PAIRS], values)
+        return values
+
+    def _get_batch(self, keys: list[BytesLike] | tuple[BytesLike, ...], values: Any) -> None:
+        """Append the values of at most BATCH_PAIRS keys."""
+        packed_keys, key_sizes = pack_keys(keys)
+        sizes = array("Q", bytes(8 * len(keys)))
+        session = self._session()
+        session.busy = True
+        try:
+            status = lib.cubby_get_many(
+                session.handle,
+                len(keys),
+                packed_keys,
+                ffi.from_buffer(_UINT32S, key_sizes),
+                session.value_struct,
+                ffi.from_buffer(_SIZES, sizes, require_writable=True),
+            )
+            if status != 0:
+                fail_many(session, status, keys, self._path)
+            packed = _buffer(session.value_data[0], session.value_size[0])
+            offset = 0
+            for size in sizes:
+                if size == SIZE_MAX:
+                    values.append(None)
+                else:
+                    end = offset + size
+                    values.append(packed[offset:end])
+                    offset = end
+        finally:
+            session.busy = False
+
+    def put_many(
+        self, pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]]
+    ) -> int:
+        """Store many pairs, from a mapping or an iterable of pairs; return how many.
+
+        Each pair is put by itself: this is no transaction.  Of two pairs with one key the later
+        one stays.  The pairs may be more than memory holds: they are taken 1,024 at a time, or
+        8 MiB.  Where storing fails, the message says how many of them are stored.
+        """
+        stored = 0
+        left = iter(pairs.items() if isinstance(pairs, Mapping) else pairs)
+        while True:
+            keys: list[bytes] = []
+            values: list[bytes] = []
+            room = BATCH_BYTES
+            for key, value in islice(left, BATCH_PAIRS):
+                keys.append(key if type(key) is bytes else key_bytes(key))
+                values.append(value if type(value) is bytes else value_bytes(value))
+                room -= len(key) + len(value)
+                if room <= 0:
+                    break
+            if not keys:
+                return stored
+            self._put_batch(keys, values, stored)
+            stored += len(keys)
+
+    def _put_batch(self, keys: list[bytes], values: list[bytes], stored: int) -> None:
+        packed_keys, key_sizes = pack_keys(keys)
+        packed_values = b"".join(values)
+        value_sizes = array("Q", map(len, values))
+        session = self._session()
+        session.busy = True
+        try:
+            session.count[0] = 0
+            status = lib.cubby_put_many(
+                session.handle,
+                len(keys),
+                packed_keys,
+                ffi.from_buffer(_UINT32S, key_sizes),
+                packed_values,
+                ffi.from_buffer(_SIZES, value_sizes),
+                ffi.cast("size_t *", session.count),
+            )
+            if status != 0:
+                suffix = f" (pairs of this put_many that are stored: {stored + session.count[0]:,})"
+                fail_many(session, status, keys, self._path, suffix)
+        finally:
+            session.busy = False
+
+    # All pairs -----------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        session = self._session()
+        session.busy = True
+        try:
+            self._check(session, lib.cubby_count(session.handle, session.count))
+            return int(session.count[0])
+        finally:
+            session.busy = False
+
+    def scan(
+        self, prefix: BytesLike = b"", cursor: bytes | None = None, *, limit: int | None = None
+    ) -> "Scan":
+        """Iterate over all pairs whose key begins with *prefix*, in an order without meaning.
+
+        It reads the whole store, whatever the prefix.  A pair present during the whole scan comes
+        exactly once, however the store grows meanwhile; one that is put or deleted meanwhile,
+        once or not at all.
+
+        Args:
+            prefix: what the keys begin with.
+            cursor: where to go on: Scan.cursor of an earlier scan, also of an earlier opening.
+            limit: stop after so many pairs.
+        """
+        return Scan(self, prefix, cursor, limit)
+
+    def items(self) -> "Scan":
+        """Iterate over all pairs."""
+        return self.scan()
+
+    def keys(self) -> Iterator[bytes]:
+        """Iterate over all keys."""
+        return (key for key, _ in self.scan())
+
+    def values(self) -> Iterator[bytes]:
+        """Iterate over all values."""
+        return (value for _, value in self.scan())
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.keys()
+
+    # The store as a whole ------------------------------------------------------------------------
+
+    def _check(self, session: Session, status: int) -> None:
+        if status != 0:
+            session.fail(status, self._path)
+
+    def sync(self) -> None:
+        """Make everything before it survive a power cut: flush the device, write a checkpoint."""
+        session = self._session()
+        session.busy = True
+        try:
+            self._check(session, lib.cubby_sync(session.handle))
+        finally:
+            session.busy = False
+
+    def step(self) -> bool:
+        """Do one piece of background work, if there is any; tell whether there was.
+
+        Puts do such work by themselves; an idle thread may take it off them.
+        """
+        session = self._session()
+        session.busy = True
+        try:
+            did_work = ffi.new("int *")
+            self._check(session, lib.cubby_step(session.handle, did_work))
+            return bool(did_work[0])
+        finally:
+            session.busy = False
+
+    def stat(self) -> StoreStat:
+        """Gather figures about the store, its device and the calls since it was opened."""
+        session = self._session()
+        session.busy = True
+        try:
+            native = ffi.new("struct cubby_stat *")
+            self._check(session, lib.cubby_stat(session.handle, native))
+        finally:
+            session.busy = False
+        stat = {name: int(getattr(native, name)) for name in STAT_FIELDS}
+        reads = sum(stat[f"get_{kind}_reads"] for kind in ("home", "spill", "blob", "retry"))
+        ratio = reads / stat["gets"] if stat["gets"] else None
+        return cast(StoreStat, {**stat, "device_reads_per_get": ratio})
+
+    def check(self) -> list[Damage]:
+        """Read and compare every block of the store; return the damages found."""
+        room = DAMAGES_FIRST
+        damages: list[Damage] = []
+        for _ in range(2):  # again, with room for all, if there were more than the first time
+            native = ffi.new("struct cubby_damage[]", room)
+            session = self._session()
+            session.busy = True
+            try:
+                count = ffi.new("size_t *")
+                self._check(session, lib.cubby_check(session.handle, native, room, count))
+            finally:
+                session.busy = False
+            damages = [_damage(native[index]) for index in range(min(count[0], room))]
+            if count[0] <= room:
+                break
+            room = int(count[0])
+        return damages
+
+
+class Scan(Iterator[tuple[bytes, bytes]]):
+    """An iterator over pairs, made by Store.scan.  It belongs to the thread that made it.
+
+    It ends by itself at its last pair; close it to give its buffers back before.
+    """
+
+    def __init__(
+        self, store: Store, prefix: BytesLike, cursor: bytes | None, limit: int | None
+    ) -> None:
+        self._session: ScanSession | None = None
+        if cursor is not None:
+            if not isinstance(cursor, bytes):
+                raise TypeError(f"a cursor is bytes, not {type(cursor).__name__}")
+            if len(cursor) != lib.CUBBY_CURSOR_BYTES:
+                raise ValueError(
+                    f"a cursor has {lib.CUBBY_CURSOR_BYTES} bytes, this one has {len(cursor)}"
+                )
+        if limit is not None and limit < 0:
+            raise ValueError(f"a limit is 0 or more, not {limit}")
+        prefix = prefix if type(prefix) is bytes else key_bytes(prefix)
+        self._store = store  # not closed by the collector while the scan is in use
+        self._limit = limit
+        self._thread = threading.get_ident()
+        self._cursor = b""
+        session = cast(ScanSession, store._new_session(ScanSession))
+        out = ffi.new("cubby_scan **")
+        native_cursor = ffi.NULL if cursor is None else cursor
+        status = lib.cubby_scan_open(session.handle, prefix, len(prefix), native_cursor, out)
+        if status != 0:
+            session.fail(status, store.path)
+        session.scan = out[0]
+        self._session = session
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        session = self._session
+        if session is None:
+            raise StopIteration
+        if self._thread != threading.get_ident():
+            raise RuntimeError("a scan belongs to the thread that began it")
+        if self._limit is not None:
+            if self._limit == 0:
+                self.close()
+                raise StopIteration
+            self._limit -= 1
+        if session.busy:
+            raise RuntimeError("the scan is being used further up the stack")
+        session.busy = True
+        try:
+            key = session.key
+            status = _cubby_scan_next(session.scan, key.struct, session.value_struct)
+            if status == 0:
+                return (
+                    _unpack(key.data[0], key.size[0]),
+                    _unpack(session.value_data[0], session.value_size[0]),
+                )
+            if status != lib.CUBBY_NOT_FOUND:
+                session.fail(status, self._store.path)
+        finally:
+            session.busy = False
+        self.close()
+        raise StopIteration
+
+    @property
+    def cursor(self) -> bytes:
+        """The position after the last pair; give it to Store.scan to go on from there."""
+        if self._session is None:
+            return self._cursor
+        cursor = ffi.new("uint8_t[]", lib.CUBBY_CURSOR_BYTES)
+        lib.cubby_scan_cursor(self._session.scan, cursor)
+        return bytes(_buffer(cursor))
+
+    def close(self) -> None:
+        """End the scan; closing twice is allowed."""
+        self._cursor = self.cursor
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open(
+    path: StrPath,
+    flag: str = "r",
+    *,
+    size: int | str | None = None,
+    fill: float | None = None,
+    force: bool = False,
+    exclusive: bool = False,
+    recover: bool = False,
+) -> Store:
+    """Open or create a store.
+
+    Args:
+        path: a file, a block device, or "mem:SIZE" for a store in memory, gone at close.
+        flag: as in dbm: "r" an existing store, read-only; "w" an existing one, to read and write;
+            "c" the same, created if there is none; "n" always a new, empty store.
+        size: for "c" and "n": bytes of pairs to make room for, an int or text such as "256M".
+        fill: for "c" and "n": how full blocks are made, 0.10 to 0.75.
+        force: for "c" and "n": overwrite data that is not CubbyDB's, too.
+        exclusive: for "c": raise errors.Exists if there is a store already.
+        recover: rebuild the directory from the blocks although the store was closed cleanly.
+
+    Raises:
+        errors.NotAStore, errors.Exists, errors.Locked (which names the holder's process id),
+        errors.FormatVersion, errors.Corrupt, errors.Full, errors.DeviceError, ValueError.
+    """
+    options = StoreOptions(
+        flag=flag, size=size, fill=fill, force=force, exclusive=exclusive, recover=recover
+    )
+    return Store(path, options)
+
+
+def _damage(native: Any) -> Damage:
+    segment = None if native.segment == (1 << 64) - 1 else int(native.segment)
+    return Damage(int(native.lba), segment, ffi.string(native.text).decode(errors="replace"))

@@ -1,0 +1,81 @@
+"""A store does what a dict does, whatever the order of calls."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
+from store_samples import some_bytes
+
+import cubbydb
+
+KEYS = st.binary(min_size=1, max_size=20) | st.builds(some_bytes, st.integers(1, 5000))
+VALUES = st.binary(max_size=50) | st.builds(some_bytes, st.integers(0, 20_000))
+
+
+class StoreModel(RuleBasedStateMachine):
+    """A store does what a dict does."""
+
+    keys = Bundle("keys")
+
+    @initialize()
+    def create(self):
+        self.pairs: dict[bytes, bytes] = {}
+        self.store = cubbydb.open("mem:64M", "n")
+
+    @rule(target=keys, key=KEYS, value=VALUES)
+    def put(self, key, value):
+        self.pairs[key] = value
+        self.store.put(key, value)
+        return key
+
+    @rule(key=keys, value=VALUES)
+    def replace(self, key, value):
+        self.pairs[key] = value
+        self.store[key] = value
+
+    @rule(key=consumes(keys) | KEYS)
+    def delete(self, key):
+        assert self.store.delete(key) is (self.pairs.pop(key, None) is not None)
+
+    @rule(key=keys | KEYS)
+    def get(self, key):
+        assert self.store.get(key) == self.pairs.get(key)
+        assert (key in self.store) is (key in self.pairs)
+
+    @rule(wanted=st.lists(keys | KEYS, max_size=20))
+    def get_many(self, wanted):
+        assert self.store.get_many(wanted) == [self.pairs.get(key) for key in wanted]
+
+    @rule(pairs=st.lists(st.tuples(keys | KEYS, VALUES), max_size=20))
+    def put_many(self, pairs):
+        self.pairs.update(pairs)
+        self.store.put_many(pairs)
+
+    @rule(count=st.integers(1, 300), seed=st.integers(0, 3))
+    def grow(self, count, seed):
+        pairs = {
+            b"grow %d %d" % (seed, number): some_bytes(number, seed) for number in range(count)
+        }
+        self.pairs.update(pairs)
+        self.store.put_many(pairs)
+
+    @rule()
+    def sync_and_step(self):
+        self.store.sync()
+        self.store.step()
+
+    @rule()
+    def compare(self):
+        assert len(self.store) == len(self.pairs)
+        found = list(self.store.scan())
+        assert len(found) == len(self.pairs)
+        assert dict(found) == self.pairs
+        assert self.store.check() == []
+
+    def teardown(self):
+        if hasattr(self, "store"):
+            self.compare()
+            self.store.close()
+
+
+TestStoreModel = StoreModel.TestCase
+TestStoreModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
