@@ -85,7 +85,8 @@ static int say_holder(int fd, const char *path, struct device_message message)
     return device_message_set(message, CUBBY_LOCKED, "%s is in use by process %lld", path, pid);
 }
 
-/* Whether the lock's holder may be a process that is no more: it does not exist, or has no number. */
+/* Whether the lock's holder may be a process that is no more: it does not exist, or has no number.
+ */
 static bool holder_may_be_dead(int fd)
 {
     long long pid = find_holder(fd);

@@ -1,5 +1,8 @@
 """A store does what a dict does, whatever the order of calls."""
 
+import tempfile
+from pathlib import Path
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
@@ -8,7 +11,12 @@ from store_samples import some_bytes
 import cubbydb
 
 KEYS = st.binary(min_size=1, max_size=20) | st.builds(some_bytes, st.integers(1, 5000))
-VALUES = st.binary(max_size=50) | st.builds(some_bytes, st.integers(0, 20_000))
+# Up to several extents of 64 KiB.
+VALUES = (
+    st.binary(max_size=50)
+    | st.builds(some_bytes, st.integers(0, 20_000))
+    | st.builds(some_bytes, st.sampled_from([65_520, 65_536, 70_000, 300_000]))
+)
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -19,7 +27,9 @@ class StoreModel(RuleBasedStateMachine):
     @initialize()
     def create(self):
         self.pairs: dict[bytes, bytes] = {}
-        self.store = cubbydb.open("mem:64M", "n")
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "model.cubby"
+        self.store = cubbydb.open(self.path, "n", size="64M")
 
     @rule(target=keys, key=KEYS, value=VALUES)
     def put(self, key, value):
@@ -64,6 +74,17 @@ class StoreModel(RuleBasedStateMachine):
         self.store.step()
 
     @rule()
+    def reopen(self):
+        self.store.close()
+        self.store = cubbydb.open(self.path, "w")
+        assert self.store.stat()["recovered"] == 0
+
+    @rule()
+    def reopen_with_recovery(self):
+        self.store.close()
+        self.store = cubbydb.open(self.path, "w", recover=True)
+
+    @rule()
     def compare(self):
         assert len(self.store) == len(self.pairs)
         found = list(self.store.scan())
@@ -75,7 +96,8 @@ class StoreModel(RuleBasedStateMachine):
         if hasattr(self, "store"):
             self.compare()
             self.store.close()
+            self.folder.cleanup()
 
 
 TestStoreModel = StoreModel.TestCase
-TestStoreModel.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestStoreModel.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)

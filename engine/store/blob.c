@@ -42,11 +42,18 @@ static int add_run(struct blob_runs *runs, struct blob_run run)
     return CUBBY_OK;
 }
 
+/* Give back blocks that were taken, and perhaps written, but never named by a pair. */
+static void untake_run(cubby_session *session, const struct blob_run *run)
+{
+    uint64_t block_count = blocks_of(run->byte_count);
+    (void)session->io->ops->discard(session->io, run->lba, block_count);
+    extents_untake_granules(&session->store->extents, run->lba, block_count);
+}
+
 static void untake_runs(cubby_session *session, const struct blob_runs *runs)
 {
     for (size_t i = 0; i < runs->count; i++) {
-        extents_untake_granules(&session->store->extents, runs->runs[i].lba,
-                                blocks_of(runs->runs[i].byte_count));
+        untake_run(session, &runs->runs[i]);
     }
 }
 
@@ -87,7 +94,7 @@ static int write_direct(cubby_session *session, struct pair_content *content, ui
     }
     status = write_part(session, content, 0, &run);
     if (status != 0) {
-        extents_untake_granules(&store->extents, run.lba, blocks_of(byte_count));
+        untake_run(session, &run);
         return status;
     }
     content->blob_lba = run.lba;
@@ -122,7 +129,7 @@ static int write_data_runs(cubby_session *session, const struct pair_content *co
         }
         status = add_run(runs, run);
         if (status != CUBBY_OK) {
-            extents_untake_granules(&session->store->extents, run.lba, blocks_of(run.byte_count));
+            untake_run(session, &run);
             return status;
         }
         status = write_part(session, content, offset, &runs->runs[runs->count - 1]);
@@ -171,7 +178,7 @@ static int write_index(cubby_session *session, struct pair_content *content, str
         }
         status = add_run(runs, block);
         if (status != CUBBY_OK) {
-            extents_untake_granules(&store->extents, block.lba, 1);
+            untake_run(session, &block);
             return status;
         }
     }

@@ -237,6 +237,17 @@ static void release_held(cubby_session *session, struct snapshot *snapshot)
     free(snapshot->held);
 }
 
+/* A full device gets back what a failed checkpoint has taken of it. */
+static void discard_unnamed(cubby_session *session, const struct superblock *super)
+{
+    cubby_store *store = session->store;
+    for (uint32_t i = 0; i < super->run_count; i++) {
+        (void)session->io->ops->discard(session->io,
+                                        extent_lba(&store->extents, super->runs[i].first_extent),
+                                        super->runs[i].extent_count * EXTENT_BLOCKS);
+    }
+}
+
 /* Write a snapshot and make it the store's checkpoint; checkpoint_lock is held. */
 static int commit_snapshot(cubby_session *session, struct snapshot *snapshot)
 {
@@ -247,15 +258,19 @@ static int commit_snapshot(cubby_session *session, struct snapshot *snapshot)
         return status;
     }
     status = write_stream(session, snapshot);
-    if (status == CUBBY_OK) {
-        status = store_flush(session);
+    if (status != CUBBY_OK) {
+        discard_unnamed(session, super);
+        untake_runs(store, super);
+        return status;
     }
+    status = store_flush(session);
     if (status == CUBBY_OK) {
         status = checkpoint_write_superblock(session, super);
     }
     if (status != CUBBY_OK) {
-        /* If the superblock was written, these extents are named; but then the store is poisoned,
-         * and nothing is written over them. */
+        /* The superblock may have been written all the same. If it says "in use", what it names is
+         * not looked at; if it says "clean", the store is being closed, and nothing is written over
+         * it. */
         untake_runs(store, super);
         return status;
     }

@@ -82,10 +82,15 @@ static int take_extents(cubby_session *session, uint32_t home_count, uint64_t *e
     return status;
 }
 
-static void untake_segment(cubby_store *store, const struct new_segment *segment)
+/* Give back extents that were written, or half written, but never published. */
+static void untake_segment(cubby_session *session, const struct new_segment *segment)
 {
-    extents_untake(&store->extents, segment->view.place.base_extent,
-                   segment_extent_count(segment->view.place.home_count));
+    cubby_store *store = session->store;
+    struct segment_place place = segment->view.place;
+    /* On a device that is full the half-written blocks are what the next checkpoint needs. */
+    (void)session->io->ops->discard(session->io, segment_lba(store, place),
+                                    segment_block_count(place.home_count));
+    extents_untake(&store->extents, place.base_extent, segment_extent_count(place.home_count));
 }
 
 /* Plan a segment and take extents for it; in a store that is nearly full, at a higher fill. */
@@ -124,7 +129,7 @@ static int write_segment(cubby_session *session, struct new_segment *segment)
     status = session->io->ops->write(session->io, lba, block_count, session->image.data);
 untake:
     if (status != 0) {
-        untake_segment(store, segment);
+        untake_segment(session, segment);
     }
     return status;
 }
@@ -182,7 +187,7 @@ int rebuild_segment(cubby_session *session, struct segment_view view,
     }
     pthread_mutex_unlock(&store->extents.lock);
     if (status != CUBBY_OK) {
-        untake_segment(store, &new_segment);
+        untake_segment(session, &new_segment);
         goto free_pairs;
     }
     session_count(&session->counters.rebuilds, 1);
@@ -259,13 +264,13 @@ static int split_segment(cubby_session *session, struct segment_view view, uint6
     }
     status = write_segment(session, &high);
     if (status != CUBBY_OK) {
-        untake_segment(store, &low);
+        untake_segment(session, &low);
         goto free_pairs;
     }
     status = publish_split(store, view, &low, &high);
     if (status != CUBBY_OK) {
-        untake_segment(store, &low);
-        untake_segment(store, &high);
+        untake_segment(session, &low);
+        untake_segment(session, &high);
         goto free_pairs;
     }
     session_count(&session->counters.rebuilt_bytes, pairs.bytes);

@@ -1,8 +1,9 @@
 /* test_store_invariants.c -- what the device must never see, whatever threads do.
  *
- * The store runs on a device that watches: no two writes of one block are under way at once (I9), and no
- * block is read after it was discarded and before it was written again (I8: neither by a reader that is
- * late, nor by the store itself). The order of writes within one put is watched too (I21).
+ * The store runs on a device that watches: no two writes of one block are under way at once (I9),
+ * and no block is read after it was discarded and before it was written again (I8: neither by a
+ * reader that is late, nor by the store itself). The order of writes within one put is watched too
+ * (I21).
  *
  * Depends on: store_fixture.h.
  */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "engine/base/bytes.h"
+#include "engine/base/checksum.h"
 #include "engine/store/disk_format.h"
 #include "tests/c/store_fixture.h"
 
@@ -346,7 +347,7 @@ static void test_a_damaged_blob_is_named_by_check_and_by_get(void)
     const uint64_t lbas[] = {index_lba, data_lba};
     for (size_t i = 0; i < 2; i++) {
         flip_bit(path, lbas[i], 100);
-        CHECK_EQUAL(count_damages(path, index_lba), 1);
+        CHECK_EQUAL(count_damages(path, lbas[i]), 1);
         struct fixture fixture;
         fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
         uint8_t key[32];
@@ -429,6 +430,48 @@ static void test_recovery_refuses_to_go_back_to_an_older_copy_unless_told(void)
     fixture_close(&fixture);
 }
 
+/* Change a field of both superblocks and seal them again. */
+static void set_superblock_field(const char *path, size_t offset, uint64_t number, size_t size)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    for (uint64_t lba = 0; lba < SUPERBLOCK_COUNT; lba++) {
+        uint8_t block[BLOCK_BYTES];
+        off_t place = (off_t)(lba * BLOCK_BYTES);
+        CHECK_EQUAL(pread(fd, block, BLOCK_BYTES, place), BLOCK_BYTES);
+        memcpy(block + offset, &number, size);
+        store_u64(block, checksum_of(block + 8, BLOCK_BYTES - 8, lba, 0));
+        CHECK_EQUAL(pwrite(fd, block, BLOCK_BYTES, place), BLOCK_BYTES);
+    }
+    CHECK_EQUAL(close(fd), 0);
+}
+
+static void test_a_newer_format_is_refused_and_not_written(void)
+{
+    const char *path = fixture_path("newer.cubby");
+    struct fixture fixture;
+    make_small(path);
+    set_superblock_field(path, 16, FORMAT_VERSION + 1, 4);
+    CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_FORMAT_VERSION);
+    CHECK(strstr(fixture.message, "newer CubbyDB") != NULL);
+    struct cubby_options options = options_of(CUBBY_NEW, 1 << 20);
+    CHECK_EQUAL(fixture_try_open(&fixture, path, &options), CUBBY_FORMAT_VERSION);
+    set_superblock_field(path, 16, FORMAT_VERSION, 4);
+    set_superblock_field(path, 40, 1, 8); /* an unknown incompatible feature */
+    CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_FORMAT_VERSION);
+    set_superblock_field(path, 40, 0, 8);
+    set_superblock_field(path, 32, 1, 8); /* one that allows reading */
+    CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_FORMAT_VERSION);
+    fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
+    expect_number(&fixture, 1, 0, 200);
+    fixture_close(&fixture);
+    set_superblock_field(path, 32, 0, 8);
+    set_superblock_field(path, 24, 1, 8); /* one that does not matter */
+    fixture_open_flags(&fixture, path, 0);
+    expect_number(&fixture, 1, 0, 200);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     share_counter();
@@ -441,6 +484,7 @@ int main(void)
     RUN(test_a_damaged_checkpoint_is_named_and_recovery_gets_round_it);
     RUN(test_a_damaged_blob_is_named_by_check_and_by_get);
     RUN(test_a_damaged_pair_is_reported_by_get_and_the_others_stay_readable);
+    RUN(test_a_newer_format_is_refused_and_not_written);
     RUN(test_recovery_refuses_to_go_back_to_an_older_copy_unless_told);
     return 0;
 }
