@@ -205,7 +205,7 @@ int superblock_read(struct page_io *io, uint64_t device_block_count, struct supe
     /* The copy that was a superblock once says more than the other. */
     int worse = statuses[0] == CUBBY_NOT_A_STORE ? 1 : 0;
     if (statuses[worse] > 0) {
-        snprintf(message, message_size, "reading the superblock at LBA %d failed: %s", worse,
+        snprintf(message, message_size, "the superblock at LBA %d cannot be read: %s", worse,
                  cubby_status_text(statuses[worse]));
         return statuses[worse];
     }
