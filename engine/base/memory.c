@@ -84,3 +84,17 @@ void aligned_buffer_free(struct aligned_buffer *buffer)
     free(buffer->data);
     *buffer = (struct aligned_buffer){0};
 }
+
+void *growing_array_reserve(void *array, size_t *capacity, size_t count, size_t element_bytes)
+{
+    CUBBY_ASSERT(count > 0);
+    if (count <= *capacity) {
+        return array;
+    }
+    size_t larger_capacity = 2 * *capacity > count ? 2 * *capacity : count + 8;
+    void *larger = realloc(array, larger_capacity * element_bytes);
+    if (larger != NULL) {
+        *capacity = larger_capacity;
+    }
+    return larger;
+}

@@ -1,4 +1,4 @@
-/* memory.h -- arrays that grow without moving, and aligned buffers that grow by moving.
+/* memory.h -- arrays that grow without moving, and arrays and aligned buffers that grow by moving.
  *
  * Depends on: cubby_assert.h.   Used by: engine/store.
  */
@@ -41,5 +41,10 @@ int aligned_buffer_extend(struct aligned_buffer *buffer, size_t kept_bytes, size
 
 /* Give memory back, to be used again or not. */
 void aligned_buffer_free(struct aligned_buffer *buffer);
+
+/* Make room in an array that malloc made (NULL at first, *capacity 0) for at least count elements;
+ * it grows by doubling. Returns the array, which may have moved, or NULL if memory ran out: then
+ * the old one stays. */
+void *growing_array_reserve(void *array, size_t *capacity, size_t count, size_t element_bytes);
 
 #endif

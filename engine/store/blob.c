@@ -29,15 +29,12 @@ void blob_runs_free(struct blob_runs *runs)
 
 static int add_run(struct blob_runs *runs, struct blob_run run)
 {
-    if (runs->count == runs->capacity) {
-        size_t capacity = 2 * runs->capacity + 8;
-        struct blob_run *larger = realloc(runs->runs, capacity * sizeof *larger);
-        if (larger == NULL) {
-            return ENOMEM;
-        }
-        runs->runs = larger;
-        runs->capacity = capacity;
+    struct blob_run *grown =
+        growing_array_reserve(runs->runs, &runs->capacity, runs->count + 1, sizeof *grown);
+    if (grown == NULL) {
+        return ENOMEM;
     }
+    runs->runs = grown;
     runs->runs[runs->count++] = run;
     return CUBBY_OK;
 }

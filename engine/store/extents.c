@@ -329,16 +329,15 @@ int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t res
 
 int extents_reserve_hold_locked(struct extents *extents, size_t entries)
 {
-    if (extents->held_capacity - extents->held_count >= entries) {
+    if (entries == 0) {
         return CUBBY_OK;
     }
-    size_t capacity = 2 * extents->held_capacity + entries + 64;
-    struct held_run *held = realloc(extents->held, capacity * sizeof *held);
-    if (held == NULL) {
+    struct held_run *grown = growing_array_reserve(extents->held, &extents->held_capacity,
+                                                   extents->held_count + entries, sizeof *grown);
+    if (grown == NULL) {
         return ENOMEM;
     }
-    extents->held = held;
-    extents->held_capacity = capacity;
+    extents->held = grown;
     return CUBBY_OK;
 }
 

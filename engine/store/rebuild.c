@@ -6,6 +6,7 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/checkpoint.h"
+#include "engine/store/segment_read.h"
 
 enum {
     FILL_PERCENT_MAX = 85, /* tried when the store is nearly full */
@@ -17,34 +18,6 @@ struct new_segment {
     struct segment_view view;
     struct segment_pairs pairs;
 };
-
-/* Read a segment into session->work, check it and collect its pairs. */
-static int read_segment(cubby_session *session, struct segment_view view,
-                        struct segment_pairs *pairs)
-{
-    cubby_store *store = session->store;
-    uint32_t block_count = segment_block_count(view.place.home_count);
-    uint64_t lba = segment_lba(store, view.place);
-    int status = aligned_buffer_reserve(&session->work, (size_t)block_count * BLOCK_BYTES);
-    if (status != CUBBY_OK) {
-        return status;
-    }
-    status = session->io->ops->read(session->io, lba, block_count, session->work.data);
-    if (status != 0) {
-        return status;
-    }
-    struct segment_damage damage;
-    status = segment_check_blocks(store, session->work.data, view, lba, &damage);
-    if (status == CUBBY_OK) {
-        status = segment_collect(store, session->work.data, view, pairs, &damage);
-    }
-    if (status == CUBBY_CORRUPT) {
-        session_fail(session, status, "block %u of segment %llu at LBA %llu is damaged: %s",
-                     damage.block_index, (unsigned long long)view.number,
-                     (unsigned long long)(lba + damage.block_index), damage.reason);
-    }
-    return status;
-}
 
 /* Drop the old pair and add the new one. */
 static int apply_change(struct segment_pairs *pairs, const struct rebuild_change *change)
@@ -165,7 +138,7 @@ int rebuild_segment(cubby_session *session, struct segment_view view,
     uint64_t begin_ns = store_now_ns(store);
     struct new_segment new_segment = {.view = view};
     new_segment.view.place.epoch = next_epoch(view.place.epoch);
-    int status = read_segment(session, view, &new_segment.pairs);
+    int status = segment_read(session, view, &session->work, &new_segment.pairs);
     uint64_t old_bytes = new_segment.pairs.bytes;
     if (status == CUBBY_OK && change != NULL) {
         status = apply_change(&new_segment.pairs, change);
@@ -252,7 +225,7 @@ static int split_segment(cubby_session *session, struct segment_view view, uint6
     low.view.place.epoch = next_epoch(view.place.epoch);
     struct new_segment high = {.view = low.view};
     high.view.number = new_number;
-    int status = read_segment(session, view, &pairs);
+    int status = segment_read(session, view, &session->work, &pairs);
     if (status == CUBBY_OK) {
         status = divide_pairs(&pairs, view.depth, &low, &high);
     }

@@ -23,6 +23,7 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
 #include "engine/store/segment.h"
+#include "engine/store/segment_read.h"
 
 /* A run of extents of one segment in one state. */
 struct candidate {
@@ -44,15 +45,12 @@ struct recovery {
 
 static int add_candidate(struct recovery *recovery, struct candidate candidate)
 {
-    if (recovery->count == recovery->capacity) {
-        size_t capacity = 2 * recovery->capacity + 64;
-        struct candidate *larger = realloc(recovery->candidates, capacity * sizeof *larger);
-        if (larger == NULL) {
-            return ENOMEM;
-        }
-        recovery->candidates = larger;
-        recovery->capacity = capacity;
+    struct candidate *grown = growing_array_reserve(recovery->candidates, &recovery->capacity,
+                                                    recovery->count + 1, sizeof *grown);
+    if (grown == NULL) {
+        return ENOMEM;
     }
+    recovery->candidates = grown;
     recovery->candidates[recovery->count++] = candidate;
     return CUBBY_OK;
 }
@@ -240,7 +238,7 @@ static bool was_split_published(const struct recovery *recovery, uint64_t new_nu
            (parent->newest_lsn < low->oldest_lsn && parent->newest_lsn < high->oldest_lsn);
 }
 
-/* Enter one live segment: directory, extents, counts, blobs. */
+/* Enter one live segment: directory, extents, counts. */
 static int adopt(struct recovery *recovery, const struct candidate *candidate,
                  struct segment_pairs *pairs)
 {
@@ -249,19 +247,12 @@ static int adopt(struct recovery *recovery, const struct candidate *candidate,
     struct segment_view view = candidate->view;
     int status = extents_mark(&store->extents, view.place.base_extent,
                               segment_extent_count(view.place.home_count));
-    if (status == CUBBY_OK) {
-        status = read_image(session, view);
+    if (status != CUBBY_OK) {
+        return session_fail(
+            session, status, "the extents of segment %llu at LBA %llu are in use twice",
+            (unsigned long long)view.number, (unsigned long long)segment_lba(store, view.place));
     }
-    struct segment_damage damage = {0, "its extents are in use twice"};
-    if (status == CUBBY_OK) {
-        status = segment_collect(store, session->work.data, view, pairs, &damage);
-    }
-    if (status == CUBBY_CORRUPT) {
-        return session_fail(session, status, "block %u of segment %llu at LBA %llu is damaged: %s",
-                            damage.block_index, (unsigned long long)view.number,
-                            (unsigned long long)segment_lba(store, view.place) + damage.block_index,
-                            damage.reason);
-    }
+    status = segment_read(session, view, &session->work, pairs);
     if (status != CUBBY_OK) {
         return status;
     }
@@ -319,12 +310,7 @@ static int adopt_all(struct recovery *recovery, uint64_t segment_count)
             } else if (pass == 0) {
                 status = adopt(recovery, candidate, &pairs);
             } else {
-                status = read_image(session, candidate->view);
-                struct segment_damage damage;
-                if (status == CUBBY_OK) {
-                    status = segment_collect(store, session->work.data, candidate->view, &pairs,
-                                             &damage);
-                }
+                status = segment_read(session, candidate->view, &session->work, &pairs);
                 status = status == CUBBY_OK ? adopt_pairs(recovery, &pairs) : status;
             }
         }

@@ -20,7 +20,7 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
 #include "engine/store/lookup.h"
-#include "engine/store/segment.h"
+#include "engine/store/segment_read.h"
 
 enum {
     CURSOR_STORE_OFFSET = 16,
@@ -110,42 +110,12 @@ int cubby_scan_open(cubby_session *session, const uint8_t *prefix, size_t prefix
     return session_leave(session, CUBBY_OK);
 }
 
-/* Read the segment at scan->next_low into the scan's own memory, its lock held. */
-static int read_locked(struct cubby_scan *scan, struct segment_view view)
-{
-    cubby_session *session = scan->session;
-    const cubby_store *store = session->store;
-    uint32_t block_count = segment_block_count(view.place.home_count);
-    uint64_t lba = segment_lba(store, view.place);
-    int status = aligned_buffer_reserve(&scan->image, (size_t)block_count * BLOCK_BYTES);
-    if (status != CUBBY_OK) {
-        return status;
-    }
-    status = session->io->ops->read(session->io, lba, block_count, scan->image.data);
-    if (status != 0) {
-        return session_fail(session, status, "reading segment %llu at LBA %llu failed: %s",
-                            (unsigned long long)view.number, (unsigned long long)lba,
-                            cubby_status_text(status));
-    }
-    struct segment_damage damage;
-    status = segment_check_blocks(store, scan->image.data, view, lba, &damage);
-    if (status == CUBBY_OK) {
-        status = segment_collect(store, scan->image.data, view, &scan->pairs, &damage);
-    }
-    if (status == CUBBY_CORRUPT) {
-        session_fail(session, status, "block %u of segment %llu at LBA %llu is damaged: %s",
-                     damage.block_index, (unsigned long long)view.number,
-                     (unsigned long long)(lba + damage.block_index), damage.reason);
-    }
-    return status;
-}
-
 /* Load the segment at scan->next_low, and set that behind it. */
 static int load_segment(struct cubby_scan *scan)
 {
     cubby_store *store = scan->session->store;
     struct segment_view view = store_lock_segment(store, bit_reverse(scan->next_low));
-    int status = read_locked(scan, view);
+    int status = segment_read(scan->session, view, &scan->image, &scan->pairs);
     store_unlock_segment(store, view.number);
     if (status != CUBBY_OK) {
         return status;

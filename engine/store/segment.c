@@ -22,15 +22,12 @@ void segment_pairs_free(struct segment_pairs *pairs)
 
 int segment_pairs_add(struct segment_pairs *pairs, struct segment_pair pair)
 {
-    if (pairs->count == pairs->capacity) {
-        size_t capacity = 2 * pairs->capacity + 64;
-        struct segment_pair *larger = realloc(pairs->pairs, capacity * sizeof *larger);
-        if (larger == NULL) {
-            return ENOMEM;
-        }
-        pairs->pairs = larger;
-        pairs->capacity = capacity;
+    struct segment_pair *grown =
+        growing_array_reserve(pairs->pairs, &pairs->capacity, pairs->count + 1, sizeof *grown);
+    if (grown == NULL) {
+        return ENOMEM;
     }
+    pairs->pairs = grown;
     pairs->pairs[pairs->count++] = pair;
     pairs->bytes += pair.encoded_size;
     return CUBBY_OK;
@@ -95,11 +92,19 @@ static int gather_spill(const cubby_store *store, const uint8_t *image, struct s
     return CUBBY_OK;
 }
 
-/* Add the pairs that a home block lists as displaced. */
-static int collect_displaced(const uint8_t *block, uint32_t home_index, uint32_t home_count,
-                             uint32_t spill_count, const struct spill_records *spill,
-                             struct segment_pairs *pairs, struct segment_damage *damage)
+/* Whether a hash belongs to a segment. */
+static bool hash_is_of(struct key_hash hash, struct segment_view view)
 {
+    return (hash.low & ((UINT64_C(1) << view.depth) - 1)) == view.number;
+}
+
+/* Add the pairs that a home block lists as displaced. */
+static int collect_displaced(const uint8_t *block, uint32_t home_index, struct segment_view view,
+                             const struct spill_records *spill, struct segment_pairs *pairs,
+                             struct segment_damage *damage)
+{
+    uint32_t home_count = view.place.home_count;
+    uint32_t spill_count = segment_block_count(home_count) - home_count;
     for (uint32_t i = 0; i < block_displaced_count(block); i++) {
         uint16_t fingerprint = block_displaced_fingerprint(block, i);
         uint32_t spill_index = block_displaced_spill(block, i);
@@ -124,18 +129,16 @@ static int collect_displaced(const uint8_t *block, uint32_t home_index, uint32_t
             damage->reason = "one of its displaced pairs is not in the spill block";
             return CUBBY_CORRUPT;
         }
+        if (!hash_is_of(found->hash, view)) {
+            damage->reason = "one of its displaced pairs belongs to another segment";
+            return CUBBY_CORRUPT;
+        }
         int status = segment_pairs_add(pairs, *found);
         if (status != CUBBY_OK) {
             return status;
         }
     }
     return CUBBY_OK;
-}
-
-/* Whether a hash belongs to a segment. */
-static bool hash_is_of(struct key_hash hash, struct segment_view view)
-{
-    return (hash.low & ((UINT64_C(1) << view.depth) - 1)) == view.number;
 }
 
 static int collect_home(const cubby_store *store, const uint8_t *block, uint32_t home_index,
@@ -170,7 +173,6 @@ int segment_collect(const cubby_store *store, const uint8_t *image, struct segme
 {
     struct spill_records spill = {0};
     uint32_t home_count = view.place.home_count;
-    uint32_t spill_count = segment_block_count(home_count) - home_count;
     pairs->count = 0;
     pairs->bytes = 0;
     int status = gather_spill(store, image, view, &spill, damage);
@@ -179,7 +181,7 @@ int segment_collect(const cubby_store *store, const uint8_t *image, struct segme
         damage->block_index = i;
         status = collect_home(store, block, i, view, pairs, damage);
         if (status == CUBBY_OK) {
-            status = collect_displaced(block, i, home_count, spill_count, &spill, pairs, damage);
+            status = collect_displaced(block, i, view, &spill, pairs, damage);
         }
     }
     segment_pairs_free(&spill.records);

@@ -11,7 +11,7 @@
 
 enum {
     PAIRS_MAX = 1400,
-    FUZZ_ROUNDS = 20000,
+    FUZZ_ROUNDS = 12000,
 };
 
 static const uint64_t LBA = 123456789;

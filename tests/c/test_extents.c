@@ -232,6 +232,21 @@ static void test_held_space_waits_for_its_release(void)
     close_model();
 }
 
+static void test_little_held_space_may_wait(void)
+{
+    open_model(1500, 9);
+    for (int i = 0; i < 1500; i++) {
+        take(1, 0);
+    }
+    for (int i = 0; i < 256; i++) { /* 16 MiB, and more than an eighth */
+        hold(model.live.pieces[--model.live.count]);
+        CHECK(!extents_want_release(&model.extents));
+    }
+    hold(model.live.pieces[--model.live.count]);
+    CHECK(extents_want_release(&model.extents));
+    close_model();
+}
+
 static void test_many_held_runs_are_wanted_back(void)
 {
     struct extents extents;
@@ -377,6 +392,7 @@ int main(void)
     RUN(test_full_store_keeps_its_reserve);
     RUN(test_fragments_are_found_where_a_run_is_not);
     RUN(test_held_space_waits_for_its_release);
+    RUN(test_little_held_space_may_wait);
     RUN(test_many_held_runs_are_wanted_back);
     RUN(test_holes_of_a_large_full_map_are_found);
     RUN(test_huge_device_costs_memory_only_for_what_is_used);
