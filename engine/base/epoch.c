@@ -42,21 +42,27 @@ void epoch_unregister(struct epoch *epoch, struct epoch_slot *slot)
     pthread_mutex_unlock(&epoch->lock);
 }
 
-void epoch_synchronize(struct epoch *epoch)
+uint64_t epoch_advance(struct epoch *epoch)
 {
-    /* Under the lock, so that no slot goes away meanwhile; a thread that wants to register waits.
-     */
+    return atomic_fetch_add(&epoch->global, 1);
+}
+
+bool epoch_has_passed(struct epoch *epoch, uint64_t advanced)
+{
+    bool passed = true;
     pthread_mutex_lock(&epoch->lock);
-    uint64_t before = atomic_fetch_add(&epoch->global, 1);
-    const struct timespec pause = {.tv_nsec = 20000};
-    for (struct epoch_slot *slot = epoch->slots; slot != NULL; slot = slot->next) {
-        for (;;) {
-            uint64_t entered = atomic_load(&slot->entered);
-            if (entered == 0 || entered > before) {
-                break;
-            }
-            nanosleep(&pause, NULL);
-        }
+    for (struct epoch_slot *slot = epoch->slots; slot != NULL && passed; slot = slot->next) {
+        uint64_t entered = atomic_load(&slot->entered);
+        passed = entered == 0 || entered > advanced;
     }
     pthread_mutex_unlock(&epoch->lock);
+    return passed;
+}
+
+void epoch_wait(struct epoch *epoch, uint64_t advanced)
+{
+    const struct timespec pause = {.tv_nsec = 20000};
+    while (!epoch_has_passed(epoch, advanced)) {
+        nanosleep(&pause, NULL);
+    }
 }

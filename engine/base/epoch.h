@@ -1,8 +1,8 @@
-/* epoch.h -- wait until nobody reads any more what was there before.
+/* epoch.h -- know when nobody reads any more what was there before.
  *
- * A reader enters, follows what it likes without a lock, and leaves. epoch_synchronize returns when
- * every reader that was inside when it was called has left, so what had been unpublished before the
- * call can then be reused. Readers pay one fenced store to enter.
+ * A reader enters, follows what it likes without a lock, and leaves. Whoever has unpublished
+ * something calls epoch_advance; once epoch_has_passed says so, every reader that was inside then
+ * has left, and what was unpublished can be reused. Readers pay one fenced store to enter.
  *
  *   global: 1, 2, 3, ...      slot: 0 outside, else the global epoch when its reader entered
  *
@@ -13,11 +13,12 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One thread's place; a list node of its epoch. */
 struct epoch_slot {
-    _Atomic uint64_t entered; /* written by its thread, read by epoch_synchronize */
+    _Atomic uint64_t entered; /* written by its thread, read by epoch_has_passed */
     struct epoch_slot *next;  /* guarded by epoch.lock */
 };
 
@@ -38,7 +39,7 @@ void epoch_unregister(struct epoch *epoch, struct epoch_slot *slot);
 static inline void epoch_enter(struct epoch *epoch, struct epoch_slot *slot)
 {
     /* Sequentially consistent, like the loads of what is published and the stores that unpublish:
-     * either epoch_synchronize sees this reader, or this reader sees what was unpublished. */
+     * either epoch_has_passed sees this reader, or this reader sees what was unpublished. */
     uint64_t now = atomic_load_explicit(&epoch->global, memory_order_relaxed);
     atomic_store_explicit(&slot->entered, now, memory_order_seq_cst);
 }
@@ -48,7 +49,13 @@ static inline void epoch_leave(struct epoch_slot *slot)
     atomic_store_explicit(&slot->entered, 0, memory_order_release);
 }
 
-/* Must not be called from inside. Costs as long as the slowest reader takes. */
-void epoch_synchronize(struct epoch *epoch);
+/* Begin a new epoch, after unpublishing; returns what to ask epoch_has_passed about. */
+uint64_t epoch_advance(struct epoch *epoch);
+
+/* Whether every reader that was inside when epoch_advance returned this has left. */
+bool epoch_has_passed(struct epoch *epoch, uint64_t advanced);
+
+/* Wait for that. Must not be called from inside. Costs as long as the slowest reader takes. */
+void epoch_wait(struct epoch *epoch, uint64_t advanced);
 
 #endif

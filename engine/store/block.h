@@ -82,7 +82,7 @@ int block_room(const uint8_t *block, bool with_entry);
 bool block_tail_is_zero(const uint8_t *block);
 
 /* Step through the pairs: *offset is 0 to begin with. Returns CUBBY_OK, CUBBY_NOT_FOUND at the end,
- * or CUBBY_CORRUPT if a pair does not fit or the count is wrong. */
+ * or CUBBY_CORRUPT if a pair does not fit. The pair count is for cubby_check to compare. */
 int block_next(const uint8_t *block, size_t *offset, struct block_pair *pair);
 
 /* Split the bytes of one pair. Returns false if they do not make a pair that ends in time. */

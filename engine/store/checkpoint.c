@@ -13,6 +13,7 @@ enum {
     BLOB_EXTENT_BYTES = 8,
     BLOB_EXTENT_SHIFT = 16,
     WRITE_BLOCKS = 256, /* 1 MiB at a time */
+    RELEASE_BLOCKS = 256,
 };
 
 /* What is to be written: the stream of disk_format.h, and what it lets go. */
@@ -205,36 +206,83 @@ static int compare_runs(const void *a, const void *b)
     return (left->lba > right->lba) - (left->lba < right->lba);
 }
 
-/* Tell the device what is free: neighbours together, and no less than an extent. A device that will
- * not hear of it loses nothing but space. */
-static void discard_runs(cubby_session *session, struct held_run *held, size_t held_count)
+/* Release the last doomed runs, up to RELEASE_BLOCKS of neighbours, and tell the device; no reader
+ * is left that could hold them. A device that will not hear of it loses nothing but space. */
+static void release_some(cubby_session *session)
 {
-    if (held_count == 0 || session->store->device->geometry.discard_granularity_blocks == 0) {
-        return;
+    cubby_store *store = session->store;
+    struct held_run run = store->doomed[--store->doomed_count];
+    if (run.block_count > RELEASE_BLOCKS) {
+        store->doomed[store->doomed_count++].block_count -= RELEASE_BLOCKS;
+        run.lba += run.block_count - RELEASE_BLOCKS;
+        run.block_count = RELEASE_BLOCKS;
     }
-    qsort(held, held_count, sizeof *held, compare_runs);
-    for (size_t i = 0; i < held_count;) {
-        uint64_t lba = held[i].lba;
-        uint64_t end = lba;
-        while (i < held_count && held[i].lba == end) {
-            end += held[i++].block_count;
-        }
-        if (end - lba >= EXTENT_BLOCKS &&
-            session->io->ops->discard(session->io, lba, end - lba) != 0) {
-            return;
-        }
+    size_t first = store->doomed_count;
+    uint64_t lba = run.lba;
+    while (first > 0 &&
+           store->doomed[first - 1].lba + store->doomed[first - 1].block_count == lba &&
+           run.lba + run.block_count - store->doomed[first - 1].lba <= RELEASE_BLOCKS) {
+        lba = store->doomed[--first].lba;
+    }
+    uint64_t block_count = run.lba + run.block_count - lba;
+    bool can_discard = store->device->geometry.discard_granularity_blocks != 0;
+    if (can_discard && block_count >= EXTENT_BLOCKS) {
+        (void)session->io->ops->discard(session->io, lba, block_count);
+    }
+    extents_release(&store->extents, &run, 1);
+    if (first < store->doomed_count) {
+        extents_release(&store->extents, store->doomed + first, store->doomed_count - first);
+        store->doomed_count = first;
+    }
+    atomic_store_explicit(&store->doomed_left, store->doomed_count, memory_order_relaxed);
+    if (store->doomed_count == 0) {
+        free(store->doomed);
+        store->doomed = NULL;
+        atomic_store(&store->split_blocked, false);
     }
 }
 
-/* The snapshot is on the device: end the quarantine of what it no longer names. */
-static void release_held(cubby_session *session, struct snapshot *snapshot)
+/* Release all doomed runs; checkpoint_lock is held. */
+static void release_all(cubby_session *session)
 {
     cubby_store *store = session->store;
-    epoch_synchronize(&store->epoch);
-    discard_runs(session, snapshot->held, snapshot->held_count);
-    extents_release(&store->extents, snapshot->held, snapshot->held_count);
-    atomic_store(&store->split_blocked, false);
-    free(snapshot->held);
+    if (store->doomed_count > 0) {
+        epoch_wait(&store->epoch, store->doomed_epoch);
+    }
+    while (store->doomed_count > 0) {
+        release_some(session);
+    }
+}
+
+bool checkpoint_release_step(cubby_session *session)
+{
+    cubby_store *store = session->store;
+    if (atomic_load_explicit(&store->doomed_left, memory_order_relaxed) == 0 ||
+        pthread_mutex_trylock(&store->checkpoint_lock) != 0) {
+        return false;
+    }
+    bool can_release =
+        store->doomed_count > 0 && epoch_has_passed(&store->epoch, store->doomed_epoch);
+    if (can_release) {
+        release_some(session);
+    }
+    pthread_mutex_unlock(&store->checkpoint_lock);
+    return can_release;
+}
+
+/* The snapshot is on the device: what it no longer names may go, once readers have left. */
+static void doom(cubby_store *store, struct snapshot *snapshot)
+{
+    CUBBY_ASSERT(store->doomed_count == 0);
+    if (snapshot->held_count == 0) {
+        free(snapshot->held);
+        return;
+    }
+    qsort(snapshot->held, snapshot->held_count, sizeof *snapshot->held, compare_runs);
+    store->doomed = snapshot->held;
+    store->doomed_count = snapshot->held_count;
+    store->doomed_epoch = epoch_advance(&store->epoch);
+    atomic_store_explicit(&store->doomed_left, store->doomed_count, memory_order_relaxed);
 }
 
 /* A full device gets back what a failed checkpoint has taken of it. */
@@ -280,13 +328,9 @@ static int commit_snapshot(cubby_session *session, struct snapshot *snapshot)
     return CUBBY_OK;
 }
 
-int checkpoint_write(cubby_session *session, bool clean)
+static int checkpoint_locked(cubby_session *session, bool clean)
 {
     cubby_store *store = session->store;
-    if (atomic_load(&store->poisoned)) {
-        return CUBBY_POISONED;
-    }
-    pthread_mutex_lock(&store->checkpoint_lock);
     struct snapshot snapshot = {.super = store->super};
     snapshot.super.clean = clean;
     snapshot.super.generation++;
@@ -297,12 +341,27 @@ int checkpoint_write(cubby_session *session, bool clean)
     if (status == CUBBY_OK) {
         status = commit_snapshot(session, &snapshot);
         if (status == CUBBY_OK) {
-            release_held(session, &snapshot);
+            doom(store, &snapshot);
         } else {
             extents_return_held(&store->extents, snapshot.held, snapshot.held_count);
         }
     }
     free(snapshot.stream);
+    return status;
+}
+
+int checkpoint_write(cubby_session *session, enum checkpoint_kind kind)
+{
+    cubby_store *store = session->store;
+    if (atomic_load(&store->poisoned)) {
+        return CUBBY_POISONED;
+    }
+    pthread_mutex_lock(&store->checkpoint_lock);
+    release_all(session); /* of the one before */
+    int status = checkpoint_locked(session, kind == CHECKPOINT_CLEAN);
+    if (status == CUBBY_OK && kind != CHECKPOINT_IN_STEPS) {
+        release_all(session);
+    }
     pthread_mutex_unlock(&store->checkpoint_lock);
     return status;
 }
@@ -311,7 +370,7 @@ int checkpoint_to_make_room(cubby_session *session)
 {
     struct extents_usage usage;
     extents_usage(&session->store->extents, &usage);
-    return usage.held_blocks > 0 ? checkpoint_write(session, false) : CUBBY_FULL;
+    return usage.held_blocks > 0 ? checkpoint_write(session, CHECKPOINT_NOW) : CUBBY_FULL;
 }
 
 const char *checkpoint_check_block(const cubby_store *store, const uint8_t *block, uint64_t lba,

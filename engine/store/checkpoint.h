@@ -2,7 +2,8 @@
  * freed before.
  *
  * Order: snapshot of directory, counts and held space together; blocks of the checkpoint into free
- * extents; FLUSH; superblock; FLUSH; wait for readers; discard; release (invariant I8).
+ * extents; FLUSH; superblock; FLUSH; wait for readers; discard; release (invariant I8). Between its
+ * last FLUSH and its release a run is doomed: kept in store.doomed, sorted.
  *
  * Depends on: store.h.   Used by: rebuild.c, step.c, open.c, recovery.c.
  */
@@ -11,9 +12,19 @@
 
 #include "engine/store/store.h"
 
-/* Write a checkpoint. clean: the store is being closed. May be called with a segment's lock held,
- * but not inside the epoch. Returns CUBBY_OK, CUBBY_FULL, CUBBY_POISONED, ENOMEM or an errno. */
-int checkpoint_write(cubby_session *session, bool clean);
+enum checkpoint_kind {
+    CHECKPOINT_NOW,      /* waits for readers, and releases what it can before it returns */
+    CHECKPOINT_IN_STEPS, /* leaves the releasing to checkpoint_release_step */
+    CHECKPOINT_CLEAN,    /* the last one: as CHECKPOINT_NOW, and the store is marked clean */
+};
+
+/* Write a checkpoint. May be called with a segment's lock held, but not inside the epoch. Returns
+ * CUBBY_OK, CUBBY_FULL, CUBBY_POISONED, ENOMEM or an errno. */
+int checkpoint_write(cubby_session *session, enum checkpoint_kind kind);
+
+/* Release up to 1 MiB of what a checkpoint has left, if no reader can hold it. Returns whether it
+ * did; never waits. */
+bool checkpoint_release_step(cubby_session *session);
 
 /* Write one if that can free anything. Returns CUBBY_FULL if nothing is held, else as above. */
 int checkpoint_to_make_room(cubby_session *session);

@@ -369,16 +369,42 @@ static uint16_t granules_of_run(const struct extents *extents, uint64_t lba, uin
     return low < high ? (uint16_t)((1U << high) - (1U << low)) : 0;
 }
 
+static bool is_inside(const struct extents *extents, uint64_t lba, uint64_t block_count)
+{
+    uint64_t end = extents->first_lba + extents->extent_count * EXTENT_BLOCKS;
+    return lba >= extents->first_lba && lba < end && block_count <= end - lba;
+}
+
+/* Whether all granules of a run belong to live blobs. The run comes from a device: anything goes.
+ */
+static bool are_live(const struct extents *extents, uint64_t lba, uint64_t granule_count)
+{
+    uint64_t extent;
+    uint16_t map;
+    if (!is_inside(extents, lba, granule_count)) {
+        return false;
+    }
+    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
+         i++) {
+        if ((live_maps(extents)[extent] & map) != map) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count)
 {
     pthread_mutex_lock(&extents->lock);
-    int status = extents_reserve_hold_locked(extents, 1);
+    int status = are_live(extents, lba, granule_count) ? CUBBY_OK : CUBBY_CORRUPT;
+    if (status == CUBBY_OK) {
+        status = extents_reserve_hold_locked(extents, 1);
+    }
     if (status == CUBBY_OK) {
         uint64_t extent;
         uint16_t map;
         for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
              i++) {
-            CUBBY_ASSERT((live_maps(extents)[extent] & map) == map);
             live_maps(extents)[extent] ^= map;
             held_maps(extents)[extent] |= map;
         }
@@ -505,6 +531,9 @@ int extents_mark_run(struct extents *extents, uint64_t lba, uint64_t granule_cou
 {
     uint64_t extent;
     uint16_t map;
+    if (!is_inside(extents, lba, granule_count)) {
+        return CUBBY_CORRUPT;
+    }
     for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
          i++) {
         int status = extents_mark_granules(extents, extent, map);

@@ -79,8 +79,9 @@ int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t res
                           uint64_t *lba);
 
 /* Put live space into quarantine. Whole extents of a segment or checkpoint; granules of a blob (a
- * run of whole extents, or part of one). Returns CUBBY_OK or ENOMEM, and then nothing is freed. The
- * _locked form is for a caller that holds extents->lock and has reserved room for the entry. */
+ * run of whole extents, or part of one). Returns CUBBY_OK, ENOMEM, or CUBBY_CORRUPT if some of the
+ * granules are not live, and then nothing is freed. The _locked form is for a caller that holds
+ * extents->lock and has reserved room for the entry. */
 int extents_reserve_hold_locked(struct extents *extents, size_t entries);
 void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count);
 int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count);

@@ -19,6 +19,9 @@
 
 enum {
     WINDOW = 2 * PAGE_IO_DEPTH,
+    /* Keys after which the epoch is renewed, so that what was freed need not wait for all of them.
+     */
+    EPOCH_KEYS = 1024,
 };
 
 enum slot_state {
@@ -234,12 +237,13 @@ static bool oldest_is_done(const struct get_many *many)
     return many->retired < many->submitted && state != SLOT_HOME && state != SLOT_SPILL;
 }
 
-static int run(struct get_many *many)
+/* Get the keys up to limit, all of them retired at the end. */
+static int run_until(struct get_many *many, size_t limit)
 {
     int status = CUBBY_OK;
-    while (status == CUBBY_OK && many->retired < many->count) {
-        while (status == CUBBY_OK && many->submitted < many->count &&
-               many->in_flight < PAGE_IO_DEPTH && many->submitted - many->retired < WINDOW) {
+    while (status == CUBBY_OK && many->retired < limit) {
+        while (status == CUBBY_OK && many->submitted < limit && many->in_flight < PAGE_IO_DEPTH &&
+               many->submitted - many->retired < WINDOW) {
             status = submit_next(many);
         }
         if (status == CUBBY_OK && many->in_flight > 0 && !oldest_is_done(many)) {
@@ -276,9 +280,12 @@ int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
             .value_sizes = value_sizes,
             .values = &session->many_values,
         };
-        epoch_enter(&session->store->epoch, &session->slot);
-        status = run(&many);
-        epoch_leave(&session->slot);
+        while (status == CUBBY_OK && many.retired < count) {
+            size_t left = count - many.retired;
+            epoch_enter(&session->store->epoch, &session->slot);
+            status = run_until(&many, many.retired + (left < EPOCH_KEYS ? left : EPOCH_KEYS));
+            epoch_leave(&session->slot);
+        }
         if (status == CUBBY_OK) {
             *values = (struct cubby_slice){session->many_values.data, many.value_bytes};
         }

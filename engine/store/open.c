@@ -164,6 +164,7 @@ static void close_parts(cubby_store *store)
     }
     store->sessions = NULL;
     pthread_mutex_unlock(&store->sessions_lock);
+    free(store->doomed);
     directory_close(&store->directory);
     if (store->extents.extent_count > 0) {
         extents_close(&store->extents);
@@ -332,7 +333,7 @@ static int create(struct opening *opening)
     }
     /* Twice, so that both superblocks are there. */
     for (int i = 0; status == CUBBY_OK && i < SUPERBLOCK_COUNT; i++) {
-        status = checkpoint_write(opening->session, true);
+        status = checkpoint_write(opening->session, CHECKPOINT_CLEAN);
     }
     return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
 }
@@ -362,7 +363,7 @@ static int open_existing(struct opening *opening)
         store->super.run_count = 0; /* the old checkpoint's extents are free as far as we know */
         status = store_mark_in_use(opening->session);
         if (status == CUBBY_OK) {
-            status = checkpoint_write(opening->session, false);
+            status = checkpoint_write(opening->session, CHECKPOINT_NOW);
         }
     }
     return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
@@ -475,7 +476,7 @@ int cubby_close(cubby_store *store)
     pthread_mutex_unlock(&store->sessions_lock);
     int status = CUBBY_OK;
     if (atomic_load(&store->in_use)) {
-        status = checkpoint_write(store->keeper, true);
+        status = checkpoint_write(store->keeper, CHECKPOINT_CLEAN);
     }
     cubby_session *keeper = store->keeper;
     close_parts(store);

@@ -311,22 +311,32 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
     return status;
 }
 
-/* Count a pair that has gone, and free its blob. */
-static void settle_old(cubby_session *session, const struct block_pair *old)
+/* Free the blob of a pair that has gone, if it is the pair's: a pair comes from a device, and what
+ * it names may be another's by now. Its index carries its checksum; of a blob without one the bytes
+ * are read. What is not freed is lost space, until the next recovery. */
+static void free_blob(cubby_session *session, const struct block_pair *old)
 {
-    cubby_store *store = session->store;
-    atomic_fetch_sub(&store->pair_bytes, blob_bytes(old));
-    if (!old->is_blob) {
-        return;
-    }
-    atomic_fetch_sub(&store->blob_count, 1);
     struct blob_runs runs = {0};
-    /* A blob whose index cannot be read is lost space, until the next recovery. */
-    if (blob_list(session, old->blob_lba, blob_bytes(old), old->blob_checksum, &runs) == CUBBY_OK) {
+    int status = blob_list(session, old->blob_lba, blob_bytes(old), old->blob_checksum, &runs);
+    if (status == CUBBY_OK && runs.count == 1) {
+        status = blob_read(session, old);
+    }
+    if (status == CUBBY_OK) {
         blob_hold(session, &runs);
     }
     blob_runs_free(&runs);
     session->message[0] = '\0';
+}
+
+/* Count a pair that has gone. */
+static void settle_old(cubby_session *session, const struct block_pair *old)
+{
+    cubby_store *store = session->store;
+    atomic_fetch_sub(&store->pair_bytes, blob_bytes(old));
+    if (old->is_blob) {
+        atomic_fetch_sub(&store->blob_count, 1);
+        free_blob(session, old);
+    }
 }
 
 void put_settle(cubby_session *session, const struct new_pair *new_pair,

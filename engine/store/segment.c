@@ -112,6 +112,10 @@ static int collect_displaced(const uint8_t *block, uint32_t home_index, struct s
             damage->reason = "it lists a spill block that is not there";
             return CUBBY_CORRUPT;
         }
+        if (block_displaced_find(block, fingerprint, (uint16_t)spill_index) != (int)i) {
+            damage->reason = "it lists a displaced pair twice";
+            return CUBBY_CORRUPT;
+        }
         const struct segment_pair *found = NULL;
         for (size_t r = spill->first_of_block[spill_index];
              r < spill->first_of_block[spill_index + 1]; r++) {

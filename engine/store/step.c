@@ -8,9 +8,13 @@
 static int step_once(cubby_session *session, bool *did_work)
 {
     cubby_store *store = session->store;
-    *did_work = false;
-    if (extents_want_release(&store->extents)) {
-        int status = checkpoint_write(session, false);
+    *did_work = checkpoint_release_step(session);
+    if (*did_work) {
+        return CUBBY_OK;
+    }
+    bool is_releasing = atomic_load_explicit(&store->doomed_left, memory_order_relaxed) > 0;
+    if (!is_releasing && extents_want_release(&store->extents)) {
+        int status = checkpoint_write(session, CHECKPOINT_IN_STEPS);
         *did_work = status == CUBBY_OK;
         return status;
     }
@@ -54,5 +58,5 @@ int cubby_sync(cubby_session *session)
     if (status != CUBBY_OK) {
         return status;
     }
-    return session_leave(session, checkpoint_write(session, false));
+    return session_leave(session, checkpoint_write(session, CHECKPOINT_NOW));
 }

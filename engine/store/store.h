@@ -82,8 +82,12 @@ struct cubby_store {
     struct segment_stripe *stripes;
 
     pthread_mutex_t split_lock;
-    pthread_mutex_t checkpoint_lock; /* guards super */
+    pthread_mutex_t checkpoint_lock; /* guards super and the doomed runs */
     struct superblock super;
+    struct held_run *doomed; /* past their checkpoint, sorted; to be released from the end */
+    size_t doomed_count;
+    uint64_t doomed_epoch;      /* of epoch_advance: readers up to it may still hold them */
+    _Atomic size_t doomed_left; /* doomed_count, for whoever has not the lock */
 
     _Atomic uint64_t lsn; /* the next one */
     _Atomic uint64_t pair_count;

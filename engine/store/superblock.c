@@ -111,7 +111,7 @@ static const char *check_fields(const struct superblock *super, uint64_t device_
         expected.extent_count != super->extent_count) {
         return "its areas do not fit its size";
     }
-    if (super->fill_percent < 10 || super->fill_percent > 75 ||
+    if (super->format_version == 0 || super->fill_percent < 10 || super->fill_percent > 75 ||
         super->run_count > SUPERBLOCK_RUNS_MAX || super->segment_count == 0 ||
         super->segment_count > super->extent_count) {
         return "its fields are out of range";
