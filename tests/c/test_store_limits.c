@@ -356,6 +356,66 @@ static void test_a_batch_with_a_bad_pair_stores_the_others_before_it(void)
     fixture_close(&fixture);
 }
 
+/* Add to b's home block a pair that names a's blob, with a checksum that is wrong by error. */
+static void forge_pair(struct fixture *fixture, const char *a, const char *b, uint64_t error)
+{
+    const cubby_store *store = fixture->store;
+    struct page_io *io = fixture->session->io;
+    uint8_t *block = fixture->session->home;
+    struct block_pair pair;
+    struct key_hash hash = key_hash_of((const uint8_t *)a, strlen(a), store->hash_seed);
+    struct segment_view view = store_find_segment(store, hash.low);
+    uint64_t lba = segment_lba(store, view.place) + key_hash_home(hash, view.place.home_count);
+    CHECK_EQUAL(io->ops->read(io, lba, 1, block), 0);
+    CHECK_EQUAL(block_find(block, (const uint8_t *)a, strlen(a), hash, &pair), CUBBY_OK);
+    struct pair_content content = {
+        .key = (const uint8_t *)b,
+        .key_size = (uint32_t)strlen(b),
+        .value_size = pair.value_size,
+        .is_blob = true,
+        .blob_lba = pair.blob_lba,
+        .blob_checksum = pair.blob_checksum + error,
+    };
+    uint8_t encoded[64];
+    pair_encode(&content, encoded);
+    hash = key_hash_of((const uint8_t *)b, strlen(b), store->hash_seed);
+    lba = segment_lba(store, view.place) + key_hash_home(hash, view.place.home_count);
+    CHECK_EQUAL(io->ops->read(io, lba, 1, block), 0);
+    block_append(block, encoded, pair_encoded_size(&content));
+    block_seal(block, block_lsn(block) + 1, lba, store->secret);
+    CHECK_EQUAL(io->ops->write(io, lba, 1, block), 0);
+}
+
+/* What a pair names comes from a device: deleting it must not give away what is another's. */
+static void test_deleting_a_pair_that_names_a_foreign_blob_leaves_the_blob_alone(void)
+{
+    for (uint64_t error = 0; error < 2; error++) {
+        struct fixture fixture;
+        fixture_open_flags(&fixture, "mem:64M", CUBBY_CREATE);
+        static uint8_t value[3000];
+        memset(value, 'a', sizeof value);
+        CHECK_STATUS(fixture.session,
+                     cubby_put(fixture.session, (const uint8_t *)"a", 1, value, sizeof value),
+                     CUBBY_OK);
+        forge_pair(&fixture, "a", "b", error);
+        CHECK_STATUS(fixture.session, cubby_delete(fixture.session, (const uint8_t *)"b", 1),
+                     CUBBY_OK);
+        if (error == 0) { /* b's claim was as good as a's: a may be gone, but nothing stops */
+            CHECK_STATUS(fixture.session, cubby_delete(fixture.session, (const uint8_t *)"a", 1),
+                         CUBBY_OK);
+        }
+        CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
+        for (uint64_t i = 0; i < 50; i++) {
+            put_number(&fixture, i, 0, sizeof value);
+        }
+        struct cubby_slice found;
+        int status = cubby_get(fixture.session, (const uint8_t *)"a", 1, &found);
+        CHECK_EQUAL(status, error == 0 ? CUBBY_NOT_FOUND : CUBBY_OK);
+        CHECK(status != CUBBY_OK || memcmp(found.data, value, sizeof value) == 0);
+        fixture_close(&fixture);
+    }
+}
+
 int main(void)
 {
     RUN(test_a_full_store_says_so_and_keeps_all_it_has);
@@ -369,6 +429,7 @@ int main(void)
     RUN(test_a_truncated_store_is_refused);
     RUN(test_a_second_opener_is_told_who_has_the_store);
     RUN(test_a_handle_carried_through_fork_is_refused_and_harmless);
+    RUN(test_deleting_a_pair_that_names_a_foreign_blob_leaves_the_blob_alone);
     RUN(test_a_batch_with_a_bad_pair_stores_the_others_before_it);
     return 0;
 }
