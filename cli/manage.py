@@ -13,6 +13,10 @@ from cubbydb.errors import Exists
 __all__ = ["check", "create", "stat"]
 
 
+# Fill target -> bytes rewritten per byte inserted, pairs of 400 bytes: bench/counts.py measures it.
+REWRITTEN_PER_BYTE = {0.40: 2.3, 0.50: 3.2, 0.60: 4.8, 0.75: 6.2}
+
+
 class SizeType(click.ParamType[int]):
     """A number of bytes with K, M, G or T after it."""
 
@@ -55,7 +59,23 @@ def create(path: str, size: int | None, fill: float | None, new: bool, force: bo
         error.add_note("--new replaces a store, --force overwrites anything else")
         raise
     with store:
-        say(f"created {store.path}: {in_bytes(store.stat()['logical_bytes'])} to fill")
+        stat = store.stat()
+        price = rewritten_per_byte(stat["fill_percent"] / 100)
+        say(
+            f"created {store.path}: {in_bytes(stat['logical_bytes'])} to fill, fill target"
+            f" {stat['fill_percent']} %; while it grows, about {price:.1f} bytes are rewritten per"
+            " byte put (pairs of 400 bytes)"
+        )
+
+
+def rewritten_per_byte(fill: float) -> float:
+    """What growth costs at a fill target, by the straight line between the measured points."""
+    (low, price), *rest = REWRITTEN_PER_BYTE.items()
+    for high, next_price in rest:
+        if fill <= high:
+            return price + (next_price - price) * max(0.0, (fill - low) / (high - low))
+        low, price = high, next_price
+    return price
 
 
 # Group -> its rows: what it is called, and which figure it is.  Bytes where the figure says so.
