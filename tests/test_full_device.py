@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,27 +23,28 @@ def small_file_system(tmp_path):
     subprocess.run(["umount", str(mount)], check=True)
 
 
+def put_for_ever(store: cubbydb.Store) -> None:
+    for number in count():
+        store.put(b"key%d" % number, os.urandom(400))
+
+
 def fill_up(store: cubbydb.Store) -> int:
     """Put until the device is full; return how many pairs it took."""
-    count = 0
     with pytest.raises(cubbydb.errors.PhysicalFull):
-        while True:
-            store.put(b"key%d" % count, os.urandom(400))
-            count += 1
-    return count
+        put_for_ever(store)
+    return len(store)
 
 
 def test_a_full_device_is_named_and_nothing_stored_is_lost(small_file_system: Path):
     path = small_file_system / "store.cubby"
     with cubbydb.open(path, "n", size="64M") as store:
-        count = fill_up(store)
-        assert count > 1000
-        assert len(store) == count
+        pairs = fill_up(store)
+        assert pairs > 1000
     with cubbydb.open(path, "w") as store:
-        assert len(store) == count
-        assert all(len(store[b"key%d" % i]) == 400 for i in range(count))
+        assert len(store) == pairs
+        assert all(len(store[b"key%d" % i]) == 400 for i in range(pairs))
         assert store.check() == []
-        for i in range(count):
+        for i in range(pairs):
             del store[b"key%d" % i]
         store.sync()
-        assert fill_up(store) > count // 2
+        assert fill_up(store) > pairs // 2
