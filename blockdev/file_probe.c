@@ -132,6 +132,7 @@ static int probe_regular_file(int fd, const struct stat *info, bool writable,
                               struct block_geometry *geometry)
 {
     geometry->block_count = (uint64_t)info->st_size / CUBBY_BLOCK_BYTES;
+    geometry->partial_tail = info->st_size % CUBBY_BLOCK_BYTES != 0;
     geometry->resizable = writable;
     if (writable) {
         /* A hole behind the end changes nothing, and tells whether holes can be punched. */

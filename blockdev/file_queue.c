@@ -197,9 +197,10 @@ int file_queue_open(struct queue_choice *choice, struct block_device *device, in
     if (depth == 1 || find_verdict(choice, device, fd, writable) == QUEUE_BLOCKING) {
         return blocking_queue_open(device, depth, queue);
     }
-    int status = uring_queue_open(device, fd, writable, depth, queue);
-    if (ring_is_refused(status) || status == ENOMEM) {
+    /* Whatever keeps a ring away (the kernel's settings, a sandbox, a limit on memory or
+     * descriptors), there is another way. */
+    if (uring_queue_open(device, fd, writable, depth, queue) != 0) {
         return blocking_queue_open(device, depth, queue);
     }
-    return status;
+    return 0;
 }

@@ -120,7 +120,7 @@ class Store:
         self._path = os.fsdecode(path)
         self._options = options or StoreOptions()
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # opening sessions excludes closing the store
+        self._lock = threading.RLock()  # opening sessions excludes closing the store
         self._local = threading.local()
         native_path = os.fsencode(path)
         if not native_path or b"\0" in native_path:

@@ -277,6 +277,11 @@ static void check_space_locked(struct check *check)
         claim(check, extents->held[i].lba, extents->held[i].block_count, UINT64_MAX,
               "the quarantine");
     }
+    const cubby_store *store = check->session->store;
+    for (size_t i = 0; i < store->doomed_count; i++) {
+        claim(check, store->doomed[i].lba, store->doomed[i].block_count, UINT64_MAX,
+              "the quarantine");
+    }
     for (uint64_t i = 0; i < extents->extent_count; i++) {
         bool taken = extents_is_taken_locked(extents, i);
         uint16_t live = extents_live_granules_locked(extents, i);

@@ -206,12 +206,29 @@ static int compare_runs(const void *a, const void *b)
     return (left->lba > right->lba) - (left->lba < right->lba);
 }
 
-/* Release the last doomed runs, up to RELEASE_BLOCKS of neighbours, and tell the device; no reader
- * is left that could hold them. A device that will not hear of it loses nothing but space. */
-static void release_some(cubby_session *session)
+/* Tell the device of free blocks. One that will not hear of it loses nothing but space. */
+static void discard(cubby_session *session, uint64_t lba, uint64_t block_count)
+{
+    if (session->store->device->geometry.discard_granularity_blocks != 0) {
+        (void)session->io->ops->discard(session->io, lba, block_count);
+    }
+}
+
+/* Release a few granules of an extent, and discard the extent when the last of them goes. */
+static void release_part(cubby_session *session, struct held_run run)
+{
+    struct extents *extents = &session->store->extents;
+    uint64_t extent;
+    if (extents_release_part(extents, run, &extent)) {
+        discard(session, extent_lba(extents, extent), EXTENT_BLOCKS);
+        extents_untake(extents, extent, 1);
+    }
+}
+
+/* Release whole extents, the last doomed run and its neighbours, up to RELEASE_BLOCKS. */
+static void release_extents(cubby_session *session, struct held_run run)
 {
     cubby_store *store = session->store;
-    struct held_run run = store->doomed[--store->doomed_count];
     if (run.block_count > RELEASE_BLOCKS) {
         store->doomed[store->doomed_count++].block_count -= RELEASE_BLOCKS;
         run.lba += run.block_count - RELEASE_BLOCKS;
@@ -219,20 +236,26 @@ static void release_some(cubby_session *session)
     }
     size_t first = store->doomed_count;
     uint64_t lba = run.lba;
-    while (first > 0 &&
+    while (first > 0 && store->doomed[first - 1].block_count % EXTENT_BLOCKS == 0 &&
            store->doomed[first - 1].lba + store->doomed[first - 1].block_count == lba &&
            run.lba + run.block_count - store->doomed[first - 1].lba <= RELEASE_BLOCKS) {
         lba = store->doomed[--first].lba;
     }
-    uint64_t block_count = run.lba + run.block_count - lba;
-    bool can_discard = store->device->geometry.discard_granularity_blocks != 0;
-    if (can_discard && block_count >= EXTENT_BLOCKS) {
-        (void)session->io->ops->discard(session->io, lba, block_count);
-    }
+    discard(session, lba, run.lba + run.block_count - lba);
     extents_release(&store->extents, &run, 1);
-    if (first < store->doomed_count) {
-        extents_release(&store->extents, store->doomed + first, store->doomed_count - first);
-        store->doomed_count = first;
+    extents_release(&store->extents, store->doomed + first, store->doomed_count - first);
+    store->doomed_count = first;
+}
+
+/* Release the last doomed runs; no reader is left that could hold them. */
+static void release_some(cubby_session *session)
+{
+    cubby_store *store = session->store;
+    struct held_run run = store->doomed[--store->doomed_count];
+    if (run.block_count % EXTENT_BLOCKS == 0) {
+        release_extents(session, run);
+    } else {
+        release_part(session, run);
     }
     atomic_store_explicit(&store->doomed_left, store->doomed_count, memory_order_relaxed);
     if (store->doomed_count == 0) {

@@ -96,3 +96,12 @@ void directory_set_payload(struct directory *directory, uint64_t segment_number,
 {
     atomic_store_explicit(payload_at(directory, segment_number), bytes, memory_order_relaxed);
 }
+
+uint32_t directory_change_payload(struct directory *directory, uint64_t segment_number,
+                                  uint32_t old_bytes, uint32_t new_bytes)
+{
+    uint32_t payload = directory_payload(directory, segment_number);
+    payload = (payload > old_bytes ? payload - old_bytes : 0) + new_bytes;
+    directory_set_payload(directory, segment_number, payload);
+    return payload;
+}

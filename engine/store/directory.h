@@ -60,6 +60,11 @@ void directory_set(struct directory *directory, uint64_t segment_number,
 uint32_t directory_payload(const struct directory *directory, uint64_t segment_number);
 void directory_set_payload(struct directory *directory, uint64_t segment_number, uint32_t bytes);
 
+/* Account for a change in place; never below 0, whatever was written without being counted. Returns
+ * the new payload. */
+uint32_t directory_change_payload(struct directory *directory, uint64_t segment_number,
+                                  uint32_t old_bytes, uint32_t new_bytes);
+
 uint64_t descriptor_pack(struct segment_place place);
 struct segment_place descriptor_unpack(uint64_t descriptor);
 

@@ -473,6 +473,7 @@ void extents_return_held(struct extents *extents, struct held_run *held, size_t 
         }
     }
     pthread_mutex_unlock(&extents->lock);
+    free(held);
 }
 
 void extents_release(struct extents *extents, const struct held_run *held, size_t held_count)
@@ -488,6 +489,19 @@ void extents_release(struct extents *extents, const struct held_run *held, size_
         extents->held_blocks -= held[i].block_count;
     }
     pthread_mutex_unlock(&extents->lock);
+}
+
+bool extents_release_part(struct extents *extents, struct held_run held, uint64_t *extent)
+{
+    CUBBY_ASSERT(held.block_count < EXTENT_BLOCKS);
+    pthread_mutex_lock(&extents->lock);
+    uint16_t map = granules_of_run(extents, held.lba, held.block_count, 0, extent);
+    CUBBY_ASSERT((held_maps(extents)[*extent] & map) == map);
+    held_maps(extents)[*extent] ^= map;
+    extents->held_blocks -= held.block_count;
+    bool is_empty = (live_maps(extents)[*extent] | held_maps(extents)[*extent]) == 0;
+    pthread_mutex_unlock(&extents->lock);
+    return is_empty;
 }
 
 int extents_mark(struct extents *extents, uint64_t extent, uint64_t count)

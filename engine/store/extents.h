@@ -97,11 +97,16 @@ bool extents_want_release(struct extents *extents);
  * *held. Together with the snapshot of the directory, under the lock. */
 void extents_take_held_locked(struct extents *extents, struct held_run **held, size_t *held_count);
 
-/* Put back a list that could not be released. Allowed to leak on ENOMEM: reopening finds it. */
+/* Put back a list that could not be released, and free it. Allowed to leak on ENOMEM: reopening
+ * finds it. */
 void extents_return_held(struct extents *extents, struct held_run *held, size_t held_count);
 
 /* The runs' quarantine is over. */
 void extents_release(struct extents *extents, const struct held_run *held, size_t held_count);
+
+/* The same for granules of one extent. Returns whether the extent is left with none: then it is
+ * still taken, to be discarded, and given back by extents_untake. */
+bool extents_release_part(struct extents *extents, struct held_run held, uint64_t *extent);
 
 /* For opening a store: mark as live what a checkpoint or a scan of the headers says is. Returns
  * CUBBY_OK, CUBBY_CORRUPT if it is outside or taken already, or ENOMEM. */

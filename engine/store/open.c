@@ -210,7 +210,7 @@ static int is_blank(struct opening *opening, bool *blank)
 {
     cubby_session *session = opening->session;
     uint64_t count = session->store->device->geometry.block_count;
-    *blank = true;
+    *blank = !session->store->device->geometry.partial_tail;
     for (uint64_t lba = 0; lba < count && lba < BLANK_BLOCKS && *blank; lba++) {
         int status = session->io->ops->read(session->io, lba, 1, session->home);
         if (status != 0) {
@@ -223,30 +223,38 @@ static int is_blank(struct opening *opening, bool *blank)
     return CUBBY_OK;
 }
 
+/* The size of a new store. */
+static uint64_t choose_size(const struct opening *opening)
+{
+    const struct block_geometry *geometry = &opening->store->device->geometry;
+    uint64_t asked = opening->options.size_bytes / BLOCK_BYTES * LOGICAL_PER_ASKED;
+    if (!geometry->resizable) {
+        return asked != 0 && asked < geometry->block_count ? asked : geometry->block_count;
+    }
+    if (asked == 0 && geometry->block_count == 0) {
+        return (uint64_t)SIZE_DEFAULT / BLOCK_BYTES * LOGICAL_PER_ASKED;
+    }
+    return asked != 0 ? asked : geometry->block_count;
+}
+
 /* Give a file its size, and forget what a device holds. */
-static int clear_device(struct opening *opening, uint64_t *block_count)
+static int clear_device(struct opening *opening, uint64_t block_count)
 {
     struct block_device *device = opening->store->device;
     struct page_io *io = opening->session->io;
-    uint64_t asked = opening->options.size_bytes / BLOCK_BYTES * LOGICAL_PER_ASKED;
-    uint64_t old_count = device->geometry.block_count;
-    *block_count = old_count;
     if (device->geometry.resizable) {
-        if (asked == 0 && old_count == 0) {
-            asked = (uint64_t)SIZE_DEFAULT / BLOCK_BYTES * LOGICAL_PER_ASKED;
+        /* To the new size first: if that is refused, nothing is lost yet. */
+        int status = device->ops->resize(device, block_count);
+        if (status == 0) {
+            status = device->ops->resize(device, 0);
         }
-        *block_count = asked != 0 ? asked : old_count;
-        int status = device->ops->resize(device, 0);
-        return status == 0 ? device->ops->resize(device, *block_count) : status;
+        return status == 0 ? device->ops->resize(device, block_count) : status;
     }
-    if (asked != 0 && asked < old_count) {
-        *block_count = asked;
-    }
-    (void)io->ops->discard(io, 0,
-                           *block_count); /* saves space where it works; nothing relies on it */
+    /* Saves space where it works; nothing relies on it. */
+    (void)io->ops->discard(io, 0, block_count);
     /* An old superblock must not outlive the first new one. */
     memset(opening->session->home, 0, BLOCK_BYTES);
-    for (uint64_t lba = 0; lba < SUPERBLOCK_COUNT && lba < *block_count; lba++) {
+    for (uint64_t lba = 0; lba < SUPERBLOCK_COUNT && lba < block_count; lba++) {
         int status = io->ops->write(io, lba, 1, opening->session->home);
         if (status != 0) {
             return status;
@@ -317,14 +325,15 @@ static int write_first_segment(struct opening *opening)
 static int create(struct opening *opening)
 {
     cubby_store *store = opening->store;
-    uint64_t block_count;
-    int status = clear_device(opening, &block_count);
-    if (status != CUBBY_OK) {
-        return open_fail(opening, status, "clearing it failed: %s", cubby_status_text(status));
-    }
-    status = describe_new(opening, block_count);
+    uint64_t block_count = choose_size(opening);
+    int status = describe_new(opening, block_count);
     if (status != CUBBY_OK) {
         return status;
+    }
+    status = clear_device(opening, block_count);
+    if (status != CUBBY_OK) {
+        return open_fail(opening, status, "making room for %llu blocks of 4 KiB failed: %s",
+                         (unsigned long long)block_count, cubby_status_text(status));
     }
     status = open_maps(store);
     if (status == CUBBY_OK) {
@@ -469,14 +478,12 @@ int cubby_close(cubby_store *store)
         return CUBBY_FORKED; /* all of it is the parent's; its memory here goes with the process */
     }
     atomic_store(&store->closing, true);
-    pthread_mutex_lock(&store->sessions_lock);
-    for (cubby_session *session = store->sessions; session != NULL; session = session->next) {
-        session_wait(session, false);
-    }
-    pthread_mutex_unlock(&store->sessions_lock);
+    session_wait_for_all(store, false);
     int status = CUBBY_OK;
     if (atomic_load(&store->in_use)) {
-        status = checkpoint_write(store->keeper, CHECKPOINT_CLEAN);
+        /* If a write has failed, the device may hold what was not counted: the next open counts. */
+        bool doubtful = atomic_load(&store->doubtful);
+        status = checkpoint_write(store->keeper, doubtful ? CHECKPOINT_NOW : CHECKPOINT_CLEAN);
     }
     cubby_session *keeper = store->keeper;
     close_parts(store);

@@ -72,6 +72,7 @@ int put_write_block(cubby_session *session, struct segment_view view, uint32_t b
     block_seal(block, atomic_fetch_add(&store->lsn, 1), lba, store->secret);
     int status = session->io->ops->write(session->io, lba, 1, block);
     if (status != 0) {
+        atomic_store(&store->doubtful, true);
         session_fail(session, status, "writing LBA %llu failed: %s", (unsigned long long)lba,
                      cubby_status_text(status));
     }
@@ -302,11 +303,11 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
         if (status != CUBBY_FULL) {
             return status;
         }
+        outcome->rebuilt = false;
         status = put_in_full_store(&putting);
     }
     if (status == CUBBY_OK) {
-        directory_set_payload(&store->directory, view.number,
-                              payload - old_size + new_pair->encoded_size);
+        directory_change_payload(&store->directory, view.number, old_size, new_pair->encoded_size);
     }
     return status;
 }
@@ -355,11 +356,13 @@ void put_settle(cubby_session *session, const struct new_pair *new_pair,
     session_count(&session->counters.puts, 1);
 }
 
-void put_abandon(cubby_session *session, const struct new_pair *new_pair, int status)
+void put_abandon(cubby_session *session, const struct new_pair *new_pair,
+                 const struct put_outcome *outcome, int status)
 {
-    /* After an error of the device the home block may name the blob: then its space stays taken
-     * until the next recovery. */
-    if (new_pair->content.is_blob && status < 0) {
+    /* After a write in place that failed, the home block may name the blob: then its space stays
+     * taken until the next recovery. A rebuild that failed has published nothing. */
+    bool wrote_in_place = !outcome->rebuilt && (status > 0 || status == CUBBY_PHYSICAL_FULL);
+    if (new_pair->content.is_blob && !wrote_in_place) {
         blob_untake(session, &new_pair->content);
     }
 }
@@ -378,7 +381,7 @@ static int put_pair(cubby_session *session, const uint8_t *key, size_t key_size,
     status = put_locked(session, view, &new_pair, false, &outcome);
     store_unlock_segment(store, view.number);
     if (status != CUBBY_OK) {
-        put_abandon(session, &new_pair, status);
+        put_abandon(session, &new_pair, &outcome, status);
         return status;
     }
     put_settle(session, &new_pair, &outcome);
@@ -431,8 +434,7 @@ static int delete_locked(cubby_session *session, struct segment_view view,
     if (status != CUBBY_OK) {
         return status;
     }
-    uint32_t payload = directory_payload(&store->directory, view.number) - old_size;
-    directory_set_payload(&store->directory, view.number, payload);
+    uint32_t payload = directory_change_payload(&store->directory, view.number, old_size, 0);
     if (is_sparse(store, view, payload)) {
         /* Failing to shrink is no failure to delete. */
         outcome->rebuilt = rebuild_segment(session, view, NULL) == CUBBY_OK;

@@ -38,8 +38,9 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
 void put_settle(cubby_session *session, const struct new_pair *new_pair,
                 const struct put_outcome *outcome);
 
-/* Give up a prepared pair that put_locked has refused with this status. */
-void put_abandon(cubby_session *session, const struct new_pair *new_pair, int status);
+/* Give up a prepared pair that put_locked has refused with this status and outcome. */
+void put_abandon(cubby_session *session, const struct new_pair *new_pair,
+                 const struct put_outcome *outcome, int status);
 
 /* Write a block of a segment back in place; session->home or session->spill, changed. */
 int put_write_block(cubby_session *session, struct segment_view view, uint32_t block_index,

@@ -243,15 +243,15 @@ static int account(struct batch *batch)
         }
         const struct block_request *request = &batch->blocks[pair->block].request;
         if (request->result != 0) {
+            atomic_store(&session->store->doubtful, true);
             status =
                 session_fail(session, request->result, "writing LBA %llu failed: %s",
                              (unsigned long long)request->lba, cubby_status_text(request->result));
             continue;
         }
         uint32_t old_size = pair->outcome.existed ? pair->outcome.old.encoded_size : 0;
-        uint32_t payload = directory_payload(directory, pair->view.number);
-        directory_set_payload(directory, pair->view.number,
-                              payload - old_size + pair->new_pair.encoded_size);
+        directory_change_payload(directory, pair->view.number, old_size,
+                                 pair->new_pair.encoded_size);
         pair->stored = true;
     }
     return status;
@@ -302,7 +302,7 @@ static size_t settle_all(struct batch *batch, int status)
             put_settle(batch->session, &pair->new_pair, &pair->outcome);
             stored++;
         } else {
-            put_abandon(batch->session, &pair->new_pair, status);
+            put_abandon(batch->session, &pair->new_pair, &pair->outcome, status);
         }
     }
     return stored;

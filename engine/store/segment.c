@@ -204,6 +204,8 @@ struct plan_scratch {
     uint16_t *home_bytes;    /* pairs, per home block */
     uint8_t *home_displaced; /* entries, per home block */
     uint16_t *spill_bytes;   /* pairs, per spill block */
+    size_t *displaced;       /* indices of pairs; as many as there are pairs, at most */
+    size_t displaced_count;
 };
 
 static bool fits_home(const struct plan_scratch *scratch, uint32_t home, uint32_t size,
@@ -214,14 +216,16 @@ static bool fits_home(const struct plan_scratch *scratch, uint32_t home, uint32_
     return scratch->home_bytes[home] + size + reserved <= BLOCK_BYTES - BLOCK_HEADER_BYTES;
 }
 
-/* Whether an earlier pair has the same home, fingerprint and spill block. */
-static bool clashes(const struct segment_pairs *pairs, size_t index, uint32_t home_count,
-                    uint32_t spill_index)
+/* Whether a pair displaced before has the same home, fingerprint and spill block. */
+static bool clashes(const struct segment_pairs *pairs, const struct plan_scratch *scratch,
+                    const struct segment_pair *own, uint32_t home_count, uint32_t spill_index)
 {
-    const struct segment_pair *own = &pairs->pairs[index];
     uint32_t home = key_hash_home(own->hash, home_count);
-    for (size_t i = 0; i < index; i++) {
-        const struct segment_pair *pair = &pairs->pairs[i];
+    if (scratch->home_displaced[home] == 0) {
+        return false;
+    }
+    for (size_t i = 0; i < scratch->displaced_count; i++) {
+        const struct segment_pair *pair = &pairs->pairs[scratch->displaced[i]];
         if (pair->spill_index == spill_index &&
             key_hash_fingerprint(pair->hash) == key_hash_fingerprint(own->hash) &&
             key_hash_home(pair->hash, home_count) == home) {
@@ -243,10 +247,11 @@ static bool displace(struct segment_pairs *pairs, size_t index, uint32_t home_co
     }
     for (uint32_t i = 0; i < spill_count; i++) {
         if (scratch->spill_bytes[i] + pair->encoded_size <= SPILL_PAIR_BYTES &&
-            !clashes(pairs, index, home_count, i)) {
+            !clashes(pairs, scratch, pair, home_count, i)) {
             scratch->spill_bytes[i] = (uint16_t)(scratch->spill_bytes[i] + pair->encoded_size);
             scratch->home_displaced[home] = (uint8_t)entries;
             pair->spill_index = i;
+            scratch->displaced[scratch->displaced_count++] = index;
             return true;
         }
     }
@@ -263,6 +268,7 @@ static bool place_pairs(struct segment_pairs *pairs, uint32_t home_count,
     memset(scratch->home_displaced, 0, home_count * sizeof *scratch->home_displaced);
     memset(scratch->spill_bytes, 0, spill_count * sizeof *scratch->spill_bytes);
     *displaced_bytes = 0;
+    scratch->displaced_count = 0;
     for (size_t i = 0; i < pairs->count; i++) {
         struct segment_pair *pair = &pairs->pairs[i];
         uint32_t home = key_hash_home(pair->hash, home_count);
@@ -279,17 +285,18 @@ static bool place_pairs(struct segment_pairs *pairs, uint32_t home_count,
     return true;
 }
 
-static int scratch_open(struct plan_scratch *scratch, uint32_t extent_count)
+static int scratch_open(struct plan_scratch *scratch, uint32_t extent_count, size_t pair_count)
 {
-    /* One allocation for the largest home count and spill count of so many extents. */
+    /* One allocation, for the largest home count and spill count of so many extents. */
     size_t blocks = (size_t)extent_count * EXTENT_BLOCKS;
-    uint8_t *memory = malloc(blocks * 5);
+    uint8_t *memory = malloc(pair_count * sizeof *scratch->displaced + blocks * 5);
     if (memory == NULL) {
         return ENOMEM;
     }
-    scratch->home_bytes = (uint16_t *)(void *)memory;
+    scratch->displaced = (size_t *)(void *)memory;
+    scratch->home_bytes = (uint16_t *)(void *)(scratch->displaced + pair_count);
     scratch->spill_bytes = scratch->home_bytes + blocks;
-    scratch->home_displaced = memory + 4 * blocks;
+    scratch->home_displaced = (uint8_t *)(scratch->spill_bytes + blocks);
     return CUBBY_OK;
 }
 
@@ -328,7 +335,7 @@ int segment_plan(struct segment_pairs *pairs, uint32_t fill_percent, uint32_t *h
     uint64_t best = UINT64_MAX;
     for (int i = 0; i < PLAN_TRIES && extents <= largest; i++) {
         struct plan_scratch scratch;
-        if (scratch_open(&scratch, extents) != CUBBY_OK) {
+        if (scratch_open(&scratch, extents, pairs->count) != CUBBY_OK) {
             return ENOMEM;
         }
         uint32_t candidate = 0;
@@ -337,7 +344,7 @@ int segment_plan(struct segment_pairs *pairs, uint32_t fill_percent, uint32_t *h
             best = displaced;
             *home_count = candidate;
         }
-        free(scratch.home_bytes);
+        free(scratch.displaced);
         if (best <= acceptable) {
             break;
         }
@@ -348,13 +355,13 @@ int segment_plan(struct segment_pairs *pairs, uint32_t fill_percent, uint32_t *h
     }
     /* Place them once more for the winner: a later candidate has written over its places. */
     struct plan_scratch scratch;
-    int status = scratch_open(&scratch, segment_extent_count(*home_count));
+    int status = scratch_open(&scratch, segment_extent_count(*home_count), pairs->count);
     if (status == CUBBY_OK) {
         uint64_t displaced;
         bool placed = place_pairs(pairs, *home_count, &scratch, &displaced);
         CUBBY_ASSERT(placed);
         CUBBY_ASSERT(displaced == best);
-        free(scratch.home_bytes);
+        free(scratch.displaced);
     }
     return status;
 }

@@ -89,14 +89,23 @@ int session_leave(cubby_session *session, int status)
     return status;
 }
 
-void session_wait(cubby_session *session, bool only_writes)
+static bool is_any_busy(cubby_store *store, bool only_writes)
 {
-    const struct timespec pause = {.tv_nsec = 50000};
-    for (;;) {
+    bool found = false;
+    pthread_mutex_lock(&store->sessions_lock);
+    for (cubby_session *session = store->sessions; session != NULL; session = session->next) {
         int busy = atomic_load(&session->busy);
-        if (busy == SESSION_IDLE || (only_writes && busy == SESSION_READS)) {
-            return;
-        }
+        found = found || busy == SESSION_WRITES || (busy == SESSION_READS && !only_writes);
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+    return found;
+}
+
+void session_wait_for_all(cubby_store *store, bool only_writes)
+{
+    /* Not under the lock: calls that are waited for may want it. */
+    const struct timespec pause = {.tv_nsec = 50000};
+    while (is_any_busy(store, only_writes)) {
         nanosleep(&pause, NULL);
     }
 }
@@ -106,12 +115,7 @@ void session_keep_writers_out(cubby_session *session)
     cubby_store *store = session->store;
     pthread_mutex_lock(&store->check_lock);
     atomic_store(&store->checking, true);
-    /* A session that is opened from now on sees checking; one that closes is in no call. */
-    pthread_mutex_lock(&store->sessions_lock);
-    for (cubby_session *other = store->sessions; other != NULL; other = other->next) {
-        session_wait(other, true);
-    }
-    pthread_mutex_unlock(&store->sessions_lock);
+    session_wait_for_all(store, true);
 }
 
 void session_let_writers_in(cubby_session *session)

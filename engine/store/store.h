@@ -96,6 +96,7 @@ struct cubby_store {
     _Atomic uint64_t checkpoints;
     _Atomic bool in_use;   /* the superblock on the device says "not clean" */
     _Atomic bool poisoned; /* a flush has failed */
+    _Atomic bool doubtful; /* a write in place has failed: it may have been done all the same */
     _Atomic bool closing;
     _Atomic bool checking;      /* writers wait at check_lock */
     pthread_mutex_t check_lock; /* held by cubby_check */
@@ -146,8 +147,9 @@ int session_leave(cubby_session *session, int status);
 void session_keep_writers_out(cubby_session *session);
 void session_let_writers_in(cubby_session *session);
 
-/* Wait until a session is in no call, or in none that writes if only_writes. */
-void session_wait(cubby_session *session, bool only_writes);
+/* Wait until no session is in a call, or in none that writes if only_writes. New calls must have
+ * been told to keep out. */
+void session_wait_for_all(cubby_store *store, bool only_writes);
 
 /* Remember one sentence about a failure, and return its status. */
 __attribute__((format(printf, 3, 4))) int session_fail(cubby_session *session, int status,

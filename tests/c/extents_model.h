@@ -258,7 +258,10 @@ static inline void end_checkpoint(bool succeeded)
     } else {
         extents_return_held(&model.extents, model.runs, model.run_count);
     }
-    free(model.runs);
+    else
+    {
+        free(model.runs);
+    }
     model.runs = NULL;
     model.run_count = 0;
 }
