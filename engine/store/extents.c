@@ -366,7 +366,7 @@ static uint16_t granules_of_run(const struct extents *extents, uint64_t lba, uin
     uint64_t low = first > begin ? first - begin : 0;
     uint64_t high = end > begin ? end - begin : 0;
     high = high < EXTENT_BLOCKS ? high : EXTENT_BLOCKS;
-    return low < high ? (uint16_t)((1U << high) - (1U << low)) : 0;
+    return (uint16_t)(low < high ? (1U << high) - (1U << low) : 0);
 }
 
 static bool is_inside(const struct extents *extents, uint64_t lba, uint64_t block_count)
