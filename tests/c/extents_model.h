@@ -255,12 +255,9 @@ static inline void end_checkpoint(bool succeeded)
     model.in_flight.count = 0;
     if (succeeded) {
         extents_release(&model.extents, model.runs, model.run_count);
+        free(model.runs);
     } else {
         extents_return_held(&model.extents, model.runs, model.run_count);
-    }
-    else
-    {
-        free(model.runs);
     }
     model.runs = NULL;
     model.run_count = 0;
