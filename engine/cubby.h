@@ -159,7 +159,9 @@ struct cubby_stat {
     uint64_t blocks_read;
     uint64_t blocks_written;
     /* what opening found */
-    uint64_t recovered; /* 1 if the directory was rebuilt from block headers */
+    uint64_t recovered;  /* 1 if the directory was rebuilt from block headers */
+    uint64_t lost_pairs; /* changed after the last sync, and taken whole by a power cut, as far as
+                            they left a trace */
 };
 
 /* One damage found by cubby_check. */

@@ -91,6 +91,7 @@ class StoreStat(TypedDict):
     blocks_read: int
     blocks_written: int
     recovered: int
+    lost_pairs: int
     device_reads_per_get: float | None  # all four classes of reads; None before the first get
 
 

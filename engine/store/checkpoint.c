@@ -8,6 +8,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/base/environment.h"
 
 enum {
     BLOB_EXTENT_BYTES = 8,
@@ -189,6 +190,7 @@ int store_mark_in_use(cubby_session *session)
         struct superblock super = store->super;
         super.clean = false;
         super.generation++;
+        environment_boot_id(super.boot_id);
         status = checkpoint_write_superblock(session, &super);
         if (status == CUBBY_OK) {
             store->super = super;

@@ -34,7 +34,8 @@
  *      176     8  blob_extent_count  entries of the checkpoint's third part
  *      184     8  checkpoint_generation   generation that its blocks carry
  *      192    16  checkpoint runs: {first_extent: u64, extent_count: u64} each
- *     2240     -  zero
+ *     2240    16  boot_id            of the machine's run in which the store came into use; zeros:
+ * unknown 2256     -  zero
  *
  * Checkpoint: a stream over the blocks of its runs in order
  *   part 1   segment_count descriptors, 8 bytes each (directory.h)
@@ -108,6 +109,7 @@ enum {
     SUPERBLOCK_RUNS_OFFSET = 192,
     SUPERBLOCK_RUNS_MAX = 128,
     SUPERBLOCK_RUN_BYTES = 16,
+    SUPERBLOCK_BOOT_ID_OFFSET = 2240,
 
     CHECKPOINT_MAGIC = 0x54504b43,
     CHECKPOINT_HEADER_BYTES = 24,
@@ -140,8 +142,9 @@ enum {
 
 #define SUPERBLOCK_MAGIC "CUBBYDB\n"
 
-_Static_assert(SUPERBLOCK_RUNS_OFFSET + SUPERBLOCK_RUNS_MAX * SUPERBLOCK_RUN_BYTES <= BLOCK_BYTES,
-               "the superblock is one block");
+_Static_assert(SUPERBLOCK_RUNS_OFFSET + SUPERBLOCK_RUNS_MAX * SUPERBLOCK_RUN_BYTES ==
+                   SUPERBLOCK_BOOT_ID_OFFSET,
+               "as drawn above");
 _Static_assert(DISPLACED_RESERVE_BYTES % DISPLACED_BYTES == 0, "the reserve is whole entries");
 _Static_assert(BLOB_INDEX_RUNS_MAX == 169, "as documented above");
 

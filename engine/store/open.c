@@ -367,7 +367,11 @@ static int open_existing(struct opening *opening)
         return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
     }
     store->recovered = true;
-    status = recovery_run(opening->session, asked_to_recover);
+    uint8_t boot_id[BOOT_ID_BYTES];
+    environment_boot_id(boot_id);
+    bool after_power_cut =
+        !store->super.clean && memcmp(boot_id, store->super.boot_id, BOOT_ID_BYTES) != 0;
+    status = recovery_run(opening->session, asked_to_recover, after_power_cut);
     if (status == CUBBY_OK && !store->read_only) {
         store->super.run_count = 0; /* the old checkpoint's extents are free as far as we know */
         status = store_mark_in_use(opening->session);

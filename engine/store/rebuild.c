@@ -83,6 +83,14 @@ static int plan_and_take(cubby_session *session, struct new_segment *segment)
     }
 }
 
+/* An epoch other than that of the extents before. Taken from the LSN, so that the remains of an
+ * attempt that was cut short do not pass for part of the next one in the same place. */
+static uint16_t next_epoch(uint16_t epoch, uint64_t lsn)
+{
+    uint16_t next = (uint16_t)(lsn % EPOCH_COUNT);
+    return next != epoch ? next : (uint16_t)((next + 1) % EPOCH_COUNT);
+}
+
 /* Plan a segment, take extents for it and write them. On failure nothing stays taken. */
 static int write_segment(cubby_session *session, struct new_segment *segment)
 {
@@ -98,6 +106,7 @@ static int write_segment(cubby_session *session, struct new_segment *segment)
     }
     uint64_t lba = segment_lba(store, segment->view.place);
     uint64_t lsn = atomic_fetch_add(&store->lsn, 1);
+    segment->view.place.epoch = next_epoch(segment->view.place.epoch, lsn);
     segment_build(store, &segment->pairs, segment->view, lba, lsn, session->image.data);
     status = session->io->ops->write(session->io, lba, block_count, session->image.data);
 untake:
@@ -105,11 +114,6 @@ untake:
         untake_segment(session, segment);
     }
     return status;
-}
-
-static uint16_t next_epoch(uint16_t epoch)
-{
-    return (uint16_t)((epoch + 1) % EPOCH_COUNT);
 }
 
 static void count_rebuild(cubby_session *session, uint64_t begin_ns, uint64_t bytes)
@@ -137,7 +141,6 @@ int rebuild_segment(cubby_session *session, struct segment_view view,
     cubby_store *store = session->store;
     uint64_t begin_ns = store_now_ns(store);
     struct new_segment new_segment = {.view = view};
-    new_segment.view.place.epoch = next_epoch(view.place.epoch);
     int status = segment_read(session, view, &session->work, &new_segment.pairs);
     uint64_t old_bytes = new_segment.pairs.bytes;
     if (status == CUBBY_OK && change != NULL) {
@@ -222,7 +225,6 @@ static int split_segment(cubby_session *session, struct segment_view view, uint6
     struct segment_pairs pairs = {0};
     struct new_segment low = {.view = view};
     low.view.depth = view.depth + 1;
-    low.view.place.epoch = next_epoch(view.place.epoch);
     struct new_segment high = {.view = low.view};
     high.view.number = new_number;
     int status = segment_read(session, view, &session->work, &pairs);

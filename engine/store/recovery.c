@@ -1,28 +1,30 @@
 /* recovery.c -- see recovery.h.
  *
- * Every extent's first block is read; where it is block 0 of a segment, the whole run of extents
+ * Every extent's first block is read; where it is a block of a segment, the whole run of extents
  * is, and if it is complete (every block sound and of one state) it is a candidate. Then:
  *
  *   - Of several candidates for one segment at one depth, the one with the highest LSN is live:
  * only the live one is written in place, and a rebuild is younger than all it copies.
- *   - The number of segments follows from the highest segment number, unless the split that made it
- * was never published. That was so if a child is missing, or if the parent was written after them.
+ *   - Segments are those of the last checkpoint and of every split published since: both children
+ * are complete, and the parent was not written after them.
  *   - Blobs are what the live pairs name.
- *   - A run that is not complete, but was written in place after it was built, and is younger than
- * the live one: that is damage, not an unfinished rebuild. It is reported; only with CUBBY_RECOVER
- * is the older copy taken instead.
+ *   - A run that is not live, was written in place after it was built, and is younger than the live
+ * one of its hashes, is a remnant: damage has made an older copy pass for the live one. That is
+ * refused; only with CUBBY_RECOVER is the older copy taken, and the remnant erased.
+ *   - After a power cut (the machine has been started anew) a remnant that was built after the last
+ *     checkpoint is no damage: nothing of it was promised, and the older copy has all that was.
+ * Neither is a displaced pair that is not in its spill block: it was changed since, and is lost;
+ * its home is made to forget it.
  *
  * Depends on: recovery.h.   Used by: open.c.
  */
-#include "engine/store/recovery.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
-#include "engine/store/segment.h"
+#include "engine/store/repair.h"
 #include "engine/store/segment_read.h"
 
 /* A run of extents of one segment in one state. */
@@ -33,26 +35,38 @@ struct candidate {
     uint32_t damaged_block; /* of a run that is not complete */
 };
 
-struct recovery {
-    cubby_session *session;
-    struct candidate *candidates; /* sorted by segment, depth, newest LSN first */
+struct candidate_list {
+    struct candidate *runs;
     size_t count;
     size_t capacity;
-    uint64_t last_base;       /* the extent where the last run looked at begins */
-    bool accept_older;        /* CUBBY_RECOVER */
-    struct candidate damaged; /* the youngest run that is not complete but was written in place */
 };
 
-static int add_candidate(struct recovery *recovery, struct candidate candidate)
+struct recovery {
+    cubby_session *session;
+    struct candidate_list candidates; /* sorted by segment, depth, newest LSN first */
+    struct candidate_list remnants;   /* not complete, but written in place */
+    uint64_t last_base;               /* the extent where the last run looked at begins */
+    uint64_t newest_lsn;              /* of any sound block */
+    uint64_t segment_count;
+    bool accept_older;    /* CUBBY_RECOVER */
+    bool after_power_cut; /* the machine has been started anew */
+};
+
+static int add_run(struct candidate_list *list, struct candidate run)
 {
-    struct candidate *grown = growing_array_reserve(recovery->candidates, &recovery->capacity,
-                                                    recovery->count + 1, sizeof *grown);
+    struct candidate *grown =
+        growing_array_reserve(list->runs, &list->capacity, list->count + 1, sizeof *grown);
     if (grown == NULL) {
         return ENOMEM;
     }
-    recovery->candidates = grown;
-    recovery->candidates[recovery->count++] = candidate;
+    list->runs = grown;
+    list->runs[list->count++] = run;
     return CUBBY_OK;
+}
+
+static bool was_written_in_place(const struct candidate *run)
+{
+    return run->oldest_lsn != run->newest_lsn;
 }
 
 /* The segment that a block 0 of an extent says it begins. */
@@ -126,15 +140,15 @@ static int consider(struct recovery *recovery, const uint8_t *block, uint64_t ex
     if (status != 0) {
         return status;
     }
-    if (survey(store, session->work.data, &run)) {
+    bool complete = survey(store, session->work.data, &run);
+    if (run.newest_lsn > recovery->newest_lsn) {
+        recovery->newest_lsn = run.newest_lsn;
+    }
+    if (complete) {
         *skip_to = run.view.place.base_extent + count;
-        return add_candidate(recovery, run);
+        return add_run(&recovery->candidates, run);
     }
-    bool written_in_place = run.oldest_lsn != run.newest_lsn;
-    if (written_in_place && run.newest_lsn > recovery->damaged.newest_lsn) {
-        recovery->damaged = run;
-    }
-    return CUBBY_OK;
+    return was_written_in_place(&run) ? add_run(&recovery->remnants, run) : CUBBY_OK;
 }
 
 /* Read the first block of up to PAGE_IO_DEPTH extents from first on, many in flight. */
@@ -205,10 +219,11 @@ static const struct candidate *find_best(const struct recovery *recovery, uint64
                                          unsigned depth)
 {
     size_t low = 0;
-    size_t high = recovery->count;
+    const struct candidate_list *list = &recovery->candidates;
+    size_t high = list->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        const struct segment_view *view = &recovery->candidates[middle].view;
+        const struct segment_view *view = &list->runs[middle].view;
         bool before = view->number < number || (view->number == number && view->depth < depth);
         if (before) {
             low = middle + 1;
@@ -216,11 +231,11 @@ static const struct candidate *find_best(const struct recovery *recovery, uint64
             high = middle;
         }
     }
-    if (low == recovery->count || recovery->candidates[low].view.number != number ||
-        recovery->candidates[low].view.depth != depth) {
+    if (low == list->count || list->runs[low].view.number != number ||
+        list->runs[low].view.depth != depth) {
         return NULL;
     }
-    return &recovery->candidates[low];
+    return &list->runs[low];
 }
 
 /* Whether the split that made segment new_number had been published. */
@@ -319,70 +334,143 @@ static int adopt_all(struct recovery *recovery, uint64_t segment_count)
     return status;
 }
 
-/* Whether damage would make an older copy pass for the live one. */
-static int check_damaged(const struct recovery *recovery, uint64_t segment_count)
+/* Whether nothing of a run was ever promised: it was built after the last checkpoint, and the power
+ * has gone since. */
+static bool was_never_promised(const struct recovery *recovery, const struct candidate *run)
 {
-    const struct candidate *damaged = &recovery->damaged;
-    if (damaged->newest_lsn == 0 || damaged->view.number >= segment_count ||
-        recovery->accept_older) {
+    return recovery->after_power_cut && run->oldest_lsn >= recovery->session->store->super.lsn;
+}
+
+/* Whether a candidate is of a split that was not published, by the count of segments. */
+static bool is_beyond(const struct recovery *recovery, const struct candidate *run)
+{
+    uint64_t number = run->view.number;
+    return number >= recovery->segment_count ||
+           run->view.depth > directory_depth_of(number, recovery->segment_count);
+}
+
+/* Refuse if a run is younger than what is live for its hashes. */
+static int check_run(const struct recovery *recovery, const struct candidate *run)
+{
+    uint64_t number = directory_segment_of(run->view.number, recovery->segment_count);
+    const struct candidate *live =
+        find_best(recovery, number, directory_depth_of(number, recovery->segment_count));
+    if ((live != NULL && live->newest_lsn > run->newest_lsn) || was_never_promised(recovery, run)) {
         return CUBBY_OK;
     }
-    unsigned depth = directory_depth_of(damaged->view.number, segment_count);
-    const struct candidate *live = find_best(recovery, damaged->view.number, depth);
-    if (live != NULL && live->newest_lsn > damaged->newest_lsn) {
-        return CUBBY_OK;
-    }
-    uint64_t lba = segment_lba(recovery->session->store, damaged->view.place);
+    uint64_t lba = segment_lba(recovery->session->store, run->view.place);
     return session_fail(
         recovery->session, CUBBY_CORRUPT,
         "block %u of segment %llu at LBA %llu is damaged, and the store was not closed "
         "in order; open with recovery to go back to an older copy of the segment",
-        damaged->damaged_block, (unsigned long long)damaged->view.number,
-        (unsigned long long)(lba + damaged->damaged_block));
+        run->damaged_block, (unsigned long long)run->view.number,
+        (unsigned long long)(lba + run->damaged_block));
 }
 
-static void set_next_lsn(struct recovery *recovery)
+/* Whether damage would make an older copy pass for the live one. */
+static int check_remnants(const struct recovery *recovery)
+{
+    int status = CUBBY_OK;
+    for (size_t i = 0; i < recovery->remnants.count && status == CUBBY_OK; i++) {
+        status = check_run(recovery, &recovery->remnants.runs[i]);
+    }
+    for (size_t i = 0; i < recovery->candidates.count && status == CUBBY_OK; i++) {
+        const struct candidate *run = &recovery->candidates.runs[i];
+        if (is_beyond(recovery, run) && was_written_in_place(run)) {
+            status = check_run(recovery, run);
+        }
+    }
+    return status;
+}
+
+/* Write zeros over a run where nothing live stands, so that it is not found again. */
+static int erase_run(struct recovery *recovery, const struct candidate *run)
+{
+    cubby_session *session = recovery->session;
+    const struct extents *extents = &session->store->extents;
+    int status = aligned_buffer_reserve(&session->image, EXTENT_BYTES);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    memset(session->image.data, 0, EXTENT_BYTES);
+    uint64_t first = run->view.place.base_extent;
+    uint64_t end = first + segment_extent_count(run->view.place.home_count);
+    for (uint64_t i = first; i < end && status == CUBBY_OK; i++) {
+        if (!extents_is_taken_locked(extents, i)) {
+            status = session->io->ops->write(session->io, extent_lba(extents, i), EXTENT_BLOCKS,
+                                             session->image.data);
+        }
+    }
+    return status;
+}
+
+static int erase_remnants(struct recovery *recovery)
+{
+    int status = CUBBY_OK;
+    for (size_t i = 0; i < recovery->remnants.count && status == CUBBY_OK; i++) {
+        status = erase_run(recovery, &recovery->remnants.runs[i]);
+    }
+    for (size_t i = 0; i < recovery->candidates.count && status == CUBBY_OK; i++) {
+        if (is_beyond(recovery, &recovery->candidates.runs[i])) {
+            status = erase_run(recovery, &recovery->candidates.runs[i]);
+        }
+    }
+    return status;
+}
+
+/* Count the segments, judge what else is there, and enter what is live. */
+static int adopt_found(struct recovery *recovery)
 {
     cubby_store *store = recovery->session->store;
-    uint64_t lsn = store->super.lsn;
-    for (size_t i = 0; i < recovery->count; i++) {
-        uint64_t newest = recovery->candidates[i].newest_lsn;
-        lsn = newest >= lsn ? newest + 1 : lsn;
+    struct candidate_list *candidates = &recovery->candidates;
+    if (candidates->count == 0) {
+        return session_fail(recovery->session, CUBBY_CORRUPT,
+                            "no complete segment is on the device");
     }
-    atomic_store(&store->lsn, lsn);
+    qsort(candidates->runs, candidates->count, sizeof *candidates->runs, compare_candidates);
+    recovery->segment_count = store->super.segment_count;
+    while (was_split_published(recovery, recovery->segment_count)) {
+        recovery->segment_count++;
+    }
+    if (!recovery->accept_older) {
+        int status = check_remnants(recovery);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+    }
+    uint64_t lsn = store->super.lsn;
+    atomic_store(&store->lsn, recovery->newest_lsn >= lsn ? recovery->newest_lsn + 1 : lsn);
+    atomic_store(&store->directory.segment_count, recovery->segment_count);
+    return adopt_all(recovery, recovery->segment_count);
 }
 
-int recovery_run(cubby_session *session, bool accept_older)
+int recovery_run(cubby_session *session, bool accept_older, bool after_power_cut)
 {
     cubby_store *store = session->store;
     struct recovery recovery = {
-        .session = session, .last_base = UINT64_MAX, .accept_older = accept_older};
+        .session = session,
+        .last_base = UINT64_MAX,
+        .accept_older = accept_older,
+        .after_power_cut = after_power_cut,
+    };
     uint8_t *buffer = aligned_alloc(BLOCK_BYTES, (size_t)PAGE_IO_DEPTH * BLOCK_BYTES);
     if (buffer == NULL) {
         return ENOMEM;
     }
+    store->tolerates_lost = accept_older || after_power_cut;
     int status = find_candidates(&recovery, buffer);
-    if (status != CUBBY_OK) {
-        goto free_all;
+    if (status == CUBBY_OK) {
+        status = adopt_found(&recovery);
     }
-    if (recovery.count == 0) {
-        status = session_fail(session, CUBBY_CORRUPT, "no complete segment is on the device");
-        goto free_all;
+    if (status == CUBBY_OK && store->tolerates_lost && !store->read_only) {
+        status = erase_remnants(&recovery);
+        if (status == CUBBY_OK) {
+            status = repair_lost(session);
+        }
+        store->tolerates_lost = false;
     }
-    qsort(recovery.candidates, recovery.count, sizeof *recovery.candidates, compare_candidates);
-    uint64_t segment_count = recovery.candidates[recovery.count - 1].view.number + 1;
-    if (segment_count > 1 && !was_split_published(&recovery, segment_count - 1)) {
-        segment_count--;
-    }
-    status = check_damaged(&recovery, segment_count);
-    if (status != CUBBY_OK) {
-        goto free_all;
-    }
-    set_next_lsn(&recovery);
-    status = adopt_all(&recovery, segment_count);
-    atomic_store(&store->directory.segment_count, segment_count);
-free_all:
-    free(recovery.candidates);
+    free(recovery.candidates.runs);
+    free(recovery.remnants.runs);
     free(buffer);
     return status;
 }

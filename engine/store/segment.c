@@ -100,8 +100,8 @@ static bool hash_is_of(struct key_hash hash, struct segment_view view)
 
 /* Add the pairs that a home block lists as displaced. */
 static int collect_displaced(const uint8_t *block, uint32_t home_index, struct segment_view view,
-                             const struct spill_records *spill, struct segment_pairs *pairs,
-                             struct segment_damage *damage)
+                             bool tolerates_lost, const struct spill_records *spill,
+                             struct segment_pairs *pairs, struct segment_damage *damage)
 {
     uint32_t home_count = view.place.home_count;
     uint32_t spill_count = segment_block_count(home_count) - home_count;
@@ -128,6 +128,9 @@ static int collect_displaced(const uint8_t *block, uint32_t home_index, struct s
                 }
                 found = record;
             }
+        }
+        if (found == NULL && tolerates_lost) {
+            continue;
         }
         if (found == NULL) {
             damage->reason = "one of its displaced pairs is not in the spill block";
@@ -185,7 +188,8 @@ int segment_collect(const cubby_store *store, const uint8_t *image, struct segme
         damage->block_index = i;
         status = collect_home(store, block, i, view, pairs, damage);
         if (status == CUBBY_OK) {
-            status = collect_displaced(block, i, view, &spill, pairs, damage);
+            status =
+                collect_displaced(block, i, view, store->tolerates_lost, &spill, pairs, damage);
         }
     }
     segment_pairs_free(&spill.records);

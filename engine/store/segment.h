@@ -44,7 +44,8 @@ int segment_check_blocks(const cubby_store *store, const uint8_t *image, struct 
                          uint64_t lba, struct segment_damage *damage);
 
 /* Gather the live pairs of an image that has passed segment_check_blocks, homes in order, each
- * checked to belong there. pairs is emptied first. Returns CUBBY_OK, CUBBY_CORRUPT or ENOMEM. */
+ * checked to belong there. pairs is emptied first. With store->tolerates_lost a displaced pair that
+ * is not in its spill block is left out. Returns CUBBY_OK, CUBBY_CORRUPT or ENOMEM. */
 int segment_collect(const cubby_store *store, const uint8_t *image, struct segment_view view,
                     struct segment_pairs *pairs, struct segment_damage *damage);
 

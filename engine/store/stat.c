@@ -69,6 +69,7 @@ static void fill_gauges(cubby_store *store, struct cubby_stat *stat)
     stat->bitmap_bytes = usage.map_bytes;
     stat->checkpoints = atomic_load(&store->checkpoints);
     stat->recovered = store->recovered;
+    stat->lost_pairs = store->lost_pairs;
     stat->device_compresses = store->device->geometry.compresses;
     pthread_mutex_lock(&store->checkpoint_lock);
     stat->logical_bytes = store->super.block_count * BLOCK_BYTES;

@@ -73,6 +73,8 @@ struct cubby_store {
     uint32_t fill_percent;
     bool read_only;
     bool recovered;
+    uint64_t lost_pairs; /* displaced pairs that recovery has given up */
+    bool tolerates_lost; /* after a power cut: displaced pairs that are not there were not synced */
     cubby_session *keeper;        /* the store's own session, for opening and closing */
     _Atomic uint32_t *fork_guard; /* a page that fork() wipes: 1 here, 0 in a child */
 

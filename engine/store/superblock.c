@@ -66,6 +66,7 @@ int superblock_write(struct page_io *io, const struct superblock *super, uint8_t
         store_u64(run, super->runs[i].first_extent);
         store_u64(run + 8, super->runs[i].extent_count);
     }
+    memcpy(buffer + SUPERBLOCK_BOOT_ID_OFFSET, super->boot_id, sizeof super->boot_id);
     uint64_t lba = super->generation % SUPERBLOCK_COUNT;
     store_u64(buffer, checksum_of(buffer + 8, BLOCK_BYTES - 8, lba, 0));
     return io->ops->write(io, lba, 1, buffer);
@@ -80,6 +81,7 @@ static void decode(struct superblock *super, const uint8_t *buffer)
     super->incompatible = load_u64(buffer + 40);
     super->generation = load_u64(buffer + 48);
     memcpy(super->store_id, buffer + 56, sizeof super->store_id);
+    memcpy(super->boot_id, buffer + SUPERBLOCK_BOOT_ID_OFFSET, sizeof super->boot_id);
     super->hash_seed = load_u64(buffer + 72);
     super->secret = load_u64(buffer + 80);
     super->block_count = load_u64(buffer + 88);

@@ -26,6 +26,7 @@ struct superblock {
     uint64_t incompatible;
     uint64_t generation;
     uint8_t store_id[16];
+    uint8_t boot_id[16];
     uint64_t hash_seed;
     uint64_t secret;
     uint64_t block_count;
