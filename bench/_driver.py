@@ -1,0 +1,53 @@
+"""Run cubby-ycsb (bench/ycsb/driver.c), and read what it prints."""
+
+import json
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["DRIVER_PATH", "Driver", "run_command"]
+
+DRIVER_PATH = Path("build/bench/cubby-ycsb")  # where `make bench` puts it
+
+
+def run_command(command: list[str]) -> str:
+    """Run a program and return its standard output; a failure of it ends ours, in its words."""
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise click.ClickException(f"{shlex.join(command)}: {run.stderr.strip()[-2000:]}")
+    return run.stdout
+
+
+@dataclass
+class Driver:
+    """The driver program, for a store of one shape; remembers the commands it was run with."""
+
+    program: Path
+    pair_count: int
+    value_bytes: int
+    key_bytes: int = 16
+    commands: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.program.is_file():
+            raise click.ClickException(f"{self.program} is missing: run `make bench` first")
+
+    def call(self, path: str, *arguments: str) -> str:
+        """Run it on a store; returns what it prints."""
+        command = [str(self.program), "--path", path, "--pairs", str(self.pair_count)]
+        command += ["--key-bytes", str(self.key_bytes), "--value-bytes", str(self.value_bytes)]
+        command += arguments
+        text = shlex.join(command)
+        if text not in self.commands:
+            self.commands.append(text)
+        return run_command(command)
+
+    def run(self, path: str, workloads: str, *arguments: str) -> list[dict[str, Any]]:
+        """Run workloads; returns one result for each."""
+        text = self.call(path, "--workloads", workloads, "--json", *arguments)
+        results: list[dict[str, Any]] = json.loads(text)["results"]
+        return results
