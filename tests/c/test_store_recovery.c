@@ -430,6 +430,51 @@ static void test_recovery_refuses_to_go_back_to_an_older_copy_unless_told(void)
     fixture_close(&fixture);
 }
 
+/* A split that was published must not pass for one that was not, because a child is damaged. */
+static void test_damage_in_the_youngest_segment_is_not_taken_for_an_unfinished_split(void)
+{
+    const char *path = fixture_path("youngest.cubby");
+    struct cubby_options options = options_of(CUBBY_NEW, 8 << 20);
+    struct fixture fixture;
+    fixture_open(&fixture, path, &options);
+    fixture_close(&fixture);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        struct fixture own;
+        uint64_t count = 0;
+        fixture_open_flags(&own, path, 0);
+        while (read_stat(&own).splits < 2) {
+            put_number(&own, count++, 0, 400);
+        }
+        for (uint64_t i = 0; i < count; i++) {
+            put_number(&own, i, 1, 400); /* in place */
+        }
+        _exit(0);
+    }
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
+    struct cubby_stat stat = read_stat(&fixture);
+    fixture_close(&fixture);
+    uint8_t block[BLOCK_BYTES];
+    uint64_t newest_lba = 0;
+    uint64_t newest_lsn = 0;
+    for (uint64_t lba = 0; lba < stat.logical_bytes / BLOCK_BYTES; lba++) {
+        read_block(path, lba, block);
+        if (load_u32(block + 24) == BLOCK_MAGIC && load_u32(block + 16) == stat.segments - 1 &&
+            load_u64(block + 8) > newest_lsn) {
+            newest_lsn = load_u64(block + 8);
+            newest_lba = lba;
+        }
+    }
+    flip_bit(path, newest_lba, 100);
+    CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_CORRUPT);
+    fixture_open_flags(&fixture, path, CUBBY_RECOVER);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+}
+
 /* Change a field of both superblocks and seal them again. */
 static void set_superblock_field(const char *path, size_t offset, uint64_t number, size_t size)
 {
@@ -484,6 +529,7 @@ int main(void)
     RUN(test_a_damaged_checkpoint_is_named_and_recovery_gets_round_it);
     RUN(test_a_damaged_blob_is_named_by_check_and_by_get);
     RUN(test_a_damaged_pair_is_reported_by_get_and_the_others_stay_readable);
+    RUN(test_damage_in_the_youngest_segment_is_not_taken_for_an_unfinished_split);
     RUN(test_a_newer_format_is_refused_and_not_written);
     RUN(test_recovery_refuses_to_go_back_to_an_older_copy_unless_told);
     return 0;
