@@ -44,6 +44,7 @@ static const struct {
     FIELD(blocks_read),
     FIELD(blocks_written),
     FIELD(recovered),
+    FIELD(lost_pairs),
 };
 
 #undef FIELD
