@@ -59,6 +59,6 @@ def file_place(path: Path) -> Iterator[str]:
         raise click.ClickException(f"{path} exists; name a file that does not")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield str(path.absolute())
+        yield str(path)
     finally:
         path.unlink(missing_ok=True)

@@ -216,7 +216,7 @@ def print_races(title: str, races: list[Race]) -> None:
     """Print one table per store."""
     table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD)
     for column in ("race", "runner"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in ("median per s", "lowest", "highest", "subject / it", "at least", ""):
         table.add_column(column, justify="right", no_wrap=True)
     for race in races:
@@ -255,7 +255,7 @@ class Settings:
 def measure(settings: Settings, kind: str, place: AbstractContextManager[str]) -> dict[str, Any]:
     """Load one store, run the rounds, print the table; returns it for the results file."""
     driver = Driver(settings.driver, settings.pairs, settings.value_bytes, KEY_BYTES)
-    iolog = Path(f"build/compare_fio-{kind}.iolog").absolute()
+    iolog = Path(f"build/compare_fio-{kind}.iolog")
     iolog.parent.mkdir(exist_ok=True)
     with place as path:
         console.print(f"{kind}: loading {settings.pairs:,} pairs into {path}")

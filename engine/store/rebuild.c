@@ -88,7 +88,7 @@ static int plan_and_take(cubby_session *session, struct new_segment *segment)
 static uint16_t next_epoch(uint16_t epoch, uint64_t lsn)
 {
     uint16_t next = (uint16_t)(lsn % EPOCH_COUNT);
-    return next != epoch ? next : (uint16_t)((next + 1) % EPOCH_COUNT);
+    return (uint16_t)(next != epoch ? next : (next + 1) % EPOCH_COUNT);
 }
 
 /* Plan a segment, take extents for it and write them. On failure nothing stays taken. */
