@@ -49,7 +49,7 @@ FIO_BATCHED = (
 )
 SETTLE_SECONDS = 5  # after loading: let the file system finish what it has put off
 
-console = rich.console.Console(width=120)
+console = rich.console.Console(width=140)
 
 
 @dataclass
