@@ -43,7 +43,7 @@ static int add_run(struct blob_runs *runs, struct blob_run run)
 static void untake_run(cubby_session *session, const struct blob_run *run)
 {
     uint64_t block_count = blocks_of(run->byte_count);
-    (void)session->io->ops->discard(session->io, run->lba, block_count);
+    store_discard(session, run->lba, block_count);
     extents_untake_granules(&session->store->extents, run->lba, block_count);
 }
 
@@ -230,14 +230,6 @@ void blob_untake(cubby_session *session, const struct pair_content *content)
     memcpy(session->message, message, sizeof message);
 }
 
-/* Whether blocks lie inside the store's extents. */
-static bool is_inside(const cubby_store *store, uint64_t lba, uint64_t block_count)
-{
-    uint64_t first = store->extents.first_lba;
-    uint64_t end = first + store->extents.extent_count * EXTENT_BLOCKS;
-    return lba >= first && lba < end && block_count <= end - lba;
-}
-
 /* Read one index block and add its runs. *next_lba and *checksum are of the block to read, then of
  * the next; *bytes_left goes down by what the runs hold. */
 static int list_index_block(cubby_session *session, uint64_t *next_lba, uint64_t *bytes_left,
@@ -245,7 +237,7 @@ static int list_index_block(cubby_session *session, uint64_t *next_lba, uint64_t
 {
     const cubby_store *store = session->store;
     uint64_t lba = *next_lba;
-    if (!is_inside(store, lba, 1)) {
+    if (!extents_contain(&store->extents, lba, 1)) {
         return CUBBY_CORRUPT;
     }
     session->blob_reads++;
@@ -268,7 +260,7 @@ static int list_index_block(cubby_session *session, uint64_t *next_lba, uint64_t
         };
         bool whole = run.byte_count % EXTENT_BYTES == 0 || run.byte_count == *bytes_left;
         if (run.byte_count == 0 || run.byte_count > RUN_BYTES_MAX || run.byte_count > *bytes_left ||
-            !whole || !is_inside(store, run.lba, blocks_of(run.byte_count))) {
+            !whole || !extents_contain(&store->extents, run.lba, blocks_of(run.byte_count))) {
             return CUBBY_CORRUPT;
         }
         *bytes_left -= run.byte_count;
@@ -285,7 +277,8 @@ int blob_list(cubby_session *session, uint64_t lba, uint64_t byte_count, uint64_
               struct blob_runs *runs)
 {
     if (byte_count <= DIRECT_BYTES_MAX) {
-        if (byte_count == 0 || !is_inside(session->store, lba, blocks_of(byte_count)) ||
+        if (byte_count == 0 ||
+            !extents_contain(&session->store->extents, lba, blocks_of(byte_count)) ||
             (lba - session->store->extents.first_lba) % EXTENT_BLOCKS + blocks_of(byte_count) >
                 EXTENT_BLOCKS) {
             return CUBBY_CORRUPT;

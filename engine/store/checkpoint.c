@@ -208,8 +208,7 @@ static int compare_runs(const void *a, const void *b)
     return (left->lba > right->lba) - (left->lba < right->lba);
 }
 
-/* Tell the device of free blocks. One that will not hear of it loses nothing but space. */
-static void discard(cubby_session *session, uint64_t lba, uint64_t block_count)
+void store_discard(cubby_session *session, uint64_t lba, uint64_t block_count)
 {
     if (session->store->device->geometry.discard_granularity_blocks != 0) {
         (void)session->io->ops->discard(session->io, lba, block_count);
@@ -222,7 +221,7 @@ static void release_part(cubby_session *session, struct held_run run)
     struct extents *extents = &session->store->extents;
     uint64_t extent;
     if (extents_release_part(extents, run, &extent)) {
-        discard(session, extent_lba(extents, extent), EXTENT_BLOCKS);
+        store_discard(session, extent_lba(extents, extent), EXTENT_BLOCKS);
         extents_untake(extents, extent, 1);
     }
 }
@@ -243,7 +242,7 @@ static void release_extents(cubby_session *session, struct held_run run)
            run.lba + run.block_count - store->doomed[first - 1].lba <= RELEASE_BLOCKS) {
         lba = store->doomed[--first].lba;
     }
-    discard(session, lba, run.lba + run.block_count - lba);
+    store_discard(session, lba, run.lba + run.block_count - lba);
     extents_release(&store->extents, &run, 1);
     extents_release(&store->extents, store->doomed + first, store->doomed_count - first);
     store->doomed_count = first;
@@ -315,9 +314,8 @@ static void discard_unnamed(cubby_session *session, const struct superblock *sup
 {
     cubby_store *store = session->store;
     for (uint32_t i = 0; i < super->run_count; i++) {
-        (void)session->io->ops->discard(session->io,
-                                        extent_lba(&store->extents, super->runs[i].first_extent),
-                                        super->runs[i].extent_count * EXTENT_BLOCKS);
+        store_discard(session, extent_lba(&store->extents, super->runs[i].first_extent),
+                      super->runs[i].extent_count * EXTENT_BLOCKS);
     }
 }
 

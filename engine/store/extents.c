@@ -369,7 +369,7 @@ static uint16_t granules_of_run(const struct extents *extents, uint64_t lba, uin
     return (uint16_t)(low < high ? (1U << high) - (1U << low) : 0);
 }
 
-static bool is_inside(const struct extents *extents, uint64_t lba, uint64_t block_count)
+bool extents_contain(const struct extents *extents, uint64_t lba, uint64_t block_count)
 {
     uint64_t end = extents->first_lba + extents->extent_count * EXTENT_BLOCKS;
     return lba >= extents->first_lba && lba < end && block_count <= end - lba;
@@ -381,7 +381,7 @@ static bool are_live(const struct extents *extents, uint64_t lba, uint64_t granu
 {
     uint64_t extent;
     uint16_t map;
-    if (!is_inside(extents, lba, granule_count)) {
+    if (!extents_contain(extents, lba, granule_count)) {
         return false;
     }
     for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
@@ -545,7 +545,7 @@ int extents_mark_run(struct extents *extents, uint64_t lba, uint64_t granule_cou
 {
     uint64_t extent;
     uint16_t map;
-    if (!is_inside(extents, lba, granule_count)) {
+    if (!extents_contain(extents, lba, granule_count)) {
         return CUBBY_CORRUPT;
     }
     for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;

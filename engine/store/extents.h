@@ -66,6 +66,9 @@ static inline uint64_t extent_lba(const struct extents *extents, uint64_t extent
     return extents->first_lba + extent * EXTENT_BLOCKS;
 }
 
+/* Whether a run of blocks, wherever it comes from, lies inside the extents. No lock is needed. */
+bool extents_contain(const struct extents *extents, uint64_t lba, uint64_t block_count);
+
 /* Take count whole extents in one run, leaving at least reserve_count free ones. Returns CUBBY_OK
  * or CUBBY_FULL. */
 int extents_take(struct extents *extents, uint64_t count, uint64_t reserve_count, uint64_t *extent);

@@ -118,9 +118,6 @@ static int drop_dead_records(struct putting *putting, uint32_t spill_index)
             offset -= pair.encoded_size;
             block_remove(session->spill, &pair);
         }
-        if (offset == 0) {
-            break; /* never: a header stands before the pairs */
-        }
     }
     return status == CUBBY_CORRUPT
                ? session_fail(
@@ -241,15 +238,12 @@ static int rebuild_with(struct putting *putting)
     return status;
 }
 
-/* Find what a put replaces; session->home is read first unless it has been. */
+/* Read a key's home block and find the key's pair. */
 static int find_old(cubby_session *session, struct segment_view view,
-                    const struct wanted_key *wanted, bool home_is_read, struct found_pair *found)
+                    const struct wanted_key *wanted, struct found_pair *found)
 {
     uint32_t home_index = key_hash_home(wanted->hash, view.place.home_count);
-    int status = CUBBY_OK;
-    if (!home_is_read) {
-        status = lookup_read_block(session, view, home_index, session->home);
-    }
+    int status = lookup_read_block(session, view, home_index, session->home);
     uint64_t spill_reads = 0;
     return status == CUBBY_OK ? lookup_in_home(session, view, wanted, found, &spill_reads) : status;
 }
@@ -258,8 +252,8 @@ static int find_old(cubby_session *session, struct segment_view view,
  */
 static int put_in_full_store(struct putting *putting)
 {
-    int status = find_old(putting->session, putting->view, &putting->new_pair->wanted, false,
-                          &putting->found);
+    int status =
+        find_old(putting->session, putting->view, &putting->new_pair->wanted, &putting->found);
     if (status == CUBBY_OK || status == CUBBY_NOT_FOUND) {
         status = put_in_place(putting, UINT64_MAX / 100);
     }
@@ -270,11 +264,10 @@ static void note_old(struct put_outcome *outcome, const struct block_pair *old)
 {
     outcome->existed = true;
     outcome->old = *old;
-    outcome->old_is_blob = old->is_blob;
 }
 
 int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
-               bool home_is_read, struct put_outcome *outcome)
+               struct put_outcome *outcome)
 {
     cubby_store *store = session->store;
     struct putting putting = {
@@ -284,7 +277,7 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
         .home_index = key_hash_home(new_pair->wanted.hash, view.place.home_count),
     };
     *outcome = (struct put_outcome){0};
-    int status = find_old(session, view, &new_pair->wanted, home_is_read, &putting.found);
+    int status = find_old(session, view, &new_pair->wanted, &putting.found);
     if (status != CUBBY_OK && status != CUBBY_NOT_FOUND) {
         return status;
     }
@@ -378,7 +371,7 @@ static int put_pair(cubby_session *session, const uint8_t *key, size_t key_size,
     }
     struct put_outcome outcome;
     struct segment_view view = store_lock_segment(store, new_pair.wanted.hash.low);
-    status = put_locked(session, view, &new_pair, false, &outcome);
+    status = put_locked(session, view, &new_pair, &outcome);
     store_unlock_segment(store, view.number);
     if (status != CUBBY_OK) {
         put_abandon(session, &new_pair, &outcome, status);
@@ -418,7 +411,7 @@ static int delete_locked(cubby_session *session, struct segment_view view,
 {
     cubby_store *store = session->store;
     struct found_pair found;
-    int status = find_old(session, view, wanted, false, &found);
+    int status = find_old(session, view, wanted, &found);
     if (status != CUBBY_OK) {
         return status;
     }

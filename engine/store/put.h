@@ -18,8 +18,7 @@ struct new_pair {
 /* What a change has left to be done after the lock is given back. */
 struct put_outcome {
     bool existed;
-    bool rebuilt; /* a rebuild was paid for already */
-    bool old_is_blob;
+    bool rebuilt;          /* a rebuild was paid for already */
     struct block_pair old; /* sizes and place; its pointers are no longer valid */
 };
 
@@ -28,11 +27,10 @@ struct put_outcome {
 int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
                 size_t value_size, struct new_pair *new_pair);
 
-/* Store a prepared pair in a segment whose lock is held. home_is_read: session->home holds its home
- * block, checked. Returns as cubby_put; on failure the pair is not stored, unless the device failed
- * in the middle. */
+/* Store a prepared pair in a segment whose lock is held. Returns as cubby_put; on failure the pair
+ * is not stored, unless the device failed in the middle. */
 int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
-               bool home_is_read, struct put_outcome *outcome);
+               struct put_outcome *outcome);
 
 /* After the lock is given back: count, free the old blob. */
 void put_settle(cubby_session *session, const struct new_pair *new_pair,

@@ -267,7 +267,7 @@ static int put_left_over(struct batch *batch)
         if (pair->locked && !pair->at_home) {
             struct segment_view view =
                 store_find_segment(session->store, pair->new_pair.wanted.hash.low);
-            status = put_locked(session, view, &pair->new_pair, false, &pair->outcome);
+            status = put_locked(session, view, &pair->new_pair, &pair->outcome);
             pair->stored = status == CUBBY_OK;
         }
     }
@@ -284,7 +284,7 @@ static int put_unlocked(struct batch *batch)
         if (!pair->locked) {
             struct segment_view view =
                 store_lock_segment(session->store, pair->new_pair.wanted.hash.low);
-            status = put_locked(session, view, &pair->new_pair, false, &pair->outcome);
+            status = put_locked(session, view, &pair->new_pair, &pair->outcome);
             store_unlock_segment(session->store, view.number);
             pair->stored = status == CUBBY_OK;
         }

@@ -61,8 +61,7 @@ static void untake_segment(cubby_session *session, const struct new_segment *seg
     cubby_store *store = session->store;
     struct segment_place place = segment->view.place;
     /* On a device that is full the half-written blocks are what the next checkpoint needs. */
-    (void)session->io->ops->discard(session->io, segment_lba(store, place),
-                                    segment_block_count(place.home_count));
+    store_discard(session, segment_lba(store, place), segment_block_count(place.home_count));
     extents_untake(&store->extents, place.base_extent, segment_extent_count(place.home_count));
 }
 

@@ -224,6 +224,9 @@ int store_mark_in_use(cubby_session *session);
 /* Flush the device; the first failure poisons the store. Returns CUBBY_OK or an errno. */
 int store_flush(cubby_session *session);
 
+/* Tell the device that blocks are free. One that will not hear of it loses nothing but space. */
+void store_discard(cubby_session *session, uint64_t lba, uint64_t block_count);
+
 /* Extents that must stay free for the next checkpoint. */
 uint64_t store_reserved_extents(const cubby_store *store);
 
