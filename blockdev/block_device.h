@@ -23,6 +23,24 @@ enum block_operation {
     BLOCK_WRITE,
 };
 
+/* How a device stands with its physical space, as drives that compress report and act on it. */
+enum block_space_state {
+    BLOCK_SPACE_NORMAL,
+    BLOCK_SPACE_WARNING,   /* nearly full */
+    BLOCK_SPACE_THROTTLED, /* writes are slowed down */
+    BLOCK_SPACE_REJECTING, /* writes that take more space are refused with ENOSPC */
+};
+
+/* What the data take up physically. */
+struct block_usage {
+    const char *source;      /* who says so: "csd", "zram", "st_blocks", "scaleflux", "vdo",
+                                "memory"; "none": nobody, and all figures are 0 */
+    uint64_t logical_bytes;  /* of blocks that hold something, before compression; 0: not told */
+    uint64_t physical_bytes; /* that they take up; 0: nothing, or not told */
+    uint64_t capacity_bytes; /* physical bytes there are for them; 0: not told, or no limit */
+    enum block_space_state state;
+};
+
 struct block_geometry {
     uint64_t block_count;
     uint32_t atomic_write_bytes;         /* what a power cut cannot tear; 0: not known */
@@ -39,7 +57,7 @@ struct block_request {
     uint32_t block_count; /* at least 1 */
     uint64_t lba;
     void *buffer;
-    int result; /* 0 or an errno, set when reaped */
+    int result; /* as of read and write, set when reaped */
 };
 
 struct block_queue;
@@ -64,8 +82,9 @@ struct block_queue {
 struct block_device;
 
 struct block_device_ops {
-    /* 0 or an errno. block_count is at least 1. EIO for a short transfer, EINVAL outside the
-     * device, EROFS for a write to a read-only one. */
+    /* 0, an errno, or CUBBY_CORRUPT: a kind that checks what it stores found damage (read block by
+     * block to learn which LBA). block_count is at least 1. EIO for a short transfer, EINVAL
+     * outside the device, EROFS for a write to a read-only one, ENOSPC out of physical space. */
     int (*read)(struct block_device *device, uint64_t lba, size_t block_count, void *buffer);
     int (*write)(struct block_device *device, uint64_t lba, size_t block_count, const void *buffer);
     int (*flush)(struct block_device *device);
@@ -75,8 +94,8 @@ struct block_device_ops {
     /* Change the size, new blocks reading as zeros. EINVAL where the size is fixed. Other calls may
      * run meanwhile; one who reads geometry.block_count meanwhile does so with an atomic load. */
     int (*resize)(struct block_device *device, uint64_t block_count);
-    /* Bytes that the data take up physically, 0 where the device does not tell. */
-    int (*physical_bytes)(struct block_device *device, uint64_t *bytes);
+    /* What the data take up physically: cheap enough to ask once per MiB written. */
+    int (*usage)(struct block_device *device, struct block_usage *usage);
     /* A queue of at most depth requests, 1 or more, for one thread. The device must outlive it. */
     int (*queue_open)(struct block_device *device, unsigned depth, struct block_queue **queue);
     void (*close)(struct block_device *device);

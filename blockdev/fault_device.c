@@ -69,10 +69,10 @@ static int fault_resize(struct block_device *device, uint64_t block_count)
     return status;
 }
 
-static int fault_physical_bytes(struct block_device *device, uint64_t *bytes)
+static int fault_usage(struct block_device *device, struct block_usage *usage)
 {
     struct block_device *inner = ((struct fault_device *)device)->inner;
-    return inner->ops->physical_bytes(inner, bytes);
+    return inner->ops->usage(inner, usage);
 }
 
 static void fault_close(struct block_device *device)
@@ -88,7 +88,7 @@ static const struct block_device_ops fault_ops = {
     .flush = fault_flush,
     .discard = fault_discard,
     .resize = fault_resize,
-    .physical_bytes = fault_physical_bytes,
+    .usage = fault_usage,
     .queue_open = blocking_queue_open,
     .close = fault_close,
 };

@@ -120,18 +120,22 @@ static int file_resize(struct block_device *device, uint64_t block_count)
     return 0;
 }
 
-static int file_physical_bytes(struct block_device *device, uint64_t *bytes)
+static int file_usage(struct block_device *device, struct block_usage *usage)
 {
     struct file_device *file = (struct file_device *)device;
-    CUBBY_ASSERT(bytes != NULL);
+    CUBBY_ASSERT(usage != NULL);
     struct stat info;
     if (fstat(file->fd, &info) != 0) {
         return errno;
     }
+    *usage = (struct block_usage){.source = "none"};
     if (!file->is_block_device) {
-        *bytes = (uint64_t)info.st_blocks * 512; /* the unit of st_blocks, whatever the device's */
-    } else if (!device->geometry.compresses || file_probe_zram_bytes(&info, bytes) != 0) {
-        *bytes = 0;
+        usage->source = "st_blocks";
+        /* 512 is the unit of st_blocks, whatever the device's. */
+        usage->physical_bytes = (uint64_t)info.st_blocks * 512;
+    } else if (device->geometry.compresses &&
+               file_probe_zram_bytes(&info, &usage->physical_bytes) == 0) {
+        usage->source = "zram";
     }
     return 0;
 }
@@ -159,7 +163,7 @@ static const struct block_device_ops file_ops = {
     .flush = file_flush,
     .discard = file_discard,
     .resize = file_resize,
-    .physical_bytes = file_physical_bytes,
+    .usage = file_usage,
     .queue_open = open_queue,
     .close = file_close,
 };

@@ -140,10 +140,16 @@ static int mem_resize(struct block_device *device, uint64_t block_count)
     return EINVAL;
 }
 
-static int mem_physical_bytes(struct block_device *device, uint64_t *bytes)
+static int mem_usage(struct block_device *device, struct block_usage *usage)
 {
     struct mem_device *mem = (struct mem_device *)device;
-    *bytes = __atomic_load_n(&mem->written_blocks, __ATOMIC_RELAXED) * CUBBY_BLOCK_BYTES;
+    uint64_t bytes = __atomic_load_n(&mem->written_blocks, __ATOMIC_RELAXED) * CUBBY_BLOCK_BYTES;
+    *usage = (struct block_usage){
+        .source = "memory",
+        .logical_bytes = bytes,
+        .physical_bytes = bytes,
+        .capacity_bytes = (uint64_t)mem->block_count * CUBBY_BLOCK_BYTES,
+    };
     return 0;
 }
 
@@ -164,7 +170,7 @@ static const struct block_device_ops mem_ops = {
     .flush = mem_flush,
     .discard = mem_discard,
     .resize = mem_resize,
-    .physical_bytes = mem_physical_bytes,
+    .usage = mem_usage,
     .queue_open = blocking_queue_open,
     .close = mem_close,
 };

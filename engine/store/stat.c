@@ -76,8 +76,9 @@ static void fill_gauges(cubby_store *store, struct cubby_stat *stat)
     stat->format_version = store->super.format_version;
     stat->feature_bits = store->super.incompatible;
     pthread_mutex_unlock(&store->checkpoint_lock);
-    if (store->device->ops->physical_bytes(store->device, &stat->device_physical_bytes) != 0) {
-        stat->device_physical_bytes = 0;
+    struct block_usage device_usage;
+    if (store->device->ops->usage(store->device, &device_usage) == 0) {
+        stat->device_physical_bytes = device_usage.physical_bytes;
     }
 }
 

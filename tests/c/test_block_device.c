@@ -285,18 +285,18 @@ static void test_memory_moves_each_block_whole(void)
 static void test_memory_is_sparse_and_discarded_blocks_are_not_zero(void)
 {
     struct block_device *device = open_device("mem:64G", 0);
-    uint64_t bytes;
+    struct block_usage usage;
     CHECK_EQUAL(device->geometry.block_count, 1ULL << 24);
     write_block_of(device, 1ULL << 23, 1);
     write_block_of(device, (1ULL << 23) + 1, 2);
-    CHECK_EQUAL(device->ops->physical_bytes(device, &bytes), 0);
-    CHECK_EQUAL(bytes, 2 * CUBBY_BLOCK_BYTES);
+    CHECK_EQUAL(device->ops->usage(device, &usage), 0);
+    CHECK_EQUAL(usage.physical_bytes, 2 * CUBBY_BLOCK_BYTES);
     CHECK_EQUAL(device->ops->discard(device, (1ULL << 23) - 1, 2), 0);
     CHECK(block_is(device, (1ULL << 23) - 1, 0xdb));
     CHECK(block_is(device, 1ULL << 23, 0xdb));
     CHECK(block_is(device, (1ULL << 23) + 1, 2));
-    CHECK_EQUAL(device->ops->physical_bytes(device, &bytes), 0);
-    CHECK_EQUAL(bytes, CUBBY_BLOCK_BYTES);
+    CHECK_EQUAL(device->ops->usage(device, &usage), 0);
+    CHECK_EQUAL(usage.physical_bytes, CUBBY_BLOCK_BYTES);
     device->ops->close(device);
 }
 

@@ -153,11 +153,12 @@ static void test_resize_grows_with_zeros_or_is_einval(struct block_device *devic
     CHECK(block_is(device, count - 1, 0));
 }
 
-static void test_physical_bytes_are_told(struct block_device *device)
+static void test_usage_is_told(struct block_device *device)
 {
-    uint64_t bytes = UINT64_MAX;
-    CHECK_EQUAL(device->ops->physical_bytes(device, &bytes), 0);
-    CHECK(bytes != UINT64_MAX);
+    struct block_usage usage = {.physical_bytes = UINT64_MAX};
+    CHECK_EQUAL(device->ops->usage(device, &usage), 0);
+    CHECK(usage.source != NULL);
+    CHECK(usage.physical_bytes != UINT64_MAX);
 }
 
 /* One thread's work on blocks of its own. */
@@ -354,7 +355,7 @@ static void contract_of_device(const char *kind, struct block_device *device)
     RUN_ON(kind, test_flush_succeeds, device);
     RUN_ON(kind, test_discard_spares_its_neighbours, device);
     RUN_ON(kind, test_resize_grows_with_zeros_or_is_einval, device);
-    RUN_ON(kind, test_physical_bytes_are_told, device);
+    RUN_ON(kind, test_usage_is_told, device);
     RUN_ON(kind, test_threads_share_a_device, device);
     struct block_queue *queue;
     CHECK_EQUAL(device->ops->queue_open(device, CONTRACT_DEPTH, &queue), 0);

@@ -97,10 +97,10 @@ static int watch_resize(struct block_device *device, uint64_t count)
     return watching->memory->ops->resize(watching->memory, count);
 }
 
-static int watch_physical(struct block_device *device, uint64_t *bytes)
+static int watch_usage(struct block_device *device, struct block_usage *usage)
 {
     (void)device;
-    *bytes = 0;
+    *usage = (struct block_usage){.source = "none"};
     return 0;
 }
 
@@ -119,7 +119,7 @@ static struct watching_device *open_watched(struct fixture *fixture)
         .flush = watch_flush,
         .discard = watch_discard,
         .resize = watch_resize,
-        .physical_bytes = watch_physical,
+        .usage = watch_usage,
         .queue_open = blocking_queue_open,
         .close = watch_close,
     };

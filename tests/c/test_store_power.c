@@ -71,10 +71,10 @@ static int cached_resize(struct block_device *device, uint64_t count)
     return EINVAL;
 }
 
-static int cached_physical(struct block_device *device, uint64_t *bytes)
+static int cached_usage(struct block_device *device, struct block_usage *usage)
 {
     (void)device;
-    *bytes = 0;
+    *usage = (struct block_usage){.source = "none"};
     return 0;
 }
 
@@ -91,7 +91,7 @@ static void make_device(struct volatile_device *cached)
         .flush = cached_flush,
         .discard = cached_discard,
         .resize = cached_resize,
-        .physical_bytes = cached_physical,
+        .usage = cached_usage,
         .queue_open = blocking_queue_open,
         .close = cached_close,
     };

@@ -215,9 +215,9 @@ static void fill_with_noise(uint8_t *bytes, size_t size)
 
 static uint64_t physical_bytes_of(struct block_device *device)
 {
-    uint64_t bytes;
-    CHECK_EQUAL(device->ops->physical_bytes(device, &bytes), 0);
-    return bytes;
+    struct block_usage usage;
+    CHECK_EQUAL(device->ops->usage(device, &usage), 0);
+    return usage.physical_bytes;
 }
 
 static void test_zram_tells_what_data_take_and_discard_frees_it(void)
