@@ -1,6 +1,8 @@
 /* block_device.h -- one device of 4 KiB blocks, whatever is behind it.
  *
- * Kinds (one file each, one constructor each, below): memory, file or raw device, fault injection.
+ * Kinds (one file each, one constructor each): memory, file or raw device, below; an emulated drive
+ * that compresses, csd.h; in front of any other, faults, fault_device.h, and a model of a drive's
+ * speed, model_device.h.
  * All sizes are in blocks of CUBBY_BLOCK_BYTES and all places are LBAs; buffers are aligned to
  * CUBBY_BLOCK_BYTES (asserted). Blocking calls are thread-safe. A queue, for many requests in
  * flight, belongs to one thread; it may change hands while nothing is in flight.
@@ -111,17 +113,40 @@ enum block_device_flag {
     BLOCK_DEVICE_CREATE = 2,    /* create the file if there is none */
 };
 
-/* Open by name: "mem:SIZE" (bytes, or with a suffix K, M, G, T; never read-only), or
- * "fault:read=N:NAME" (likewise write, flush: the Nth such operation on the device NAME, and all
- * later ones, fail with EIO; one of each kind may stand in front of NAME), or the path of a file or
- * block device. Locks it: exclusive, or shared if read-only.
+/* Open by name, and lock: exclusive, or shared if read-only.
+ *
+ *   mem:SIZE      memory: bytes, or with a suffix K, M, G, T; never read-only
+ *   PATH          a file or block device; file:PATH is the same, whatever PATH begins with
+ *   csd:NAME      the emulated compressing drive that NAME, any of these but a csd, holds. It is
+ *                 made, with all defaults, in memory, and, with BLOCK_DEVICE_CREATE, in a file that
+ *                 did not exist or is empty; nothing else is overwritten
+ *
+ * In front of them, in this order, faults and one model:
+ *
+ *   fault:FAULT,...:    each once, also spread over several "fault:...:"; see fault_device.h
+ *     read=N write=N flush=N   the Nth such operation, and all later ones, fail with EIO
+ *     once                     that one only
+ *     seed=N cut=N tear        an unflushed write is volatile; power goes during the Nth operation;
+ *                              and may tear blocks
+ *     flip=N                   one bit of the Nth block read is wrong
+ *     delay=N                  so many microseconds before each operation, at most a minute
+ *   model:DRIVE:        as slow as that drive; see model_device.c
  *
  * message, message_size: room for one sentence on failure (may be NULL, 0).
  * Returns 0, CUBBY_LOCKED (the message names the holder's pid), CUBBY_BAD_ARGUMENT (a name that is
- * not understood, a directory, pipe or character device, blocks larger than 4 KiB), EBUSY (a block
- * device that is mounted or in use by the kernel), or another errno. */
+ * not understood, a directory, pipe or character device, blocks larger than 4 KiB, no csd where
+ * there should be one), CUBBY_CORRUPT (a damaged csd), EBUSY (a block device that is mounted or in
+ * use by the kernel), or another errno. */
 int block_device_open(const char *name, unsigned flags, struct block_device **device, char *message,
                       size_t message_size);
+
+/* Make an emulated compressing drive by a name that begins with csd: (csd.h says what options are).
+ * A file is created if there is none. Without force nothing that has content, a byte that is not
+ * zero in its first 64 blocks, is overwritten. A file that this call created is gone when it fails.
+ * Returns as block_device_open, or CUBBY_NOT_EMPTY. */
+struct csd_options;
+int block_device_create_csd(const char *name, const struct csd_options *options, bool force,
+                            char *message, size_t message_size);
 
 /* Memory of block_count blocks, all zero; gone at close. Each block is read and written whole. */
 int mem_device_open(uint64_t block_count, struct block_device **device);
@@ -129,18 +154,6 @@ int mem_device_open(uint64_t block_count, struct block_device **device);
 /* A regular file or block device through O_DIRECT (buffered where the file system refuses it). */
 int file_device_open(const char *path, unsigned flags, struct block_device **device, char *message,
                      size_t message_size);
-
-/* A device that fails. Owns inner. Armed by fault_device_arm; before that it only passes on. */
-enum fault_kind {
-    FAULT_READ,
-    FAULT_WRITE,
-    FAULT_FLUSH,
-};
-int fault_device_open(struct block_device *inner, struct block_device **device);
-
-/* From now on the nth operation of this kind (1 is the next one), and all later ones, fail with
- * EIO. 0 disarms. */
-void fault_device_arm(struct block_device *device, enum fault_kind kind, uint64_t nth);
 
 /* A queue that does each request by the device's blocking calls when it is reaped: for kinds, and
  * machines, where a ring is refused or slower. */

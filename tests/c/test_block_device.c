@@ -1,6 +1,6 @@
-/* test_block_device.c -- memory, files and faults; names, locks and refusals.
+/* test_block_device.c -- memory and files; locks and refusals.
  *
- * Needs no privilege. Block devices are in test_zram_loop.c.
+ * Needs no privilege. Block devices are in test_zram_loop.c, names in test_device_names.c.
  *
  * Depends on: check.h, test_block_device_contract.h.
  */
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "blockdev/block_device.h"
+#include "blockdev/fault_device.h"
 #include "blockdev/transfer.h"
 #include "tests/c/check.h"
 #include "tests/c/test_block_device_contract.h"
@@ -300,99 +301,6 @@ static void test_memory_is_sparse_and_discarded_blocks_are_not_zero(void)
     device->ops->close(device);
 }
 
-static void test_size_of_memory_takes_suffixes(void)
-{
-    const char *names[] = {"mem:8192", "mem:8K", "mem:1M", "mem:1G"};
-    const uint64_t counts[] = {2, 2, 256, 262144};
-    for (size_t i = 0; i < 4; i++) {
-        struct block_device *device = open_device(names[i], 0);
-        CHECK_EQUAL(device->geometry.block_count, counts[i]);
-        device->ops->close(device);
-    }
-}
-
-static void test_names_that_are_not_understood_say_why(void)
-{
-    const char *sizes[] = {"mem:",    "mem:x",  "mem:-4096", "mem:+4096",
-                           "mem:4 K", "mem:4k", "mem:4KB",   "mem:99999999999999999999",
-                           "mem:M",   "mem:1P", "mem: 4096", "mem:99999999999T"};
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        check_refused(sizes[i], 0, CUBBY_BAD_ARGUMENT, sizes[i]);
-    }
-    check_refused("mem:0", 0, CUBBY_BAD_ARGUMENT, "multiple of 4096");
-    check_refused("mem:4097", 0, CUBBY_BAD_ARGUMENT, "multiple of 4096");
-    check_refused("mem:1M", BLOCK_DEVICE_READ_ONLY, CUBBY_BAD_ARGUMENT, "always new");
-    check_refused("mem:4000000T", 0, ENOMEM, "ask for less");
-    check_refused("", 0, CUBBY_BAD_ARGUMENT, "names no device");
-    const char *faults[] = {"fault:",
-                            "fault:read",
-                            "fault:read=1",
-                            "fault:read=0:mem:1M",
-                            "fault:read=-1:mem:1M",
-                            "fault:erase=1:mem:1M",
-                            "fault:read=:mem:1M",
-                            "fault:read=1:fault:read=2:mem:1M",
-                            "fault:read=1:fault:write=1:fault:flush=1:fault:flush=1:mem:1M"};
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
-        check_refused(faults[i], 0, CUBBY_BAD_ARGUMENT, faults[i]);
-    }
-    check_refused("fault:read=1:", 0, CUBBY_BAD_ARGUMENT, "names no device");
-    check_refused("fault:read=1:mem:5", 0, CUBBY_BAD_ARGUMENT, "mem:5");
-}
-
-static void test_message_is_cut_to_its_room(void)
-{
-    char small[8];
-    memset(small, 'x', sizeof small);
-    struct block_device *device;
-    CHECK_EQUAL(block_device_open("mem:x", 0, &device, small, 4), CUBBY_BAD_ARGUMENT);
-    CHECK_EQUAL(strlen(small), 3);
-    CHECK_EQUAL(small[4], 'x');
-}
-
-static void test_nth_operation_and_all_later_ones_fail(void)
-{
-    struct block_device *device = open_device("fault:read=3:fault:write=2:fault:flush=1:mem:1M", 0);
-    uint8_t *block = blocks_of(1, 0);
-    CHECK_EQUAL(device->ops->flush(device), EIO);
-    CHECK_EQUAL(device->ops->write(device, 0, 1, block), 0);
-    for (int i = 0; i < 3; i++) {
-        CHECK_EQUAL(device->ops->write(device, 0, 1, block), EIO);
-    }
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), 0);
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), 0);
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), EIO);
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), EIO);
-    fault_device_arm(device, FAULT_READ, 0);
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), 0);
-    fault_device_arm(device, FAULT_READ, UINT64_MAX);
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), 0);
-    fault_device_arm(device, FAULT_READ, 1);
-    CHECK_EQUAL(device->ops->read(device, 0, 1, block), EIO);
-    device->ops->close(device);
-    free(block);
-}
-
-static void test_faults_reach_queued_requests(void)
-{
-    struct block_device *device = open_device("fault:write=5:mem:1M", 0);
-    struct block_queue *queue;
-    CHECK_EQUAL(device->ops->queue_open(device, CONTRACT_DEPTH, &queue), 0);
-    struct block_request requests[CONTRACT_DEPTH];
-    uint8_t *buffers = blocks_of(CONTRACT_DEPTH, 1);
-    submit_all(queue, requests, CONTRACT_DEPTH, BLOCK_WRITE, 0, buffers);
-    struct block_request *done[CONTRACT_DEPTH];
-    CHECK_EQUAL(queue->ops->reap(queue, done, CONTRACT_DEPTH), CONTRACT_DEPTH);
-    for (size_t i = 0; i < CONTRACT_DEPTH; i++) {
-        CHECK_EQUAL(requests[i].result, i < 4 ? 0 : EIO);
-    }
-    CHECK(block_is(device, 3, 1));
-    CHECK(block_is(device, 4, 0));
-    queue->ops->close(queue);
-    device->ops->close(device);
-    free(buffers);
-}
-
 static void test_create_keeps_what_is_there(void)
 {
     const char *path = fresh_path("kept");
@@ -638,11 +546,6 @@ int main(void)
     RUN(test_failure_of_the_ring_itself_is_in_the_results);
     RUN(test_memory_moves_each_block_whole);
     RUN(test_memory_is_sparse_and_discarded_blocks_are_not_zero);
-    RUN(test_size_of_memory_takes_suffixes);
-    RUN(test_names_that_are_not_understood_say_why);
-    RUN(test_message_is_cut_to_its_room);
-    RUN(test_nth_operation_and_all_later_ones_fail);
-    RUN(test_faults_reach_queued_requests);
     RUN(test_create_keeps_what_is_there);
     RUN(test_missing_file_is_named);
     RUN(test_what_has_no_blocks_is_refused);

@@ -328,7 +328,8 @@ static void contract_of_queue(const char *kind, struct block_device *device,
 }
 
 /* A ring on the file of a device, or NULL, with the reason printed, where rings are refused. */
-static struct block_queue *open_ring_queue(struct block_device *device, const char *path, int *fd)
+static inline struct block_queue *open_ring_queue(struct block_device *device, const char *path,
+                                                  int *fd)
 {
     struct block_queue *queue = NULL;
     *fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
@@ -346,7 +347,7 @@ static struct block_queue *open_ring_queue(struct block_device *device, const ch
 }
 
 /* Closes the device. */
-static void contract_of_device(const char *kind, struct block_device *device)
+static inline void contract_of_device(const char *kind, struct block_device *device)
 {
     RUN_ON(kind, test_read_of_an_unwritten_block_gives_zeros, device);
     RUN_ON(kind, test_read_gives_what_was_written, device);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "blockdev/block_device.h"
+#include "blockdev/fault_device.h"
 #include "engine/store/store.h"
 #include "tests/c/store_fixture.h"
 

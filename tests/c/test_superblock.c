@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "blockdev/fault_device.h"
 #include "engine/cubby.h"
 #include "tests/c/check.h"
 #include "tests/c/fuzz.h"

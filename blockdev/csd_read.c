@@ -1,0 +1,183 @@
+/* csd_read.c -- reading blocks back, without a lock.
+ *
+ * An entry says where the fragment was a moment ago. What is read there is checked against the
+ * block, the place and the segment's generation; if it fails because the block has moved meanwhile,
+ * its new place is tried. Only what fails while the block cannot move is damage.
+ *
+ * Depends on: csd_state.h.   Used by: csd_device.c, csd_queue.c.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "blockdev/csd_state.h"
+#include "engine/base/bytes.h"
+#include "engine/base/cubby_assert.h"
+
+enum {
+    TRIES = 8, /* without the lock */
+};
+
+/* A stretch of blocks whose fragments stand one behind the other. */
+struct stretch {
+    size_t block_count;
+    uint64_t entries[CSD_BATCH_BLOCKS];
+    uint64_t byte_count;
+};
+
+int csd_read_check(struct csd_device *csd, struct csd_worker *worker, uint64_t lba, uint64_t entry,
+                   const uint8_t *bytes, uint8_t *block)
+{
+    uint32_t segment = csd_entry_segment(csd, entry);
+    uint64_t generation =
+        atomic_load_explicit(&csd->segments[segment].generation, memory_order_relaxed);
+    struct csd_fragment fragment;
+    if (!csd_format_decode_fragment(&csd->super, generation, csd_format_entry_place(entry), bytes,
+                                    csd_entry_bytes(csd, entry), &fragment) ||
+        fragment.lba != lba || fragment.kind == CSD_FRAGMENT_NOTHING) {
+        return CUBBY_CORRUPT;
+    }
+    return csd_block_expand(worker, &fragment, bytes + CSD_FRAGMENT_HEADER_BYTES, block);
+}
+
+void csd_read_locate(const struct csd_device *csd, uint64_t entry, struct csd_location *location)
+{
+    uint64_t offset = csd_format_entry_place(entry) * csd->super.unit_bytes;
+    uint64_t end = offset + csd_entry_bytes(csd, entry);
+    location->lba = csd_format_segment_lba(&csd->super, 0) + offset / CUBBY_BLOCK_BYTES;
+    location->offset = offset % CUBBY_BLOCK_BYTES;
+    location->block_count =
+        (uint32_t)(divide_up(end, CUBBY_BLOCK_BYTES) - offset / CUBBY_BLOCK_BYTES);
+}
+
+/* Whether an entry names a place inside the log: what comes from a device is not trusted. */
+bool csd_read_is_inside(const struct csd_device *csd, uint64_t entry)
+{
+    uint64_t place = csd_format_entry_place(entry);
+    uint32_t count = csd_format_entry_units(entry);
+    uint32_t largest =
+        csd_format_fragment_bytes(csd->super.unit_bytes, CUBBY_BLOCK_BYTES) / csd->super.unit_bytes;
+    uint64_t units = (uint64_t)csd->units_per_segment * csd->super.segment_count;
+    return count > 0 && count <= largest && place < units &&
+           count <= csd->units_per_segment - place % csd->units_per_segment;
+}
+
+/* What an entry answers without a read: 0 for zeros, or CUBBY_CORRUPT. Else EAGAIN. */
+int csd_read_entry(const struct csd_device *csd, uint64_t entry, uint8_t *block)
+{
+    if (entry == CSD_ENTRY_NOTHING) {
+        memset(block, 0, CUBBY_BLOCK_BYTES);
+        return 0;
+    }
+    return entry == CSD_ENTRY_DAMAGED || !csd_read_is_inside(csd, entry) ? CUBBY_CORRUPT : EAGAIN;
+}
+
+static int read_entry(struct csd_device *csd, struct csd_worker *worker, uint64_t lba,
+                      uint64_t entry, uint8_t *block)
+{
+    int status = csd_read_entry(csd, entry, block);
+    if (status != EAGAIN) {
+        return status;
+    }
+    struct csd_location location;
+    csd_read_locate(csd, entry, &location);
+    status =
+        aligned_buffer_reserve(&worker->buffer, (size_t)location.block_count * CUBBY_BLOCK_BYTES);
+    if (status == 0) {
+        status = csd->inner->ops->read(csd->inner, location.lba, location.block_count,
+                                       worker->buffer.data);
+    }
+    if (status == 0) {
+        status =
+            csd_read_check(csd, worker, lba, entry, worker->buffer.data + location.offset, block);
+    }
+    return status;
+}
+
+int csd_read_one(struct csd_device *csd, struct csd_worker *worker, uint64_t lba, uint8_t *block)
+{
+    int status = CUBBY_CORRUPT;
+    for (int i = 0; i < TRIES && status == CUBBY_CORRUPT; i++) {
+        status = read_entry(csd, worker, lba, csd_map_get(csd, lba), block);
+    }
+    if (status == CUBBY_CORRUPT) {
+        /* Once more, while the block stays where it is. */
+        struct csd_stream *stream = csd_stream_of(csd, csd_page_of(lba));
+        pthread_mutex_lock(&stream->lock);
+        status = read_entry(csd, worker, lba, csd_map_get(csd, lba), block);
+        pthread_mutex_unlock(&stream->lock);
+    }
+    return status;
+}
+
+/* Collect entries from a block on, as long as one read gets them all. */
+static void find_stretch(const struct csd_device *csd, uint64_t lba, size_t block_count,
+                         struct stretch *stretch)
+{
+    stretch->block_count = 0;
+    stretch->byte_count = 0;
+    uint64_t next_place = 0;
+    size_t limit = block_count < CSD_BATCH_BLOCKS ? block_count : CSD_BATCH_BLOCKS;
+    for (size_t i = 0; i < limit; i++) {
+        uint64_t entry = csd_map_get(csd, lba + i);
+        bool readable = entry != CSD_ENTRY_NOTHING && entry != CSD_ENTRY_DAMAGED &&
+                        csd_read_is_inside(csd, entry);
+        if (!readable || (i > 0 && csd_format_entry_place(entry) != next_place)) {
+            return;
+        }
+        stretch->entries[stretch->block_count++] = entry;
+        stretch->byte_count += csd_entry_bytes(csd, entry);
+        next_place = csd_format_entry_place(entry) + csd_format_entry_units(entry);
+    }
+}
+
+/* Read a stretch with one read; blocks that fail are read one by one. */
+static int read_stretch(struct csd_device *csd, struct csd_worker *worker, uint64_t lba,
+                        const struct stretch *stretch, uint8_t *buffer)
+{
+    struct csd_location location;
+    csd_read_locate(csd, stretch->entries[0], &location);
+    uint32_t block_count =
+        (uint32_t)divide_up(location.offset + stretch->byte_count, CUBBY_BLOCK_BYTES);
+    int status = aligned_buffer_reserve(&worker->buffer, (size_t)block_count * CUBBY_BLOCK_BYTES);
+    if (status == 0) {
+        status = csd->inner->ops->read(csd->inner, location.lba, block_count, worker->buffer.data);
+    }
+    bool moved[CSD_BATCH_BLOCKS] = {false};
+    size_t offset = location.offset;
+    for (size_t i = 0; i < stretch->block_count && status == 0; i++) {
+        status = csd_read_check(csd, worker, lba + i, stretch->entries[i],
+                                worker->buffer.data + offset, buffer + i * CUBBY_BLOCK_BYTES);
+        moved[i] = status == CUBBY_CORRUPT;
+        status = moved[i] ? 0 : status;
+        offset += csd_entry_bytes(csd, stretch->entries[i]);
+    }
+    /* Last, since that uses the same buffer. */
+    for (size_t i = 0; i < stretch->block_count && status == 0; i++) {
+        if (moved[i]) {
+            status = csd_read_one(csd, worker, lba + i, buffer + i * CUBBY_BLOCK_BYTES);
+        }
+    }
+    return status;
+}
+
+int csd_read_blocks(struct csd_device *csd, uint64_t lba, size_t block_count, uint8_t *buffer)
+{
+    struct csd_worker *worker = csd_worker_take(csd);
+    int status = 0;
+    size_t done = 0;
+    while (done < block_count && status == 0) {
+        struct stretch stretch;
+        find_stretch(csd, lba + done, block_count - done, &stretch);
+        uint8_t *to = buffer + done * CUBBY_BLOCK_BYTES;
+        if (stretch.block_count > 0) {
+            status = read_stretch(csd, worker, lba + done, &stretch, to);
+            done += stretch.block_count;
+        } else {
+            status = csd_read_one(csd, worker, lba + done, to);
+            done++;
+        }
+    }
+    atomic_fetch_add_explicit(&worker->host_reads, block_count, memory_order_relaxed);
+    csd_worker_give(worker);
+    return status;
+}
