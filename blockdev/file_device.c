@@ -1,10 +1,10 @@
 /* file_device.c -- a regular file or a block device, read and written past the page cache.
  *
  * Opening, in order: what kind of file is it; open, with O_DIRECT where the file system takes it;
- * lock; ask for the geometry. To write a block device it is opened with O_EXCL, which the kernel
- * refuses while a file system on it is mounted.
+ * lock; ask for the geometry, and who tells the usage. To write a block device it is opened with
+ * O_EXCL, which the kernel refuses while a file system on it is mounted.
  *
- * Depends on: block_device.h and the other file_*.h.   Used by: open.c, tests.
+ * Depends on: block_device.h, usage_probe.h and the other file_*.h.   Used by: open.c, tests.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +24,7 @@
 #include "blockdev/file_probe.h"
 #include "blockdev/file_queue.h"
 #include "blockdev/transfer.h"
+#include "blockdev/usage_probe.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/cubby.h"
 
@@ -37,6 +38,7 @@ struct file_device {
     bool writable;
     bool is_block_device;
     pid_t opener; /* the process whose lock it is */
+    struct usage_probe usage;
     struct queue_choice choice;
 };
 
@@ -123,21 +125,7 @@ static int file_resize(struct block_device *device, uint64_t block_count)
 static int file_usage(struct block_device *device, struct block_usage *usage)
 {
     struct file_device *file = (struct file_device *)device;
-    CUBBY_ASSERT(usage != NULL);
-    struct stat info;
-    if (fstat(file->fd, &info) != 0) {
-        return errno;
-    }
-    *usage = (struct block_usage){.source = "none"};
-    if (!file->is_block_device) {
-        usage->source = "st_blocks";
-        /* 512 is the unit of st_blocks, whatever the device's. */
-        usage->physical_bytes = (uint64_t)info.st_blocks * 512;
-    } else if (device->geometry.compresses &&
-               file_probe_zram_bytes(&info, &usage->physical_bytes) == 0) {
-        usage->source = "zram";
-    }
-    return 0;
+    return usage_probe_ask(&file->usage, usage);
 }
 
 static int open_queue(struct block_device *device, unsigned depth, struct block_queue **queue)
@@ -152,6 +140,7 @@ static void file_close(struct block_device *device)
     if (file->opener == getpid()) {
         file_lock_release(file->fd);
     }
+    usage_probe_close(&file->usage);
     close(file->fd);
     pthread_mutex_destroy(&file->choice.lock);
     free(file);
@@ -348,6 +337,7 @@ int file_device_open(const char *path, unsigned flags, struct block_device **dev
     if (status != 0) {
         goto close_file;
     }
+    file->device.geometry.compresses = usage_probe_open(&file->usage, file->fd, &info);
     pthread_mutex_init(&file->choice.lock, NULL);
     file->device.ops = &file_ops;
     *device = &file->device;

@@ -2,11 +2,10 @@
  *
  *   /sys/dev/block/MAJOR:MINOR/queue/logical_block_size, atomic_write_unit_max_bytes,
  *                              queue/discard_granularity, discard_max_bytes
- *   /sys/dev/block/MAJOR:MINOR/mm_stat     zram alone; its third number is the memory it takes
  *
  * A partition has no queue of its own; its parent directory does.
  *
- * Depends on: file_probe.h, kernel_compat.h.   Used by: file_device.c.
+ * Depends on: file_probe.h, kernel_compat.h.   Used by: file_device.c, usage_probe.c.
  */
 #include "blockdev/file_probe.h"
 
@@ -26,20 +25,26 @@
 #include "engine/cubby.h"
 
 enum {
-    SYSFS_PATH_BYTES = 128,
     SYSFS_TEXT_BYTES = 256,
 };
 
-/* Read an attribute of a block device, NUL-terminated. Returns false if there is none. */
-static bool read_attribute(dev_t device, const char *attribute, char text[SYSFS_TEXT_BYTES])
+void file_probe_attribute_path(dev_t device, const char *attribute,
+                               char path[FILE_PROBE_PATH_BYTES])
 {
-    char path[SYSFS_PATH_BYTES];
-    snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s", major(device), minor(device), attribute);
+    snprintf(path, FILE_PROBE_PATH_BYTES, "/sys/dev/block/%u:%u/%s", major(device), minor(device),
+             attribute);
+}
+
+bool file_probe_attribute(dev_t device, const char *attribute, char *text, size_t text_size)
+{
+    CUBBY_ASSERT(text_size > 1);
+    char path[FILE_PROBE_PATH_BYTES];
+    file_probe_attribute_path(device, attribute, path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return false;
     }
-    ssize_t size = read(fd, text, SYSFS_TEXT_BYTES - 1);
+    ssize_t size = read(fd, text, text_size - 1);
     close(fd);
     if (size <= 0) {
         return false;
@@ -55,10 +60,10 @@ static uint64_t read_queue_number(dev_t device, const char *name)
     char text[SYSFS_TEXT_BYTES];
     uint64_t number = 0;
     snprintf(attribute, sizeof attribute, "queue/%s", name);
-    bool found = read_attribute(device, attribute, text);
+    bool found = file_probe_attribute(device, attribute, text, sizeof text);
     if (!found) {
         snprintf(attribute, sizeof attribute, "../queue/%s", name);
-        found = read_attribute(device, attribute, text);
+        found = file_probe_attribute(device, attribute, text, sizeof text);
     }
     if (!found || sscanf(text, "%" SCNu64, &number) != 1) {
         return 0;
@@ -118,9 +123,7 @@ static int probe_block_device(int fd, const char *path, const struct stat *info,
         return device_message_set(message, CUBBY_BAD_ARGUMENT,
                                   "%s has no size yet; give it a medium or a size first", path);
     }
-    char text[SYSFS_TEXT_BYTES];
     geometry->block_count = size_bytes / CUBBY_BLOCK_BYTES;
-    geometry->compresses = read_attribute(info->st_rdev, "mm_stat", text);
     if (writable && read_queue_number(info->st_rdev, "discard_max_bytes") > 0) {
         uint64_t bytes = read_queue_number(info->st_rdev, "discard_granularity");
         geometry->discard_granularity_blocks = granularity_blocks(bytes);
@@ -173,18 +176,4 @@ bool file_probe_takes_direct_io(int fd)
     }
     return extended.dio_offset_align > 0 && extended.dio_offset_align <= CUBBY_BLOCK_BYTES &&
            extended.dio_memory_align <= CUBBY_BLOCK_BYTES;
-}
-
-int file_probe_zram_bytes(const struct stat *info, uint64_t *bytes)
-{
-    CUBBY_ASSERT(info != NULL);
-    CUBBY_ASSERT(bytes != NULL);
-    char text[SYSFS_TEXT_BYTES];
-    uint64_t memory_bytes;
-    if (!read_attribute(info->st_rdev, "mm_stat", text) ||
-        sscanf(text, "%*u %*u %" SCNu64, &memory_bytes) != 1) {
-        return ENOENT;
-    }
-    *bytes = memory_bytes;
-    return 0;
 }

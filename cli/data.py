@@ -7,6 +7,7 @@ import click
 
 import cubbydb
 from cubbydb.cli.formats import KEY_ENCODINGS, decode_key, encode_key, pair_as_json
+from cubbydb.cli.report import warn_of_space
 from cubbydb.errors import NotFound
 
 __all__ = ["delete", "get", "put", "scan"]
@@ -62,6 +63,7 @@ def put(path: str, key: str, value: str, key_encoding: str) -> None:
     content = sys.stdin.buffer.read() if value == "-" else key_of(value, "utf8", "VALUE")
     with cubbydb.open(path, "w") as store:
         store.put(wanted, content)
+        warn_of_space(path, store.stat())
 
 
 @click.command()

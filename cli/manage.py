@@ -6,7 +6,7 @@ import click
 
 import cubbydb
 from cubbydb.cli.data import path_argument
-from cubbydb.cli.report import EXIT_CORRUPT, counted, say
+from cubbydb.cli.report import EXIT_CORRUPT, counted, say, warn_of_space
 from cubbydb.engine.options import FILL_MAX, FILL_MIN, SIZE_BYTES_MIN, size_in_bytes
 from cubbydb.errors import Exists
 
@@ -66,6 +66,7 @@ def create(path: str, size: int | None, fill: float | None, new: bool, force: bo
             f" {stat['fill_percent']} %; while it grows, about {price:.1f} bytes are rewritten per"
             " byte put (pairs of 400 bytes)"
         )
+        warn_of_space(store.path, stat)
 
 
 def rewritten_per_byte(fill: float) -> float:
@@ -92,8 +93,12 @@ STAT_GROUPS: dict[str, list[tuple[str, str]]] = {
         ("size of the store", "logical_bytes"),
         ("used", "used_bytes"),
         ("in quarantine", "quarantined_bytes"),
-        ("used on the device", "device_physical_bytes"),
         ("fill target, %", "fill_percent"),
+    ],
+    "Device": [
+        ("before compression", "device_logical_bytes"),
+        ("physically used", "device_physical_bytes"),
+        ("physical capacity", "device_capacity_bytes"),
     ],
     "Memory": [("directory", "directory_bytes"), ("bitmaps", "bitmap_bytes")],
     "Format": [("version", "format_version"), ("feature bits", "feature_bits")],
@@ -121,6 +126,7 @@ def stat(path: str, as_json: bool) -> None:
     """
     with cubbydb.open(path) as store:
         figures = store.stat()
+    warn_of_space(path, figures)
     if as_json:
         click.echo(json.dumps(figures))
         return
@@ -139,9 +145,14 @@ def stat(path: str, as_json: bool) -> None:
             count = values[figure]
             assert isinstance(count, int)
             text = in_bytes(count) if figure.endswith("_bytes") else f"{count:,}"
-            if figure == "device_physical_bytes" and not count:
-                text = "unknown"
+            if group == "Device" and not count:
+                text = "not told"
             table.add_row(f"  {name}", text)
+        if group == "Device":
+            physical = figures["device_physical_bytes"]
+            if physical and figures["device_logical_bytes"]:
+                table.add_row("  ratio", f"{figures['device_logical_bytes'] / physical:.2f}")
+            table.add_row("  told by", figures["device_source"])
         if group == "Memory" and figures["pairs"]:
             memory = figures["directory_bytes"] + figures["bitmap_bytes"]
             table.add_row("  per pair", f"{memory / figures['pairs']:.3f} B")

@@ -7,7 +7,7 @@ import traceback
 
 import click
 
-from cubbydb import errors
+from cubbydb import StoreStat, errors
 
 __all__ = [
     "EXIT_CORRUPT",
@@ -21,6 +21,7 @@ __all__ = [
     "say",
     "sentence",
     "talks_to_a_person",
+    "warn_of_space",
 ]
 
 EXIT_NOT_FOUND = 1
@@ -125,3 +126,24 @@ def say(text: str, always: bool = False) -> None:
     """Tell a person at a terminal something; in a pipe, only if *always*."""
     if always or talks_to_a_person():
         click.echo(text, err=True)
+
+
+# Mark of physical space -> what it means.
+SPACE_MARKS = {
+    1: "it is getting full",
+    2: "no pair may be added or grow",
+    3: "pairs can only be read and deleted",
+}
+
+
+def warn_of_space(path: str, stat: StoreStat) -> None:
+    """Tell, in one line, that a store's device is getting full physically, if it is."""
+    mark = stat["space_mark"]
+    if mark == 0:
+        return
+    used = 100 * stat["device_physical_bytes"] / stat["device_capacity_bytes"]
+    say(
+        f"cubby: {path}: {used:.1f} % of the device's physical space are used"
+        f" ({stat['device_source']}): {SPACE_MARKS[mark]}",
+        always=True,
+    )

@@ -17,7 +17,14 @@ import click
 import cubbydb
 from cubbydb.cli.data import path_argument
 from cubbydb.cli.formats import FORMATS, Lines, Record, pair_as_json
-from cubbydb.cli.report import InputError, Interrupted, counted, say, talks_to_a_person
+from cubbydb.cli.report import (
+    InputError,
+    Interrupted,
+    counted,
+    say,
+    talks_to_a_person,
+    warn_of_space,
+)
 from cubbydb.errors import Error
 
 __all__ = ["dump", "load"]
@@ -198,6 +205,8 @@ def load(path: str, file: str, input_format: str, verbose: bool) -> None:
         progress_bar("load", total, talks_to_a_person()) as advance,
     ):
         load_lines(store, Lines(stream, name), input_format, tally, advance)
+        figures = store.stat()
+    warn_of_space(path, figures)
     rate = tally.records / max(time.monotonic() - begin, 1e-9)
     stored = f"{counted(tally.records, 'record')}, {counted(tally.size, 'byte')}"
     say(f"loaded {stored}, {rate:,.0f} records/s", verbose)

@@ -35,6 +35,13 @@
  * CUBBY_OK, everything before it has been flushed and survives a power cut too. A power cut may
  * lose changes made since the last sync, and a pair changed since then may be lost whole; a later
  *     version's write-ahead log removes that limit.
+ *   - Physical space. A device that compresses can run out of it long before the store is full.
+ *     Where it tells how much it has (cubby_stat shows whether), the store stops first: at 85 %
+ *     cubby_stat says so; from 92 % on a put of a new key, or of a value larger than the one it
+ *     replaces, returns CUBBY_PHYSICAL_FULL; from 95 % on every put does. Gets and deletes go on.
+ *     What deletes have freed the device gets back at cubby_sync; then puts work again. The
+ *     percentages are options. Plain files and memory have no such marks: a full file system fails
+ *     the put itself, with the same status.
  *   - Statuses. Every function that can fail returns an int: 0, a positive errno of the operating
  *     system, or a negative enum cubby_status. Results are set on success only.
  */
@@ -56,7 +63,8 @@ enum cubby_status {
     CUBBY_CORRUPT = -2,        /* stored bytes fail a check; the message names LBA and reason */
     CUBBY_LOCKED = -3,         /* another process, or another handle of this one, has the store */
     CUBBY_FULL = -4,           /* no logical space is left in the store */
-    CUBBY_PHYSICAL_FULL = -5,  /* the device or file system under the store is out of space */
+    CUBBY_PHYSICAL_FULL = -5,  /* the device or file system under the store is out of space, or so
+                                  near it that the store takes no more: the message says which */
     CUBBY_CLOSED = -6,         /* the store has been closed */
     CUBBY_FORKED = -7,         /* the handle was opened by a parent process */
     CUBBY_NOT_A_STORE = -8,    /* the device or file holds no CubbyDB store */
@@ -75,6 +83,15 @@ enum cubby_limit {
     CUBBY_MANY_MAX = 65536,             /* pairs in one get_many or put_many */
     CUBBY_MESSAGE_BYTES = 512,          /* room that every error message fits in */
     CUBBY_CURSOR_BYTES = 24,            /* a scan position as bytes */
+    CUBBY_PERCENT_NEVER = 101,          /* for the percentages of struct cubby_options */
+};
+
+/* How full the device of a store is physically, in steps. */
+enum cubby_space_mark {
+    CUBBY_MARK_NONE = 0,
+    CUBBY_MARK_WARN = 1,
+    CUBBY_MARK_NO_GROWTH = 2,   /* no pair may be added, or become larger */
+    CUBBY_MARK_READ_DELETE = 3, /* pairs can only be read and deleted */
 };
 
 enum cubby_flag {
@@ -111,6 +128,11 @@ struct cubby_options {
                             becomes a sparse file four times as large, a device is used up to four
                             times as much; pairs just over 1,000 bytes need all of it. 0: 1 GiB for
                             a new file, else all of the device or file */
+    /* Marks in percent of the device's physical capacity, 1 to 100, none below the one before, or
+     * CUBBY_PERCENT_NEVER; 0: the default. Not kept with the store. */
+    uint32_t warn_percent;                       /* default: 85 */
+    uint32_t no_growth_percent;                  /* default: 92 */
+    uint32_t read_delete_percent;                /* default: 95 */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -134,9 +156,15 @@ struct cubby_stat {
     /* gauges: DRAM that placement costs; nothing else grows with the store */
     uint64_t directory_bytes; /* descriptors and one payload counter per segment */
     uint64_t bitmap_bytes;    /* allocation bitmaps up to their high-water marks */
-    /* gauges: the device; physical ones are 0 where the device does not tell */
-    uint64_t device_physical_bytes;
-    uint64_t device_compresses; /* 1 or 0 */
+    /* gauges: the device; bytes are 0 where it does not tell */
+    uint64_t device_logical_bytes;  /* of blocks that hold something, before compression */
+    uint64_t device_physical_bytes; /* that they take up */
+    uint64_t device_capacity_bytes; /* physical bytes there are for them; of a file, what it takes
+                                       and what its file system has free */
+    uint64_t device_compresses;     /* 1 or 0 */
+    uint64_t space_mark;            /* enum cubby_space_mark */
+    char device_source[16];         /* who tells the bytes: "csd", "zram", "st_blocks", "scaleflux",
+                                       "vdo", "memory", or "none"; NUL-terminated */
     /* counters: calls */
     uint64_t gets;       /* keys asked for by get, contains and get_many */
     uint64_t get_misses; /* of these, not found */
@@ -297,6 +325,108 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat);
  * Returns CUBBY_OK also when there is damage, or CUBBY_CLOSED, CUBBY_FORKED, ENOMEM. */
 int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t capacity,
                 size_t *count);
+
+/* Devices without a store on them, for tools: the same names and locks as cubby_open. -----------
+ */
+
+typedef struct cubby_device cubby_device;
+
+enum cubby_space_state {
+    CUBBY_SPACE_NORMAL = 0,
+    CUBBY_SPACE_WARNING = 1,   /* nearly full physically */
+    CUBBY_SPACE_THROTTLED = 2, /* the device slows writes down */
+    CUBBY_SPACE_REJECTING = 3, /* the device refuses writes that take more space */
+};
+
+/* What cubby_device_create makes: an emulated drive that compresses. 0: the default. */
+struct cubby_device_options {
+    /* Room for compressed blocks, 4 MiB or more. Default: four fifths of what the file system has
+     * free, at most 16 GiB (the file is sparse). */
+    uint64_t physical_bytes;
+    uint64_t logical_bytes; /* default: 4 times physical_bytes */
+    uint32_t unit_bytes;    /* compressed blocks take multiples of this: 16 to 4096, a power of two;
+                               default: 64 */
+    int32_t level;          /* of zstd; default: 1 */
+    uint32_t no_throttle;   /* 1: do not slow writes down when nearly full (still refuse them) */
+    uint32_t force;         /* 1: also where there is something already, which is lost */
+};
+
+/* What a device is, and how it stands. Bytes unless the name says else; 0 where it does not say. */
+struct cubby_device_stat {
+    char kind[16];   /* "memory", "file", "block device", "csd" */
+    char source[16]; /* who tells physical_bytes: "csd", "zram", "st_blocks", "scaleflux", "vdo",
+                        "memory", or "none" */
+    uint64_t block_count;
+    uint64_t atomic_write_bytes;
+    uint64_t discard_granularity_blocks;
+    uint64_t compresses;     /* 1 or 0 */
+    uint64_t space_state;    /* enum cubby_space_state */
+    uint64_t logical_bytes;  /* of blocks that hold something, before compression */
+    uint64_t physical_bytes; /* that they take up */
+    uint64_t capacity_bytes; /* physical bytes there are for them */
+    /* csd only, since it was made */
+    uint64_t unit_bytes;
+    int64_t level;
+    uint64_t host_reads; /* blocks, likewise the next four */
+    uint64_t host_writes;
+    uint64_t host_discards;
+    uint64_t zero_writes;
+    uint64_t raw_writes;    /* incompressible blocks */
+    uint64_t media_writes;  /* bytes written to the medium; by host_writes x 4096: the drive's own
+                               write amplification, below 1 where data compress well */
+    uint64_t map_writes;    /* of media_writes */
+    uint64_t cleaned_bytes; /* of media_writes, moved by cleaning */
+    uint64_t cleaned_segments;
+    uint64_t checkpoints;
+    uint64_t segment_count;
+    uint64_t segment_bytes;
+    uint64_t free_segments;
+    uint64_t damaged_segments;
+};
+
+/* Make an emulated drive; name is "csd:PATH". Returns CUBBY_OK, CUBBY_NOT_EMPTY, CUBBY_LOCKED,
+ * CUBBY_BAD_ARGUMENT, or an errno, with message as in cubby_open. */
+int cubby_device_create(const char *name, const struct cubby_device_options *options, char *message,
+                        size_t message_size);
+
+/* Open a device by any name that cubby_open takes. flags: CUBBY_CREATE (a file, or a csd with all
+ * defaults, where there is none; a file has no blocks then), CUBBY_READ_ONLY_OPEN, or 0. Locks it
+ * as cubby_open does. Returns as cubby_open, but never CUBBY_NOT_A_STORE. */
+int cubby_device_open(const char *name, uint32_t flags, cubby_device **device, char *message,
+                      size_t message_size);
+
+/* Close a device; no call on it may be under way. What was written and not flushed is kept as far
+ * as the device keeps it. NULL is allowed. In a forked child it does nothing. */
+void cubby_device_close(cubby_device *device);
+
+/* Read, write, discard block_count blocks, at least 1, from lba on; buffers may be at any address.
+ * On failure message says why, and where CUBBY_CORRUPT concerns a block, names its LBA. What a
+ * failed read leaves in the buffer, and which blocks a failed write has written, is not defined.
+ * Thread-safe. Returns CUBBY_OK, CUBBY_CORRUPT, CUBBY_BAD_ARGUMENT (outside the device),
+ * CUBBY_READ_ONLY, CUBBY_PHYSICAL_FULL, CUBBY_FORKED, EOPNOTSUPP (discard), ENOMEM, or an errno. */
+int cubby_device_read(cubby_device *device, uint64_t lba, uint64_t block_count, uint8_t *buffer,
+                      char *message, size_t message_size);
+int cubby_device_write(cubby_device *device, uint64_t lba, uint64_t block_count,
+                       const uint8_t *buffer, char *message, size_t message_size);
+int cubby_device_discard(cubby_device *device, uint64_t lba, uint64_t block_count, char *message,
+                         size_t message_size);
+
+/* Make what was written survive a power cut. Returns CUBBY_OK, CUBBY_PHYSICAL_FULL, CUBBY_FORKED or
+ * an errno. Thread-safe. */
+int cubby_device_flush(cubby_device *device, char *message, size_t message_size);
+
+/* Change the size of a file. Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (its size is fixed),
+ * CUBBY_READ_ONLY, CUBBY_FORKED, or an errno. Thread-safe. */
+int cubby_device_resize(cubby_device *device, uint64_t block_count, char *message,
+                        size_t message_size);
+
+/* Gather the figures above. Returns CUBBY_OK, CUBBY_FORKED, or an errno. Thread-safe. */
+int cubby_device_stat(cubby_device *device, struct cubby_device_stat *stat);
+
+/* Bytes that a block of CUBBY_BLOCK_BYTES takes in an emulated drive: 0 for zeros, else compressed
+ * with zstd at this level (0: 1), with a header, rounded up to unit_bytes (0: 64; 1: not rounded,
+ * without the header). Pure, thread-safe. */
+uint64_t cubby_device_stored_bytes(const uint8_t *block, uint32_t unit_bytes, int32_t level);
 
 /* cdef:end */
 

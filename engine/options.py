@@ -11,6 +11,9 @@ SIZE_BYTES_MIN = 1 << 20
 SIZE_BYTES_MAX = (1 << 64) - 1
 FILL_MIN = 0.10
 FILL_MAX = 0.75
+PERCENT_NEVER: int = lib.CUBBY_PERCENT_NEVER
+# Mark of physical space -> its percentage where none is given.
+DEFAULT_PERCENTS = {"warn_percent": 85, "no_growth_percent": 92, "read_delete_percent": 95}
 
 FLAGS_OF_FLAG: dict[str, int] = {
     "r": lib.CUBBY_READ_ONLY_OPEN,
@@ -52,6 +55,12 @@ class StoreOptions:
         force: for "c" and "n": overwrite data that is not CubbyDB's, too.
         exclusive: for "c": raise errors.Exists if there is a store already.
         recover: rebuild the directory from the blocks although the store was closed cleanly.
+        warn_percent: from so many percent of the device's physical capacity on, where it tells
+            one, stat()["space_mark"] is 1.  None: 85.  These three are not kept with the store;
+            each is 1 to 100, or 101 for never, and none below the one before.
+        no_growth_percent: from here on a put that adds a pair or makes one larger raises
+            errors.PhysicalFull.  None: 92.
+        read_delete_percent: from here on every put does; gets and deletes go on.  None: 95.
     """
 
     flag: str = "r"
@@ -60,6 +69,9 @@ class StoreOptions:
     force: bool = False
     exclusive: bool = False
     recover: bool = False
+    warn_percent: int | None = None
+    no_growth_percent: int | None = None
+    read_delete_percent: int | None = None
 
     def __post_init__(self) -> None:
         if self.flag not in FLAGS_OF_FLAG:
@@ -79,6 +91,22 @@ class StoreOptions:
                 raise TypeError(f"fill is a float, not {type(self.fill).__name__}")
             if not FILL_MIN <= self.fill <= FILL_MAX:
                 raise ValueError(f"fill is {FILL_MIN:.2f} to {FILL_MAX:.2f}, not {self.fill!r}")
+        self._check_percents()
+
+    def _check_percents(self) -> None:
+        least = 1
+        for name, default in DEFAULT_PERCENTS.items():
+            given = getattr(self, name)
+            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+                raise TypeError(f"{name} is an int, not {type(given).__name__}")
+            percent = default if given is None else given
+            if not 1 <= percent <= PERCENT_NEVER:
+                raise ValueError(
+                    f"{name} is 1 to 100, or {PERCENT_NEVER} for never, not {percent!r}"
+                )
+            if percent < least:
+                raise ValueError(f"{name} is {percent}, below the mark before it, {least}")
+            least = percent
 
     @property
     def size_bytes(self) -> int:

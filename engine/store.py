@@ -71,8 +71,12 @@ class StoreStat(TypedDict):
     feature_bits: int
     directory_bytes: int
     bitmap_bytes: int
+    device_logical_bytes: int
     device_physical_bytes: int
+    device_capacity_bytes: int
     device_compresses: int
+    space_mark: int  # 0 to 3: none, warn, no growth, read and delete only; see StoreOptions
+    device_source: str  # who tells the bytes: "zram", "st_blocks", "csd", ..., or "none"
     gets: int
     get_misses: int
     puts: int
@@ -131,6 +135,9 @@ class Store:
         native.flags = self._options.native_flags
         native.fill_percent = self._options.fill_percent
         native.size_bytes = self._options.size_bytes
+        native.warn_percent = self._options.warn_percent or 0
+        native.no_growth_percent = self._options.no_growth_percent or 0
+        native.read_delete_percent = self._options.read_delete_percent or 0
         out = ffi.new("cubby_store **")
         message = ffi.new("char[]", lib.CUBBY_MESSAGE_BYTES)
         status = lib.cubby_open(native_path, native, out, message, len(message))
@@ -485,7 +492,11 @@ class Store:
             session.busy = False
 
     def stat(self) -> StoreStat:
-        """Gather figures about the store, its device and the calls since it was opened."""
+        """Gather figures about the store, its device and the calls since it was opened.
+
+        A "space_mark" above 0 means that the device is getting full physically; nothing else
+        tells so before a put is refused.
+        """
         session = self._session()
         session.busy = True
         try:
@@ -493,10 +504,14 @@ class Store:
             self._check(session, lib.cubby_stat(session.handle, native))
         finally:
             session.busy = False
-        stat = {name: int(getattr(native, name)) for name in STAT_FIELDS}
-        reads = sum(stat[f"get_{kind}_reads"] for kind in ("home", "spill", "blob", "retry"))
-        ratio = reads / stat["gets"] if stat["gets"] else None
-        return cast(StoreStat, {**stat, "device_reads_per_get": ratio})
+        stat: dict[str, int | str | float | None] = {
+            name: getattr(native, name) for name in STAT_FIELDS
+        }
+        stat["device_source"] = ffi.string(native.device_source).decode()
+        kinds = ("home", "spill", "blob", "retry")
+        reads: int = sum(getattr(native, f"get_{kind}_reads") for kind in kinds)
+        stat["device_reads_per_get"] = reads / native.gets if native.gets else None
+        return cast(StoreStat, stat)
 
     def check(self) -> list[Damage]:
         """Read and compare every block of the store; return the damages found."""
@@ -618,6 +633,9 @@ def open(
     force: bool = False,
     exclusive: bool = False,
     recover: bool = False,
+    warn_percent: int | None = None,
+    no_growth_percent: int | None = None,
+    read_delete_percent: int | None = None,
 ) -> Store:
     """Open or create a store.
 
@@ -630,13 +648,23 @@ def open(
         force: for "c" and "n": overwrite data that is not CubbyDB's, too.
         exclusive: for "c": raise errors.Exists if there is a store already.
         recover: rebuild the directory from the blocks although the store was closed cleanly.
+        warn_percent, no_growth_percent, read_delete_percent: what to do as the device gets full
+            physically, see StoreOptions; by default at 85, 92 and 95 % of its capacity.
 
     Raises:
         errors.NotAStore, errors.Exists, errors.Locked (which names the holder's process id),
         errors.FormatVersion, errors.Corrupt, errors.Full, errors.DeviceError, ValueError.
     """
     options = StoreOptions(
-        flag=flag, size=size, fill=fill, force=force, exclusive=exclusive, recover=recover
+        flag=flag,
+        size=size,
+        fill=fill,
+        force=force,
+        exclusive=exclusive,
+        recover=recover,
+        warn_percent=warn_percent,
+        no_growth_percent=no_growth_percent,
+        read_delete_percent=read_delete_percent,
     )
     return Store(path, options)
 

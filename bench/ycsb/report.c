@@ -4,6 +4,10 @@
 #include <stddef.h>
 #include <sys/resource.h>
 
+enum {
+    DEVICE_SOURCE_BYTES = sizeof((struct cubby_stat){0}.device_source), /* the one that is text */
+};
+
 #define FIELD(name) {#name, offsetof(struct cubby_stat, name)}
 
 static const struct {
@@ -24,8 +28,11 @@ static const struct {
     FIELD(feature_bits),
     FIELD(directory_bytes),
     FIELD(bitmap_bytes),
+    FIELD(device_logical_bytes),
     FIELD(device_physical_bytes),
+    FIELD(device_capacity_bytes),
     FIELD(device_compresses),
+    FIELD(space_mark),
     FIELD(gets),
     FIELD(get_misses),
     FIELD(puts),
@@ -50,7 +57,7 @@ static const struct {
 #undef FIELD
 
 _Static_assert(sizeof stat_fields / sizeof *stat_fields ==
-                   sizeof(struct cubby_stat) / sizeof(uint64_t),
+                   (sizeof(struct cubby_stat) - DEVICE_SOURCE_BYTES) / sizeof(uint64_t),
                "every field is written");
 
 static const double percents[] = {50, 90, 99, 99.9, 99.99};
@@ -104,6 +111,8 @@ static void write_stat(FILE *out, const struct cubby_stat *stat)
         fprintf(out, "%s\"%s\": %llu", i == 0 ? "" : ", ", stat_fields[i].name,
                 (unsigned long long)*field);
     }
+    fprintf(out, ", \"device_source\": ");
+    write_string(out, stat->device_source);
     putc('}', out);
 }
 

@@ -8,6 +8,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/store/space.h"
 
 enum {
     DIRECT_BYTES_MAX = BLOB_DIRECT_BLOCKS_MAX * BLOCK_BYTES,
@@ -110,17 +111,27 @@ static int take_run(cubby_store *store, uint64_t bytes_left, struct blob_run *ru
                                      &run->lba);
     }
     extents = extents < BLOB_RUN_EXTENTS_MAX ? extents : BLOB_RUN_EXTENTS_MAX;
+    if (space_may_refuse(store, extents * EXTENT_BYTES)) {
+        extents = 1; /* not far past the mark */
+    }
     int status = extents_take_for_blob(&store->extents, &extents, reserve, &run->lba);
     run->byte_count = extents * EXTENT_BYTES;
     return status;
 }
 
 static int write_data_runs(cubby_session *session, const struct pair_content *content,
-                           uint64_t byte_count, struct blob_runs *runs)
+                           uint64_t byte_count, bool grows, struct blob_runs *runs)
 {
     for (uint64_t offset = 0; offset < byte_count;) {
         struct blob_run run;
-        int status = take_run(session->store, byte_count - offset, &run);
+        space_note_writes(session);
+        int status = space_admit(session, grows);
+        if (status != CUBBY_OK && space_make_room(session)) {
+            status = space_admit(session, grows);
+        }
+        if (status == CUBBY_OK) {
+            status = take_run(session->store, byte_count - offset, &run);
+        }
         if (status != CUBBY_OK) {
             return status;
         }
@@ -193,7 +204,7 @@ static int write_index(cubby_session *session, struct pair_content *content, str
     return CUBBY_OK;
 }
 
-int blob_write(cubby_session *session, struct pair_content *content)
+int blob_write(cubby_session *session, struct pair_content *content, bool grows)
 {
     CUBBY_ASSERT(content->is_blob);
     uint64_t byte_count = (uint64_t)content->key_size + content->value_size;
@@ -205,7 +216,7 @@ int blob_write(cubby_session *session, struct pair_content *content)
         return write_direct(session, content, byte_count);
     }
     struct blob_runs runs = {0};
-    status = write_data_runs(session, content, byte_count, &runs);
+    status = write_data_runs(session, content, byte_count, grows, &runs);
     if (status == CUBBY_OK) {
         status = write_index(session, content, &runs);
     }

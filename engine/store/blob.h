@@ -28,8 +28,10 @@ struct blob_runs {
 void blob_runs_free(struct blob_runs *runs);
 
 /* Write key and value of content as a blob and set its blob_lba and blob_checksum. Uses
- * session->work. On failure nothing stays taken. */
-int blob_write(cubby_session *session, struct pair_content *content);
+ * session->work. On failure nothing stays taken.
+ * grows: whether the pair takes more than what it replaces; space_admit is asked between runs.
+ * No segment's lock may be held. */
+int blob_write(cubby_session *session, struct pair_content *content, bool grows);
 
 /* Undo blob_write when its pair could not be stored. Best effort: at worst space is lost until the
  * next recovery. */

@@ -9,6 +9,7 @@
 #include "engine/base/checksum.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/base/environment.h"
+#include "engine/store/space.h"
 
 enum {
     BLOB_EXTENT_BYTES = 8,
@@ -263,6 +264,7 @@ static void release_some(cubby_session *session)
         free(store->doomed);
         store->doomed = NULL;
         atomic_store(&store->split_blocked, false);
+        space_ask(store);
     }
 }
 

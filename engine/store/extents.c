@@ -586,3 +586,11 @@ uint64_t extents_free_count(struct extents *extents)
     pthread_mutex_unlock(&extents->lock);
     return count;
 }
+
+uint64_t extents_held_blocks(struct extents *extents)
+{
+    pthread_mutex_lock(&extents->lock);
+    uint64_t count = extents->held_blocks;
+    pthread_mutex_unlock(&extents->lock);
+    return count;
+}

@@ -130,5 +130,6 @@ struct extents_usage {
 };
 void extents_usage(struct extents *extents, struct extents_usage *usage);
 uint64_t extents_free_count(struct extents *extents);
+uint64_t extents_held_blocks(struct extents *extents);
 
 #endif

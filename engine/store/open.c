@@ -5,7 +5,7 @@
  *                                                       v
  *                                        in use --recovery_run, checkpoint--> in use
  *
- * Depends on: checkpoint.h, recovery.h, superblock.h.   Used by: users of cubby.h.
+ * Depends on: checkpoint.h, recovery.h, space.h, superblock.h.   Used by: users of cubby.h.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -20,6 +20,7 @@
 #include "engine/store/checkpoint.h"
 #include "engine/store/recovery.h"
 #include "engine/store/segment.h"
+#include "engine/store/space.h"
 
 enum {
     SIZE_MIN = 1 << 20,
@@ -104,6 +105,13 @@ static int check_options(const struct opening *opening)
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "size is at most 1 PiB, not %llu bytes",
                          (unsigned long long)options->size_bytes);
     }
+    uint32_t percents[SPACE_MARK_COUNT];
+    if (!space_percents(options, percents)) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT,
+                         "the marks of physical space are 1 to 100 percent, or %d for never, and "
+                         "ascend: warn at %u, no growth at %u, read and delete at %u",
+                         CUBBY_PERCENT_NEVER, percents[0], percents[1], percents[2]);
+    }
     return CUBBY_OK;
 }
 
@@ -141,6 +149,7 @@ static int make_shell(struct block_device *device, const struct opening *opening
     store->read_only = (opening->options.flags & CUBBY_READ_ONLY_OPEN) != 0;
     store->environment = opening->options.environment != NULL ? *opening->options.environment
                                                               : *environment_of_system();
+    space_open(store, &opening->options);
     *result = store;
     return CUBBY_OK;
 }
@@ -443,6 +452,7 @@ int store_open_device(struct block_device *device, const char *name,
         return status;
     }
     opening.store->keeper = opening.session;
+    space_ask(opening.store); /* creating, and recovery, have changed what is used */
     *result = opening.store;
     return CUBBY_OK;
 }

@@ -4,7 +4,8 @@
  * over a block device; over a mapped region in a later version. Places are LBAs, sizes are blocks,
  * buffers are aligned to CUBBY_BLOCK_BYTES.
  *
- * Every call returns 0, CUBBY_PHYSICAL_FULL, or an errno.
+ * Every call returns 0, CUBBY_PHYSICAL_FULL, or an errno. EIO of a write is CUBBY_PHYSICAL_FULL
+ * where the device says that it is full: so zram fails at its limit.
  *
  * Depends on: blockdev.   Used by: every file of the store that reads or writes.
  */
@@ -15,6 +16,7 @@
 #include <stdint.h>
 
 #include "blockdev/block_device.h"
+#include "blockdev/usage_limit.h"
 
 enum {
     PAGE_IO_DEPTH = 128, /* requests in flight at most */

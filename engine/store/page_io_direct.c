@@ -33,6 +33,16 @@ static int status_of(int error)
     return error == ENOSPC || error == EDQUOT ? CUBBY_PHYSICAL_FULL : error;
 }
 
+/* Of a write. */
+static int write_status_of(struct block_device *device, int error)
+{
+    struct block_usage usage;
+    if (error == EIO && device->ops->usage(device, &usage) == 0 && usage_is_used_up(&usage)) {
+        return CUBBY_PHYSICAL_FULL;
+    }
+    return status_of(error);
+}
+
 static int direct_read(struct page_io *io, uint64_t lba, size_t block_count, void *buffer)
 {
     count(&io->blocks_read, block_count);
@@ -44,7 +54,7 @@ static int direct_write(struct page_io *io, uint64_t lba, size_t block_count, co
 {
     count(&io->blocks_written, block_count);
     struct block_device *device = direct_of(io)->device;
-    return status_of(device->ops->write(device, lba, block_count, buffer));
+    return write_status_of(device, device->ops->write(device, lba, block_count, buffer));
 }
 
 static int direct_flush(struct page_io *io)
@@ -80,7 +90,9 @@ static size_t direct_reap(struct page_io *io, struct block_request **done, size_
     CUBBY_ASSERT(direct->queue != NULL);
     size_t done_count = direct->queue->ops->reap(direct->queue, done, capacity);
     for (size_t i = 0; i < done_count; i++) {
-        done[i]->result = status_of(done[i]->result);
+        if (done[i]->operation == BLOCK_WRITE) {
+            done[i]->result = write_status_of(direct->device, done[i]->result);
+        }
     }
     return done_count;
 }

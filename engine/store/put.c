@@ -12,7 +12,7 @@
  * that spill block for the same home, or a rebuild. So there is no moment at which the pair is
  * nowhere.
  *
- * Depends on: put.h, blob.h, rebuild.h, step.h.   Used by: users of cubby.h.
+ * Depends on: put.h, blob.h, rebuild.h, space.h, step.h.   Used by: users of cubby.h.
  */
 #include "engine/store/put.h"
 
@@ -23,7 +23,58 @@
 #include "engine/store/blob.h"
 #include "engine/store/checkpoint.h"
 #include "engine/store/rebuild.h"
+#include "engine/store/space.h"
 #include "engine/store/step.h"
+
+bool put_grows(const struct pair_content *content, const struct block_pair *old)
+{
+    return old == NULL || content->value_size > old->value_size;
+}
+
+static int visit_old(cubby_session *session, const struct block_pair *old, void *state)
+{
+    (void)session;
+    struct new_pair *new_pair = state;
+    new_pair->grows = put_grows(&new_pair->content, old);
+    return CUBBY_OK;
+}
+
+/* Find out whether a pair grows, and whether it may. */
+static int admit_early(cubby_session *session, struct new_pair *new_pair)
+{
+    struct session_counters not_counted = {0};
+    int status = lookup_key(session, &new_pair->wanted, visit_old, new_pair, &not_counted);
+    if (status != CUBBY_OK && status != CUBBY_NOT_FOUND) {
+        return status;
+    }
+    status = space_admit(session, new_pair->grows);
+    if (status != CUBBY_OK && space_make_room(session)) {
+        status = space_admit(session, new_pair->grows);
+    }
+    return status;
+}
+
+/* Write the blob of a pair. Where the mark is near that keeps pairs from growing, it is first found
+ * out whether this one does. */
+static int write_blob(cubby_session *session, struct new_pair *new_pair)
+{
+    struct pair_content *content = &new_pair->content;
+    uint64_t byte_count = (uint64_t)content->key_size + content->value_size;
+    int status = CUBBY_OK;
+    space_note_writes(session);
+    if (space_may_refuse(session->store, byte_count)) {
+        status = admit_early(session, new_pair);
+    }
+    if (status == CUBBY_OK) {
+        status = blob_write(session, content, new_pair->grows);
+    }
+    if (status == CUBBY_FULL) {
+        status = checkpoint_to_make_room(session);
+        status = status == CUBBY_OK ? blob_write(session, content, new_pair->grows) : status;
+    }
+    new_pair->admitted = status == CUBBY_OK;
+    return status;
+}
 
 int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
                 size_t value_size, struct new_pair *new_pair)
@@ -48,12 +99,10 @@ int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, con
         .hash = hash,
         .is_blob = pair_is_blob(key_size, value_size),
     };
+    new_pair->admitted = false;
+    new_pair->grows = true;
     if (new_pair->content.is_blob) {
-        status = blob_write(session, &new_pair->content);
-        if (status == CUBBY_FULL) {
-            status = checkpoint_to_make_room(session);
-            status = status == CUBBY_OK ? blob_write(session, &new_pair->content) : status;
-        }
+        status = write_blob(session, new_pair);
         if (status != CUBBY_OK) {
             return status;
         }
@@ -288,6 +337,15 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
         old_size = putting.found.pair.encoded_size;
         memcpy(putting.old_encoded, putting.found.pair.encoded, old_size);
     }
+    if (!new_pair->admitted) {
+        space_note_writes(session);
+        const struct block_pair *old = putting.existed ? &putting.found.pair : NULL;
+        status = space_admit(session, put_grows(&new_pair->content, old));
+        if (status != CUBBY_OK) {
+            outcome->refused = true;
+            return status;
+        }
+    }
     uint32_t payload = directory_payload(&store->directory, view.number);
     status = put_in_place(&putting, payload);
     if (status == CUBBY_NOT_FOUND) {
@@ -310,6 +368,8 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
  * are read. What is not freed is lost space, until the next recovery. */
 static void free_blob(cubby_session *session, const struct block_pair *old)
 {
+    char message[sizeof session->message];
+    memcpy(message, session->message, sizeof message); /* of another pair's failure */
     struct blob_runs runs = {0};
     int status = blob_list(session, old->blob_lba, blob_bytes(old), old->blob_checksum, &runs);
     if (status == CUBBY_OK && runs.count == 1) {
@@ -319,7 +379,7 @@ static void free_blob(cubby_session *session, const struct block_pair *old)
         blob_hold(session, &runs);
     }
     blob_runs_free(&runs);
-    session->message[0] = '\0';
+    memcpy(session->message, message, sizeof message);
 }
 
 /* Count a pair that has gone. */
@@ -354,25 +414,36 @@ void put_abandon(cubby_session *session, const struct new_pair *new_pair,
 {
     /* After a write in place that failed, the home block may name the blob: then its space stays
      * taken until the next recovery. A rebuild that failed has published nothing. */
-    bool wrote_in_place = !outcome->rebuilt && (status > 0 || status == CUBBY_PHYSICAL_FULL);
+    bool wrote_in_place =
+        !outcome->rebuilt && !outcome->refused && (status > 0 || status == CUBBY_PHYSICAL_FULL);
     if (new_pair->content.is_blob && !wrote_in_place) {
         blob_untake(session, &new_pair->content);
     }
 }
 
+static int put_prepared(cubby_session *session, const struct new_pair *new_pair,
+                        struct put_outcome *outcome)
+{
+    cubby_store *store = session->store;
+    struct segment_view view = store_lock_segment(store, new_pair->wanted.hash.low);
+    int status = put_locked(session, view, new_pair, outcome);
+    store_unlock_segment(store, view.number);
+    return status;
+}
+
 static int put_pair(cubby_session *session, const uint8_t *key, size_t key_size,
                     const uint8_t *value, size_t value_size)
 {
-    cubby_store *store = session->store;
     struct new_pair new_pair;
     int status = put_prepare(session, key, key_size, value, value_size, &new_pair);
     if (status != CUBBY_OK) {
         return status;
     }
     struct put_outcome outcome;
-    struct segment_view view = store_lock_segment(store, new_pair.wanted.hash.low);
-    status = put_locked(session, view, &new_pair, &outcome);
-    store_unlock_segment(store, view.number);
+    status = put_prepared(session, &new_pair, &outcome);
+    if (outcome.refused && space_make_room(session)) {
+        status = put_prepared(session, &new_pair, &outcome);
+    }
     if (status != CUBBY_OK) {
         put_abandon(session, &new_pair, &outcome, status);
         return status;

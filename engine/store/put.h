@@ -13,17 +13,20 @@ struct new_pair {
     struct pair_content content;
     uint8_t encoded[PAIR_INLINE_BYTES_MAX];
     uint32_t encoded_size;
+    bool grows;    /* as far as is known: it may take more than what it replaces */
+    bool admitted; /* space_admit has let it pass, before its blob was written */
 };
 
 /* What a change has left to be done after the lock is given back. */
 struct put_outcome {
     bool existed;
     bool rebuilt;          /* a rebuild was paid for already */
+    bool refused;          /* by space_admit, before anything of the segment was written */
     struct block_pair old; /* sizes and place; its pointers are no longer valid */
 };
 
-/* Check sizes, hash the key, write the blob if it is to be one, encode. On failure nothing stays.
- */
+/* Check sizes, hash the key, write the blob if it is to be one and physical space allows, encode.
+ * On failure nothing stays. */
 int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
                 size_t value_size, struct new_pair *new_pair);
 
@@ -31,6 +34,9 @@ int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, con
  * is not stored, unless the device failed in the middle. */
 int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
                struct put_outcome *outcome);
+
+/* Whether a pair takes more than the one that it replaces; NULL: there is none. */
+bool put_grows(const struct pair_content *content, const struct block_pair *old);
 
 /* After the lock is given back: count, free the old blob. */
 void put_settle(cubby_session *session, const struct new_pair *new_pair,

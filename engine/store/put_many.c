@@ -4,10 +4,11 @@
  * ascending order of stripe (whoever holds one lock only never waits for another, so this cannot
  * deadlock); read all home blocks; put each pair that fits at home into its block, several into one
  * if they meet there; write the changed blocks; then put the others (displaced, or due for a
- * rebuild) one by one. A home block of which one pair is left over has the later ones left over
- * too: of two pairs with one key the later one stays.
+ * rebuild) one by one. A pair that physical space forbids is left over too, and refused there by
+ * itself; the others of its window go on. A home block of which one pair is left over has the later
+ * ones left over too: of two pairs with one key the later one stays.
  *
- * Depends on: put.h, step.h.   Used by: users of cubby.h.
+ * Depends on: put.h, space.h, step.h.   Used by: users of cubby.h.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/put.h"
+#include "engine/store/space.h"
 #include "engine/store/step.h"
 
 enum {
@@ -47,6 +49,7 @@ struct batch {
     size_t pair_count;
     size_t block_count;
     size_t lock_count;
+    int refusal;            /* CUBBY_OK, or why a pair was refused by itself */
     uint32_t locks[WINDOW]; /* stripes, ascending */
     struct batch_pair pairs[WINDOW];
     struct batch_block blocks[WINDOW];
@@ -183,7 +186,9 @@ static void put_at_home(struct batch *batch, struct batch_pair *pair)
         }
     }
     int room = block_room(home, false) + (exists ? (int)old.encoded_size : 0);
-    if (room < (int)new_pair->encoded_size) {
+    bool grows = put_grows(&new_pair->content, exists ? &old : NULL);
+    if (room < (int)new_pair->encoded_size ||
+        (!new_pair->admitted && !space_allows(batch->session->store, grows))) {
         return;
     }
     if (exists) {
@@ -257,6 +262,18 @@ static int account(struct batch *batch)
     return status;
 }
 
+/* Put one pair into its segment, whose lock is held. A refusal is remembered, and no failure. */
+static int put_one(struct batch *batch, struct batch_pair *pair, struct segment_view view)
+{
+    int status = put_locked(batch->session, view, &pair->new_pair, &pair->outcome);
+    pair->stored = status == CUBBY_OK;
+    if (pair->outcome.refused) {
+        batch->refusal = status;
+        return CUBBY_OK;
+    }
+    return status;
+}
+
 /* Put what is left over, one by one; locks are still held. */
 static int put_left_over(struct batch *batch)
 {
@@ -267,8 +284,7 @@ static int put_left_over(struct batch *batch)
         if (pair->locked && !pair->at_home) {
             struct segment_view view =
                 store_find_segment(session->store, pair->new_pair.wanted.hash.low);
-            status = put_locked(session, view, &pair->new_pair, &pair->outcome);
-            pair->stored = status == CUBBY_OK;
+            status = put_one(batch, pair, view);
         }
     }
     return status;
@@ -284,12 +300,39 @@ static int put_unlocked(struct batch *batch)
         if (!pair->locked) {
             struct segment_view view =
                 store_lock_segment(session->store, pair->new_pair.wanted.hash.low);
-            status = put_locked(session, view, &pair->new_pair, &pair->outcome);
+            status = put_one(batch, pair, view);
             store_unlock_segment(session->store, view.number);
-            pair->stored = status == CUBBY_OK;
         }
     }
     return status;
+}
+
+/* Whether a later pair of the batch has the key, too, and was stored. */
+static bool is_superseded(const struct batch *batch, size_t index)
+{
+    struct key_hash hash = batch->pairs[index].new_pair.wanted.hash;
+    for (size_t i = index + 1; i < batch->pair_count; i++) {
+        struct key_hash other = batch->pairs[i].new_pair.wanted.hash;
+        if (batch->pairs[i].stored && other.low == hash.low && other.high == hash.high) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* There is more room: put the pairs that were refused, each under a lock of its own. */
+static int put_refused(struct batch *batch)
+{
+    batch->refusal = CUBBY_OK;
+    for (size_t i = 0; i < batch->pair_count; i++) {
+        struct batch_pair *pair = &batch->pairs[i];
+        bool again = pair->outcome.refused && !is_superseded(batch, i);
+        if (pair->outcome.refused && !again) {
+            batch->refusal = CUBBY_PHYSICAL_FULL;
+        }
+        pair->locked = !again; /* put_unlocked leaves it out */
+    }
+    return put_unlocked(batch);
 }
 
 /* Count what was stored and free what it replaced; give up what was not. Returns how many were. */
@@ -311,6 +354,7 @@ static size_t settle_all(struct batch *batch, int status)
 /* Store the prepared pairs of a batch. */
 static int put_batch(struct batch *batch)
 {
+    batch->refusal = CUBBY_OK;
     lock_all(batch);
     list_blocks(batch);
     int status = transfer(batch, BLOCK_READ);
@@ -326,7 +370,13 @@ static int put_batch(struct batch *batch)
         status = put_left_over(batch);
     }
     unlock_all(batch);
-    return status == CUBBY_OK ? put_unlocked(batch) : status;
+    if (status == CUBBY_OK) {
+        status = put_unlocked(batch);
+    }
+    if (status == CUBBY_OK && batch->refusal != CUBBY_OK && space_make_room(batch->session)) {
+        status = put_refused(batch);
+    }
+    return status == CUBBY_OK ? batch->refusal : status;
 }
 
 /* What put_many was given, and how far it is. */
@@ -369,9 +419,10 @@ static int put_batches(struct batch *batch, struct put_many *many, size_t *put_c
         status = put_batch(batch); /* also what was prepared before a failure */
         size_t stored = settle_all(batch, status);
         *put_count += stored;
+        status = status == CUBBY_OK ? prepared : status;
         for (size_t i = 0; status == CUBBY_OK && i < stored && step_after_write(session); i++) {
         }
-        status = status == CUBBY_OK ? prepared : status;
+        space_note_writes(session);
     }
     return status;
 }

@@ -1,6 +1,6 @@
 /* session.c -- sessions: what each thread has of an open store, and how calls begin and end.
  *
- * Depends on: store.h.   Used by: every public call.
+ * Depends on: store.h, space.h.   Used by: every public call.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "engine/base/cubby_assert.h"
-#include "engine/store/store.h"
+#include "engine/store/space.h"
 
 enum {
     RESULT_BYTES_KEPT = 16 << 20,
@@ -85,6 +85,7 @@ int session_leave(cubby_session *session, int status)
     if (status != CUBBY_OK && status != CUBBY_NOT_FOUND && session->message[0] == '\0') {
         session_fail(session, status, "%s", cubby_status_text(status));
     }
+    space_note_writes(session);
     atomic_store_explicit(&session->busy, SESSION_IDLE, memory_order_release);
     return status;
 }

@@ -1,9 +1,11 @@
 /* stat.c -- cubby_stat: what the store holds, and what it has cost.
  *
- * Depends on: store.h.   Used by: users of cubby.h.
+ * Depends on: store.h, space.h.   Used by: users of cubby.h.
  */
+#include <stdio.h>
+
 #include "engine/base/cubby_assert.h"
-#include "engine/store/store.h"
+#include "engine/store/space.h"
 
 static uint64_t load(const uint64_t *counter)
 {
@@ -70,16 +72,25 @@ static void fill_gauges(cubby_store *store, struct cubby_stat *stat)
     stat->checkpoints = atomic_load(&store->checkpoints);
     stat->recovered = store->recovered;
     stat->lost_pairs = store->lost_pairs;
-    stat->device_compresses = store->device->geometry.compresses;
     pthread_mutex_lock(&store->checkpoint_lock);
     stat->logical_bytes = store->super.block_count * BLOCK_BYTES;
     stat->format_version = store->super.format_version;
     stat->feature_bits = store->super.incompatible;
     pthread_mutex_unlock(&store->checkpoint_lock);
-    struct block_usage device_usage;
-    if (store->device->ops->usage(store->device, &device_usage) == 0) {
-        stat->device_physical_bytes = device_usage.physical_bytes;
+}
+
+static void fill_device(const cubby_store *store, struct cubby_stat *stat)
+{
+    struct block_usage usage;
+    if (store->device->ops->usage(store->device, &usage) != 0) {
+        usage = (struct block_usage){.source = "none"};
     }
+    stat->device_logical_bytes = usage.logical_bytes;
+    stat->device_physical_bytes = usage.physical_bytes;
+    stat->device_capacity_bytes = usage.capacity_bytes;
+    stat->device_compresses = store->device->geometry.compresses;
+    stat->space_mark = space_mark_of(store, &usage);
+    snprintf(stat->device_source, sizeof stat->device_source, "%s", usage.source);
 }
 
 int cubby_stat(cubby_session *session, struct cubby_stat *stat)
@@ -91,6 +102,7 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat)
     }
     *stat = (struct cubby_stat){0};
     fill_gauges(session->store, stat);
+    fill_device(session->store, stat);
     add_sessions(session->store, stat);
     return session_leave(session, CUBBY_OK);
 }

@@ -4,6 +4,7 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/checkpoint.h"
 #include "engine/store/rebuild.h"
+#include "engine/store/space.h"
 
 static int step_once(cubby_session *session, bool *did_work)
 {
@@ -13,12 +14,14 @@ static int step_once(cubby_session *session, bool *did_work)
         return CUBBY_OK;
     }
     bool is_releasing = atomic_load_explicit(&store->doomed_left, memory_order_relaxed) > 0;
-    if (!is_releasing && extents_want_release(&store->extents)) {
+    if (!is_releasing && (extents_want_release(&store->extents) || space_wants_release(store))) {
         int status = checkpoint_write(session, CHECKPOINT_IN_STEPS);
         *did_work = status == CUBBY_OK;
         return status;
     }
-    if (!rebuild_owes_split(store) || atomic_load(&store->split_blocked)) {
+    /* A split takes space before it gives any back. */
+    if (!rebuild_owes_split(store) || atomic_load(&store->split_blocked) ||
+        !space_allows(store, true)) {
         return CUBBY_OK;
     }
     int status = rebuild_split_next(session, did_work);

@@ -37,6 +37,7 @@ enum {
     /* Segments are split while they have more home blocks than this on average. */
     SEGMENT_HOME_MEAN = 96,
     FIRST_SEGMENT_HOMES = 15, /* one extent */
+    SPACE_MARK_COUNT = CUBBY_MARK_READ_DELETE,
 };
 
 /* One per stripe, on a line of its own. */
@@ -63,6 +64,16 @@ struct session_counters {
     uint64_t longest_rebuild_ns;
 };
 
+/* The watch over physical space: see space.h. */
+struct space_watch {
+    uint32_t percents[SPACE_MARK_COUNT]; /* constant after open; CUBBY_PERCENT_NEVER: never */
+    bool is_watched;                     /* constant after open */
+    _Atomic int mark;                    /* enum cubby_space_mark, as all below when last asked */
+    _Atomic uint64_t room_bytes;         /* until no pair may grow */
+    _Atomic uint64_t capacity_bytes;
+    _Atomic int64_t blocks_left; /* to be written before the device is asked again */
+};
+
 struct cubby_store {
     /* Constant after open. */
     struct block_device *device;
@@ -82,6 +93,8 @@ struct cubby_store {
     struct extents extents;     /* see extents.h */
     struct epoch epoch;         /* readers that follow the directory without a lock */
     struct segment_stripe *stripes;
+
+    struct space_watch space;
 
     pthread_mutex_t split_lock;
     pthread_mutex_t checkpoint_lock; /* guards super and the doomed runs */
@@ -126,6 +139,7 @@ struct cubby_session {
     struct epoch_slot slot;
     struct page_io *io; /* NULL after the store was closed */
     struct session_counters counters;
+    uint64_t blocks_noted;             /* of io->blocks_written, by space_note_writes */
     uint64_t blob_reads;               /* of any call; a get counts its own */
     uint64_t damaged_lba;              /* of the blob block that was found damaged last */
     uint8_t *home;                     /* one block */

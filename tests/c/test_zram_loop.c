@@ -1,12 +1,14 @@
-/* test_zram_loop.c -- real block devices: a zram device and a loop device of this test's own.
+/* test_zram_loop.c -- real block devices: a zram device and a loop device of this test's own; and
+ * stores on the zram as it gets full.
  *
  * The devices are made by one process and used by a child, so that they are taken away whatever
  * happens to the tests. Needs root; exits with 77 (skipped) where neither kind can be made.
  *
- * Depends on: check.h, test_block_device_contract.h; losetup, mkfs.ext4.
+ * Depends on: check.h, store_fixture.h, test_block_device_contract.h; losetup, mkfs.ext4.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -16,6 +18,7 @@
 
 #include "blockdev/block_device.h"
 #include "tests/c/check.h"
+#include "tests/c/store_fixture.h"
 #include "tests/c/test_block_device_contract.h"
 
 enum {
@@ -24,6 +27,8 @@ enum {
     DEVICE_BYTES = 64 * 1024 * 1024,
     DEVICE_BLOCKS = DEVICE_BYTES / CUBBY_BLOCK_BYTES,
     EXIT_SKIPPED = 77,
+    LIMIT_BYTES = 8 * 1024 * 1024, /* set as mem_limit: a good part of what the device could take */
+    PAIR_BYTES = 400,
 };
 
 static char directory[PATH_BYTES - 64]; /* of this run */
@@ -278,6 +283,153 @@ static void test_full_zram_is_an_error_of_calls_and_of_queues(void)
     free(noise);
 }
 
+/* mm_stat's own figures: data before compression, and memory taken in all. */
+static void read_mm_stat(uint64_t *logical, uint64_t *physical)
+{
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "/sys/block/zram%d/mm_stat", zram_number);
+    FILE *file = fopen(path, "re");
+    CHECK(file != NULL);
+    CHECK_EQUAL(fscanf(file, "%" SCNu64 " %*u %" SCNu64, logical, physical), 2);
+    fclose(file);
+}
+
+static bool is_within_a_hundredth(uint64_t bytes, uint64_t expected)
+{
+    return bytes * 100 >= expected * 99 && bytes * 100 <= expected * 101;
+}
+
+static void test_zram_usage_is_that_of_mm_stat(void)
+{
+    enum { COUNT = 1000 };
+    struct block_device *device = open_device(zram_path, 0);
+    CHECK_EQUAL(device->ops->discard(device, 0, DEVICE_BLOCKS), 0);
+    uint8_t *blocks = blocks_of(COUNT, 0);
+    fill_with_noise(blocks, (size_t)COUNT * CUBBY_BLOCK_BYTES);
+    for (size_t i = 0; i < COUNT; i++) {
+        memset(blocks + i * CUBBY_BLOCK_BYTES + 2048, 0, 2048);
+    }
+    CHECK_EQUAL(device->ops->write(device, 0, COUNT, blocks), 0);
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    uint64_t logical, physical;
+    struct block_usage usage;
+    read_mm_stat(&logical, &physical);
+    CHECK_EQUAL(device->ops->usage(device, &usage), 0);
+    CHECK(strcmp(usage.source, "zram") == 0);
+    CHECK(is_within_a_hundredth(usage.physical_bytes, physical));
+    CHECK(is_within_a_hundredth(usage.logical_bytes, logical));
+    CHECK(logical >= (uint64_t)COUNT * CUBBY_BLOCK_BYTES);
+    CHECK(physical >= logical / 2 && physical < logical / 4 * 3);
+    CHECK_EQUAL(usage.capacity_bytes, 0);
+    CHECK_EQUAL(set_zram("mem_limit", "8M"), 0);
+    CHECK_EQUAL(device->ops->usage(device, &usage), 0);
+    CHECK_EQUAL(usage.capacity_bytes, LIMIT_BYTES);
+    CHECK_EQUAL(set_zram("mem_limit", "0"), 0);
+    CHECK_EQUAL(device->ops->discard(device, 0, DEVICE_BLOCKS), 0);
+    device->ops->close(device);
+    free(blocks);
+}
+
+/* A new store on the zram, of which only so much may be used. */
+static void open_store(struct fixture *fixture, uint32_t percent)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_NEW | CUBBY_FORCE;
+    options.warn_percent = percent;
+    options.no_growth_percent = percent;
+    options.read_delete_percent = percent;
+    fixture_open(fixture, zram_path, &options);
+    CHECK_EQUAL(set_zram("mem_limit", "8M"), 0);
+}
+
+/* Put pairs until one is refused; returns the number after the last. */
+static uint64_t put_until_full(struct fixture *fixture, uint64_t number)
+{
+    uint8_t key[32];
+    uint8_t value[PAIR_BYTES];
+    int status = CUBBY_OK;
+    for (; status == CUBBY_OK; number++) {
+        fill_value(number, 0, value, sizeof value);
+        status = cubby_put(fixture->session, key, format_key(number, key), value, sizeof value);
+    }
+    CHECK_STATUS(fixture->session, status, CUBBY_PHYSICAL_FULL);
+    return number - 1;
+}
+
+static void expect_numbers(struct fixture *fixture, uint64_t first, uint64_t count)
+{
+    for (uint64_t i = first; i < first + count; i++) {
+        expect_number(fixture, i, 0, PAIR_BYTES);
+    }
+}
+
+static uint64_t used_percent_tenths(void)
+{
+    uint64_t logical, physical;
+    read_mm_stat(&logical, &physical);
+    return physical * 1000 / LIMIT_BYTES;
+}
+
+static void test_store_on_zram_stops_growing_at_the_mark(void)
+{
+    struct fixture fixture;
+    open_store(&fixture, 0);
+    uint64_t count = put_until_full(&fixture, 0);
+    CHECK(strstr(cubby_session_message(fixture.session), "no pair may be added") != NULL);
+    CHECK(strstr(cubby_session_message(fixture.session), "of 8.0 MiB") != NULL);
+    CHECK(used_percent_tenths() >= 920 && used_percent_tenths() < 940);
+    struct cubby_stat stat = read_stat(&fixture);
+    CHECK_EQUAL(stat.space_mark, CUBBY_MARK_NO_GROWTH);
+    CHECK_EQUAL(stat.device_capacity_bytes, LIMIT_BYTES);
+    CHECK(strcmp(stat.device_source, "zram") == 0);
+    expect_numbers(&fixture, 0, count);
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t key[32];
+        size_t key_size = format_key(i, key);
+        if (i < count / 2) {
+            CHECK_STATUS(fixture.session, cubby_delete(fixture.session, key, key_size), CUBBY_OK);
+        } else {
+            put_number(&fixture, i, 0, PAIR_BYTES);
+        }
+    }
+    CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
+    CHECK(used_percent_tenths() < 850);
+    uint64_t end = put_until_full(&fixture, count);
+    CHECK(end > count + count / 4);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+    fixture_open_flags(&fixture, zram_path, 0);
+    CHECK_EQUAL(count_pairs(&fixture), end - count / 2);
+    expect_numbers(&fixture, count / 2, end - count / 2);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+    CHECK_EQUAL(set_zram("mem_limit", "0"), 0);
+}
+
+static void test_store_on_zram_survives_its_limit(void)
+{
+    struct fixture fixture;
+    open_store(&fixture, CUBBY_PERCENT_NEVER);
+    uint64_t count = put_until_full(&fixture, 0);
+    CHECK(used_percent_tenths() >= 990);
+    CHECK(strlen(cubby_session_message(fixture.session)) > 20);
+    CHECK_EQUAL(read_stat(&fixture).space_mark, CUBBY_MARK_NONE);
+    expect_numbers(&fixture, 0, count);
+    fixture_check(&fixture);
+    CHECK_EQUAL(set_zram("mem_limit", "16M"), 0);
+    for (uint64_t i = 0; i < 1000; i++) {
+        put_number(&fixture, count + i, 0, PAIR_BYTES);
+    }
+    fixture_close(&fixture);
+    fixture_open_flags(&fixture, zram_path, 0);
+    CHECK_EQUAL(count_pairs(&fixture), count + 1000);
+    expect_numbers(&fixture, 0, count + 1000);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+    CHECK_EQUAL(set_zram("mem_limit", "0"), 0);
+}
+
 static void test_block_device_has_one_writer_or_many_readers(void)
 {
     struct block_device *device = open_device(zram_path, 0);
@@ -370,6 +522,9 @@ static void run_tests(bool have_zram, bool have_loop)
         RUN(test_queues_on_zram_keep_the_contract);
         RUN(test_zram_tells_what_data_take_and_discard_frees_it);
         RUN(test_full_zram_is_an_error_of_calls_and_of_queues);
+        RUN(test_zram_usage_is_that_of_mm_stat);
+        RUN(test_store_on_zram_stops_growing_at_the_mark);
+        RUN(test_store_on_zram_survives_its_limit);
         RUN(test_block_device_has_one_writer_or_many_readers);
         RUN(test_mounted_device_is_refused);
         RUN(test_device_without_a_size_is_refused);
