@@ -89,6 +89,11 @@ struct block_device_ops {
      * outside the device, EROFS for a write to a read-only one, ENOSPC out of physical space. */
     int (*read)(struct block_device *device, uint64_t lba, size_t block_count, void *buffer);
     int (*write)(struct block_device *device, uint64_t lba, size_t block_count, const void *buffer);
+    /* Read or write some bytes, aligned to nothing. Both NULL, or EOPNOTSUPP always, where only
+     * whole blocks can move, as through O_DIRECT; else as read and write. */
+    int (*read_bytes)(struct block_device *device, uint64_t offset, size_t size, void *buffer);
+    int (*write_bytes)(struct block_device *device, uint64_t offset, size_t size,
+                       const void *buffer);
     int (*flush)(struct block_device *device);
     /* Tell the device that blocks are no longer needed. Their content is then anything at all.
      * EOPNOTSUPP where it cannot, EROFS where it is read-only. */

@@ -39,7 +39,8 @@ static void capture_heads(struct csd_device *csd, struct checkpoint *checkpoint)
         pthread_mutex_lock(&csd->streams[i].lock);
     }
     for (uint32_t i = 0; i < super->stream_count; i++) {
-        const struct csd_stream *stream = &csd->streams[i];
+        struct csd_stream *stream = &csd->streams[i];
+        csd_log_report(csd, stream);
         super->sequences[i] = stream->sequence;
         for (size_t j = 0; j < CSD_HEADS_PER_STREAM; j++) {
             const struct csd_head *head = &stream->heads[j];

@@ -50,10 +50,12 @@ static struct choice choose_victim(struct csd_device *csd)
 static int copy_batch(struct csd_device *csd, struct csd_stream *stream, struct csd_append *batch,
                       size_t count)
 {
+    struct csd_worker *worker = csd_worker_take(csd);
     pthread_mutex_lock(&stream->lock);
     size_t done;
-    int status = csd_log_append(csd, stream, CSD_COLD, batch, count, &done);
+    int status = csd_log_append(csd, worker, stream, CSD_COLD, batch, count, &done);
     pthread_mutex_unlock(&stream->lock);
+    csd_worker_give(worker);
     return status;
 }
 

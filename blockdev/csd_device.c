@@ -82,7 +82,7 @@ static int prepare(struct csd_device *csd, struct csd_worker *worker, uint64_t l
 }
 
 /* Append a batch, cleaning as long as there is no free segment for it. */
-static int append_batch(struct csd_device *csd, struct batch *batch)
+static int append_batch(struct csd_device *csd, struct csd_worker *worker, struct batch *batch)
 {
     size_t appended = 0;
     int status = 0;
@@ -91,7 +91,7 @@ static int append_batch(struct csd_device *csd, struct batch *batch)
             csd_stream_of(csd, csd_page_of(batch->appends[appended].fragment.lba));
         size_t done;
         pthread_mutex_lock(&stream->lock);
-        status = csd_log_append(csd, stream, CSD_HOT, batch->appends + appended,
+        status = csd_log_append(csd, worker, stream, CSD_HOT, batch->appends + appended,
                                 batch->count - appended, &done);
         pthread_mutex_unlock(&stream->lock);
         appended += done;
@@ -141,7 +141,7 @@ static int csd_write(struct block_device *device, uint64_t lba, size_t block_cou
         size_t count = blocks_in_page(lba + done, block_count - done, CSD_BATCH_BLOCKS);
         status = prepare(csd, worker, lba + done, count, blocks + done * CUBBY_BLOCK_BYTES, &batch);
         if (status == 0) {
-            status = append_batch(csd, &batch);
+            status = append_batch(csd, worker, &batch);
         }
         if (status == 0) {
             csd_count(csd, CSD_HOST_WRITES, count);
@@ -185,7 +185,10 @@ static int discard_in_page(struct csd_device *csd, uint64_t lba, uint64_t block_
     }
     struct batch batch = {.count = 0};
     add_nothing(csd, &batch, lba, block_count);
-    return append_batch(csd, &batch);
+    struct csd_worker *worker = csd_worker_take(csd);
+    int status = append_batch(csd, worker, &batch);
+    csd_worker_give(worker);
+    return status;
 }
 
 static int csd_discard(struct block_device *device, uint64_t lba, uint64_t block_count)
@@ -231,13 +234,13 @@ static void free_device(struct csd_device *csd)
         for (size_t j = 0; j < CSD_HEADS_PER_STREAM; j++) {
             free(csd->streams[i].heads[j].tail);
         }
-        aligned_buffer_free(&csd->streams[i].image);
         pthread_mutex_destroy(&csd->streams[i].lock);
     }
     for (size_t i = 0; i < CSD_WORKERS; i++) {
         ZSTD_freeCCtx(csd->workers[i].compressor);
         ZSTD_freeDCtx(csd->workers[i].decompressor);
         aligned_buffer_free(&csd->workers[i].buffer);
+        aligned_buffer_free(&csd->workers[i].image);
     }
     for (size_t i = 0; i < sizeof csd->arrays / sizeof csd->arrays[0]; i++) {
         reserved_array_close(&csd->arrays[i]);
@@ -297,12 +300,11 @@ static struct csd_device *make_device(struct block_device *inner, unsigned flags
 static int prepare_to_write(struct csd_device *csd)
 {
     csd_format_reserves(&csd->super, &csd->reserve_segments, &csd->clean_below);
-    size_t image_bytes = CSD_BATCH_BLOCKS * (size_t)csd_format_fragment_bytes(csd->super.unit_bytes,
-                                                                              CUBBY_BLOCK_BYTES) +
-                         (size_t)2 * CUBBY_BLOCK_BYTES;
+    uint32_t largest = csd_format_fragment_bytes(csd->super.unit_bytes, CUBBY_BLOCK_BYTES);
+    csd->image_bytes = CSD_BATCH_BLOCKS * largest + 2 * CUBBY_BLOCK_BYTES;
     for (uint32_t i = 0; i < csd->super.stream_count; i++) {
         struct csd_stream *stream = &csd->streams[i];
-        int status = aligned_buffer_reserve(&stream->image, image_bytes);
+        int status = 0;
         for (size_t j = 0; j < CSD_HEADS_PER_STREAM && status == 0; j++) {
             stream->heads[j].tail = calloc(1, CUBBY_BLOCK_BYTES);
             status = stream->heads[j].tail != NULL ? 0 : ENOMEM;
@@ -325,6 +327,9 @@ int csd_device_open(struct block_device *inner, unsigned flags, const char *name
     if (csd == NULL) {
         return device_message_set(message, ENOMEM, "there is no memory to open %s", name);
     }
+    uint8_t byte;
+    csd->moves_bytes =
+        inner->ops->read_bytes != NULL && inner->ops->read_bytes(inner, 0, 1, &byte) == 0;
     int status = csd_recover(csd, name, message);
     if (status == 0 && csd->writable) {
         status = prepare_to_write(csd);
@@ -358,6 +363,11 @@ void csd_device_stat(struct block_device *device, struct csd_stat *stat)
 {
     CUBBY_ASSERT(csd_device_is(device));
     struct csd_device *csd = csd_of(device);
+    for (uint32_t i = 0; i < csd->super.stream_count; i++) {
+        pthread_mutex_lock(&csd->streams[i].lock);
+        csd_log_report(csd, &csd->streams[i]);
+        pthread_mutex_unlock(&csd->streams[i].lock);
+    }
     uint64_t counters[CSD_COUNTER_COUNT];
     for (size_t i = 0; i < CSD_COUNTER_COUNT; i++) {
         counters[i] = atomic_load(&csd->counters[i]);

@@ -13,8 +13,13 @@
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
 
-/* What is laid out in a stream's image and goes to the device with one write. */
+enum {
+    REPORT_BYTES = 64 << 10, /* seldom enough that threads do not fight for the counters */
+};
+
+/* What is laid out in a worker's image and goes to the device with one write. */
 struct group {
+    uint8_t *image;
     size_t member_count;
     size_t members[CSD_BATCH_BLOCKS]; /* which of the appends */
     uint64_t entries[CSD_BATCH_BLOCKS];
@@ -67,15 +72,15 @@ static void begin_group(struct csd_device *csd, struct csd_stream *stream, struc
     group->member_count = 0;
     group->image_start = head->position_bytes & ~(uint32_t)(CUBBY_BLOCK_BYTES - 1);
     group->end = head->position_bytes;
-    memcpy(stream->image.data, head->tail, head->position_bytes - group->image_start);
+    memcpy(group->image, head->tail, head->position_bytes - group->image_start);
     if (head->position_bytes == 0) {
         struct csd_segment_header header = {
             .generation = head->generation,
             .stream = (uint32_t)(stream - csd->streams),
         };
         group->end = csd_format_first_bytes(&csd->super);
-        memset(stream->image.data, 0, group->end);
-        csd_format_encode_segment(&csd->super, (uint32_t)head->segment, header, stream->image.data);
+        memset(group->image, 0, group->end);
+        csd_format_encode_segment(&csd->super, (uint32_t)head->segment, header, group->image);
     }
 }
 
@@ -110,7 +115,7 @@ static int add_to_group(struct csd_device *csd, struct csd_stream *stream,
     }
     uint64_t place =
         (uint64_t)head->segment * csd->units_per_segment + group->end / csd->super.unit_bytes;
-    uint8_t *to = stream->image.data + (group->end - group->image_start);
+    uint8_t *to = group->image + (group->end - group->image_start);
     csd_format_encode_fragment(&csd->super, head->generation, place, &append->fragment,
                                append->payload_hash, to);
     memcpy(to + CSD_FRAGMENT_HEADER_BYTES, append->payload, append->fragment.payload_bytes);
@@ -125,17 +130,28 @@ static int add_to_group(struct csd_device *csd, struct csd_stream *stream,
     return 0;
 }
 
+void csd_log_report(struct csd_device *csd, struct csd_stream *stream)
+{
+    csd_count(csd, CSD_MEDIA_WRITES, stream->unreported_bytes);
+    atomic_fetch_add_explicit(&csd->logged_bytes, stream->unreported_bytes, memory_order_relaxed);
+    stream->unreported_bytes = 0;
+}
+
 /* Write an image, and make its fragments the ones in force. */
 static int write_group(struct csd_device *csd, struct csd_stream *stream, struct csd_head *head,
                        const struct group *group, const struct csd_append *appends)
 {
     uint32_t image_bytes = group->end - group->image_start;
     uint32_t block_count = (uint32_t)divide_up(image_bytes, CUBBY_BLOCK_BYTES);
-    uint8_t *image = stream->image.data;
+    uint8_t *image = group->image;
     memset(image + image_bytes, 0, (size_t)block_count * CUBBY_BLOCK_BYTES - image_bytes);
     uint64_t lba = csd_format_segment_lba(&csd->super, (uint32_t)head->segment) +
                    group->image_start / CUBBY_BLOCK_BYTES;
-    int status = csd->inner->ops->write(csd->inner, lba, block_count, image);
+    uint32_t old_bytes = head->position_bytes - group->image_start;
+    int status = csd->moves_bytes
+                     ? csd->inner->ops->write_bytes(csd->inner, lba * CUBBY_BLOCK_BYTES + old_bytes,
+                                                    image_bytes - old_bytes, image + old_bytes)
+                     : csd->inner->ops->write(csd->inner, lba, block_count, image);
     for (size_t i = 0; i < group->member_count; i++) {
         const struct csd_append *append = &appends[group->members[i]];
         if (status != 0) {
@@ -150,20 +166,22 @@ static int write_group(struct csd_device *csd, struct csd_stream *stream, struct
         return status;
     }
     uint32_t written_bytes = group->end - head->position_bytes;
-    csd_count(csd, CSD_MEDIA_WRITES, written_bytes);
-    atomic_fetch_add_explicit(&csd->logged_bytes, written_bytes, memory_order_relaxed);
+    stream->unreported_bytes += written_bytes;
+    if (stream->unreported_bytes >= REPORT_BYTES) {
+        csd_log_report(csd, stream);
+    }
     head->position_bytes = group->end;
     uint32_t tail_bytes = group->end % CUBBY_BLOCK_BYTES;
     memcpy(head->tail, image + image_bytes - tail_bytes, tail_bytes);
     return 0;
 }
 
-int csd_log_append(struct csd_device *csd, struct csd_stream *stream, enum csd_head_kind kind,
-                   struct csd_append *appends, size_t count, size_t *done)
+int csd_log_append(struct csd_device *csd, struct csd_worker *worker, struct csd_stream *stream,
+                   enum csd_head_kind kind, struct csd_append *appends, size_t count, size_t *done)
 {
     CUBBY_ASSERT(count <= CSD_BATCH_BLOCKS);
     struct csd_head *head = &stream->heads[kind];
-    int status = 0;
+    int status = aligned_buffer_reserve(&worker->image, csd->image_bytes);
     *done = 0;
     while (*done < count && status == 0) {
         uint32_t needed =
@@ -177,7 +195,7 @@ int csd_log_append(struct csd_device *csd, struct csd_stream *stream, enum csd_h
                 return status;
             }
         }
-        struct group group;
+        struct group group = {.image = worker->image.data};
         begin_group(csd, stream, head, &group);
         size_t next = *done;
         for (; next < count; next++) {

@@ -71,6 +71,25 @@ int csd_read_entry(const struct csd_device *csd, uint64_t entry, uint8_t *block)
     return entry == CSD_ENTRY_DAMAGED || !csd_read_is_inside(csd, entry) ? CUBBY_CORRUPT : EAGAIN;
 }
 
+/* Read byte_count bytes of the log, from a place on, into the worker's buffer. */
+static int read_log(struct csd_device *csd, struct csd_worker *worker, uint64_t place,
+                    uint64_t byte_count, const uint8_t **bytes)
+{
+    struct block_device *inner = csd->inner;
+    uint64_t begin =
+        csd_format_segment_lba(&csd->super, 0) * CUBBY_BLOCK_BYTES + place * csd->super.unit_bytes;
+    uint64_t offset = begin % CUBBY_BLOCK_BYTES;
+    uint64_t block_count = divide_up(offset + byte_count, CUBBY_BLOCK_BYTES);
+    int status = aligned_buffer_reserve(&worker->buffer, block_count * CUBBY_BLOCK_BYTES);
+    if (status != 0) {
+        return status;
+    }
+    *bytes = worker->buffer.data + (csd->moves_bytes ? 0 : offset);
+    return csd->moves_bytes ? inner->ops->read_bytes(inner, begin, byte_count, worker->buffer.data)
+                            : inner->ops->read(inner, begin / CUBBY_BLOCK_BYTES, block_count,
+                                               worker->buffer.data);
+}
+
 static int read_entry(struct csd_device *csd, struct csd_worker *worker, uint64_t lba,
                       uint64_t entry, uint8_t *block)
 {
@@ -78,19 +97,10 @@ static int read_entry(struct csd_device *csd, struct csd_worker *worker, uint64_
     if (status != EAGAIN) {
         return status;
     }
-    struct csd_location location;
-    csd_read_locate(csd, entry, &location);
+    const uint8_t *bytes;
     status =
-        aligned_buffer_reserve(&worker->buffer, (size_t)location.block_count * CUBBY_BLOCK_BYTES);
-    if (status == 0) {
-        status = csd->inner->ops->read(csd->inner, location.lba, location.block_count,
-                                       worker->buffer.data);
-    }
-    if (status == 0) {
-        status =
-            csd_read_check(csd, worker, lba, entry, worker->buffer.data + location.offset, block);
-    }
-    return status;
+        read_log(csd, worker, csd_format_entry_place(entry), csd_entry_bytes(csd, entry), &bytes);
+    return status == 0 ? csd_read_check(csd, worker, lba, entry, bytes, block) : status;
 }
 
 int csd_read_one(struct csd_device *csd, struct csd_worker *worker, uint64_t lba, uint8_t *block)
@@ -134,22 +144,16 @@ static void find_stretch(const struct csd_device *csd, uint64_t lba, size_t bloc
 static int read_stretch(struct csd_device *csd, struct csd_worker *worker, uint64_t lba,
                         const struct stretch *stretch, uint8_t *buffer)
 {
-    struct csd_location location;
-    csd_read_locate(csd, stretch->entries[0], &location);
-    uint32_t block_count =
-        (uint32_t)divide_up(location.offset + stretch->byte_count, CUBBY_BLOCK_BYTES);
-    int status = aligned_buffer_reserve(&worker->buffer, (size_t)block_count * CUBBY_BLOCK_BYTES);
-    if (status == 0) {
-        status = csd->inner->ops->read(csd->inner, location.lba, block_count, worker->buffer.data);
-    }
+    const uint8_t *bytes;
+    int status = read_log(csd, worker, csd_format_entry_place(stretch->entries[0]),
+                          stretch->byte_count, &bytes);
     bool moved[CSD_BATCH_BLOCKS] = {false};
-    size_t offset = location.offset;
     for (size_t i = 0; i < stretch->block_count && status == 0; i++) {
-        status = csd_read_check(csd, worker, lba + i, stretch->entries[i],
-                                worker->buffer.data + offset, buffer + i * CUBBY_BLOCK_BYTES);
+        status = csd_read_check(csd, worker, lba + i, stretch->entries[i], bytes,
+                                buffer + i * CUBBY_BLOCK_BYTES);
         moved[i] = status == CUBBY_CORRUPT;
         status = moved[i] ? 0 : status;
-        offset += csd_entry_bytes(csd, stretch->entries[i]);
+        bytes += csd_entry_bytes(csd, stretch->entries[i]);
     }
     /* Last, since that uses the same buffer. */
     for (size_t i = 0; i < stretch->block_count && status == 0; i++) {

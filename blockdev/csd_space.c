@@ -55,6 +55,9 @@ void csd_space_wait(struct csd_device *csd, size_t block_count)
 
 int csd_space_take(struct csd_device *csd, int64_t bytes)
 {
+    if (bytes == 0) {
+        return 0;
+    }
     /* Unsigned arithmetic wraps around, so adding a negative number subtracts. */
     uint64_t after = atomic_fetch_add(&csd->stored_bytes, (uint64_t)bytes) + (uint64_t)bytes;
     if (bytes > 0 && after > csd->super.physical_bytes) {

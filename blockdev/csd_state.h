@@ -98,7 +98,7 @@ struct csd_stream {
     /* guarded by lock, with the entries and page marks of its map pages */
     struct csd_head heads[CSD_HEADS_PER_STREAM];
     uint64_t sequence;
-    struct aligned_buffer image; /* what is about to be written */
+    uint32_t unreported_bytes; /* appended, not yet in counters and logged_bytes */
 };
 
 /* What a call needs for itself: taken and given back by csd_worker_*. */
@@ -107,6 +107,8 @@ struct csd_worker {
     ZSTD_CCtx *compressor;   /* NULL before first use */
     ZSTD_DCtx *decompressor; /* likewise */
     struct aligned_buffer buffer;
+    struct aligned_buffer image; /* what csd_log_append writes; the worker's own, so that it stays
+                                    in one core's cache */
     _Atomic uint64_t host_reads; /* blocks, added up by all who had this worker */
 };
 
@@ -125,6 +127,7 @@ struct csd_device {
     struct csd_super super;   /* only the geometry is used, constant while open */
     struct csd_super written; /* as the last checkpoint has it; guarded by checkpoint_lock */
     bool writable;
+    bool moves_bytes;    /* inner moves fragments alone, without the blocks they are in */
     pid_t opener;        /* a forked child must not write */
     _Atomic bool failed; /* a flush failed: no write or flush succeeds any more */
 
@@ -149,6 +152,7 @@ struct csd_device {
     _Atomic uint32_t free_count; /* changed under segments_lock, likewise the next */
     _Atomic uint32_t pending_count;
     uint32_t units_per_segment;
+    uint32_t image_bytes; /* of a worker's image */
     uint32_t segment_bytes;
 
     /* Cleaning. */
@@ -222,8 +226,10 @@ static inline uint64_t csd_map_get(const struct csd_device *csd, uint64_t lba)
  * Returns 0; EAGAIN if there is no free segment left but the reserve (which copies may take): all
  * *done fragments before that are in; ENOSPC (nothing done) if they would not fit physically; or an
  * errno of inner, after *done fragments. */
-int csd_log_append(struct csd_device *csd, struct csd_stream *stream, enum csd_head_kind kind,
-                   struct csd_append *appends, size_t count, size_t *done);
+int csd_log_append(struct csd_device *csd, struct csd_worker *worker, struct csd_stream *stream,
+                   enum csd_head_kind kind, struct csd_append *appends, size_t count, size_t *done);
+/* Add what a stream has appended to the counters. Called with its lock. */
+void csd_log_report(struct csd_device *csd, struct csd_stream *stream);
 /* If a segment is in this state and nothing in it is live, make it PENDING. */
 bool csd_log_release(struct csd_device *csd, uint32_t segment, enum csd_segment_state state);
 /* Flush inner; segments that were PENDING before become FREE. The first failure is for ever. */

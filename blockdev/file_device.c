@@ -37,7 +37,8 @@ struct file_device {
     int fd;
     bool writable;
     bool is_block_device;
-    pid_t opener; /* the process whose lock it is */
+    bool is_direct; /* past the page cache, in whole blocks */
+    pid_t opener;   /* the process whose lock it is */
     struct usage_probe usage;
     struct queue_choice choice;
 };
@@ -57,6 +58,49 @@ static int file_read(struct block_device *device, uint64_t lba, size_t block_cou
         off_t offset = (off_t)((lba + transfer.done_blocks) * CUBBY_BLOCK_BYTES);
         answer = pread(file->fd, to, transfer_next_bytes(&transfer), offset);
     } while (!transfer_advance(&transfer, answer < 0 ? -errno : answer, &status));
+    return status;
+}
+
+/* Whether the kernel's answer to a call for bytes ends it: with *status, or with all done. */
+static bool bytes_have_moved(ssize_t answer, size_t size, size_t *done, int *status)
+{
+    if (answer > 0) {
+        *done += (size_t)answer;
+        *status = 0;
+        return *done == size;
+    }
+    *status = answer < 0 ? errno : EIO;
+    return *status != EINTR;
+}
+
+static int file_read_bytes(struct block_device *device, uint64_t offset, size_t size, void *buffer)
+{
+    struct file_device *file = (struct file_device *)device;
+    int status = file->is_direct ? EOPNOTSUPP : 0;
+    size_t done = 0;
+    while (status == 0 || status == EINTR) {
+        ssize_t answer =
+            pread(file->fd, (uint8_t *)buffer + done, size - done, (off_t)(offset + done));
+        if (bytes_have_moved(answer, size, &done, &status)) {
+            break;
+        }
+    }
+    return status;
+}
+
+static int file_write_bytes(struct block_device *device, uint64_t offset, size_t size,
+                            const void *buffer)
+{
+    struct file_device *file = (struct file_device *)device;
+    int status = file->is_direct ? EOPNOTSUPP : file->writable ? 0 : EROFS;
+    size_t done = 0;
+    while (status == 0 || status == EINTR) {
+        ssize_t answer =
+            pwrite(file->fd, (const uint8_t *)buffer + done, size - done, (off_t)(offset + done));
+        if (bytes_have_moved(answer, size, &done, &status)) {
+            break;
+        }
+    }
     return status;
 }
 
@@ -148,6 +192,8 @@ static void file_close(struct block_device *device)
 
 static const struct block_device_ops file_ops = {
     .read = file_read,
+    .read_bytes = file_read_bytes,
+    .write_bytes = file_write_bytes,
     .write = file_write,
     .flush = file_flush,
     .discard = file_discard,
@@ -331,6 +377,7 @@ int file_device_open(const char *path, unsigned flags, struct block_device **dev
     }
     file->writable = (flags & BLOCK_DEVICE_READ_ONLY) == 0;
     file->is_block_device = S_ISBLK(info.st_mode);
+    file->is_direct = (fcntl(file->fd, F_GETFL) & O_DIRECT) != 0;
     file->opener = getpid();
     status = file_probe_geometry(file->fd, path, &info, file->writable, &file->device.geometry,
                                  sentence);

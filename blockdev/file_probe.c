@@ -13,9 +13,11 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/major.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -169,6 +171,10 @@ int file_probe_geometry(int fd, const char *path, const struct stat *info, bool 
 
 bool file_probe_takes_direct_io(int fd)
 {
+    struct statfs file_system;
+    if (fstatfs(fd, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC) {
+        return false; /* it takes the flag, but has nothing below its page cache */
+    }
     struct kernel_statx extended = {0};
     int status = kernel_compat_statx(fd, KERNEL_STATX_DIO_ALIGN, &extended);
     if (status != 0 || (extended.mask & KERNEL_STATX_DIO_ALIGN) == 0) {
