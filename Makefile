@@ -16,7 +16,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CMAKE_FROM = $(if $(wildcard $(BIN)/cmake),$(BIN)/,)
 
 FOLDERS := engine engine/import_root engine/base engine/store engine/nibble engine/volimap \
-           blockdev mmapio cli bench bench/ycsb
+           blockdev blockdev/nbdkit_plugin mmapio cli bench bench/ycsb
 SOURCES := pyproject.toml engine/CMakeLists.txt \
            $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/*.py $(folder)/*.pyi))
 C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]')
@@ -124,6 +124,10 @@ test-python: .venv/.tools .venv/.installed ## the Python tests, against the inst
 	@mkdir -p build/log
 	echo "== Python tests"
 	PATH="$(CURDIR)/$(BIN):$$PATH" pytest 2>&1 | tee build/log/python.log
+
+.PHONY: test-loop
+test-loop: .venv/.installed ## the store on a loop device over a served emulated drive; needs root
+	@PATH="$(CURDIR)/$(BIN):$$PATH" tests/loop_device.sh
 
 .PHONY: stress
 stress: .venv/.tools .venv/.installed ## the long runs: minutes to hours

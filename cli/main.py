@@ -7,6 +7,7 @@ import click
 
 import cubbydb
 from cubbydb.cli.data import delete, get, put, scan
+from cubbydb.cli.device import device
 from cubbydb.cli.manage import check, create, stat
 from cubbydb.cli.report import report
 from cubbydb.cli.transfer import dump, load
@@ -47,10 +48,10 @@ class ReportingGroup(click.Group):
 def main(debug: bool) -> None:
     """Keep pairs of keys and values in a file or on a block device, without a table of keys.
 
-    PATH is the file or the device.  Results go to standard output, everything else to standard
-    error.
+    PATH is the file or the device; csd:PATH is an emulated drive that compresses, made by cubby
+    device create.  Results go to standard output, everything else to standard error.
     """
 
 
-for command in (create, load, get, put, delete, scan, dump, stat, check):
+for command in (create, load, get, put, delete, scan, dump, stat, check, device):
     main.add_command(command)

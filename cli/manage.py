@@ -7,7 +7,8 @@ import click
 import cubbydb
 from cubbydb.cli.data import path_argument
 from cubbydb.cli.report import EXIT_CORRUPT, counted, say, warn_of_space
-from cubbydb.engine.options import FILL_MAX, FILL_MIN, SIZE_BYTES_MIN, size_in_bytes
+from cubbydb.cli.sizes import SizeType
+from cubbydb.engine.options import FILL_MAX, FILL_MIN
 from cubbydb.errors import Exists
 
 __all__ = ["check", "create", "stat"]
@@ -17,27 +18,9 @@ __all__ = ["check", "create", "stat"]
 REWRITTEN_PER_BYTE = {0.40: 2.3, 0.50: 3.2, 0.60: 4.8, 0.75: 6.2}
 
 
-class SizeType(click.ParamType[int]):
-    """A number of bytes with K, M, G or T after it."""
-
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Read the size; a usage error if it is none, or under 1 MiB."""
-        try:
-            size = size_in_bytes(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if size < SIZE_BYTES_MIN:
-            self.fail(f"the smallest size is 1M, not {value}", param, ctx)
-        return size
-
-
 @click.command()
 @path_argument
-@click.option("--size", type=SizeType(), help="Bytes of pairs to make room for, as in 256M.")
+@click.option("--size", type=SizeType("1M"), help="Bytes of pairs to make room for, as in 256M.")
 @click.option(
     "--fill",
     type=click.FloatRange(FILL_MIN, FILL_MAX),
