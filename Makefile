@@ -16,7 +16,8 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CMAKE_FROM = $(if $(wildcard $(BIN)/cmake),$(BIN)/,)
 
 FOLDERS := engine engine/import_root engine/base engine/store engine/nibble engine/volimap \
-           blockdev blockdev/nbdkit_plugin mmapio cli bench bench/ycsb
+           blockdev blockdev/nbdkit_plugin mmapio cli bench bench/ycsb \
+           bench/csd
 SOURCES := pyproject.toml engine/CMakeLists.txt \
            $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/*.py $(folder)/*.pyi))
 C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]')

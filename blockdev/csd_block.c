@@ -38,6 +38,16 @@ void csd_worker_give(struct csd_worker *worker)
     atomic_store_explicit(&worker->busy, false, memory_order_release);
 }
 
+void csd_worker_sum(const struct csd_device *csd, uint64_t counters[CSD_COUNTER_COUNT])
+{
+    for (size_t i = 0; i < CSD_COUNTER_COUNT; i++) {
+        counters[i] = atomic_load(&csd->counters[i]);
+        for (size_t j = 0; j < CSD_WORKERS; j++) {
+            counters[i] += atomic_load(&csd->workers[j].counters[i]);
+        }
+    }
+}
+
 bool csd_block_is_zero(const uint8_t *block)
 {
     return block[0] == 0 && memcmp(block, block + 1, CUBBY_BLOCK_BYTES - 1) == 0;

@@ -17,9 +17,9 @@
 #include "engine/base/cubby_assert.h"
 
 enum {
-    DUE_BYTES = 16 << 20, /* of log, at least, between two checkpoints */
-    DUE_PER_MAP_BYTE = 8, /* of log: so the map costs an eighth at most */
-    DUE_SHARE_OF_LOG = 8, /* but sooner than when this part of the whole log is waiting */
+    DUE_BYTES = 16 << 20,  /* of log, at least, between two checkpoints */
+    DUE_PER_MAP_BYTE = 16, /* of log: so the map costs a sixteenth at most */
+    DUE_SHARE_OF_LOG = 8,  /* but sooner than when this part of the whole log is waiting */
 };
 
 /* One checkpoint on its way. */
@@ -181,12 +181,7 @@ static void describe(struct csd_device *csd, struct checkpoint *checkpoint)
         super->map_digest += csd_format_digest(page, super->checkpoint);
     }
     csd_count(csd, CSD_CHECKPOINTS, 1);
-    for (size_t i = 0; i < CSD_COUNTER_COUNT; i++) {
-        super->counters[i] = atomic_load(&csd->counters[i]);
-    }
-    for (size_t i = 0; i < CSD_WORKERS; i++) {
-        super->counters[CSD_HOST_READS] += atomic_load(&csd->workers[i].host_reads);
-    }
+    csd_worker_sum(csd, super->counters);
 }
 
 /* What is on the device now counts. Segments of which nothing lives need no cleaning. */

@@ -144,13 +144,9 @@ static int csd_write(struct block_device *device, uint64_t lba, size_t block_cou
             status = append_batch(csd, worker, &batch);
         }
         if (status == 0) {
-            csd_count(csd, CSD_HOST_WRITES, count);
-            if (batch.zero_blocks > 0) {
-                csd_count(csd, CSD_ZERO_WRITES, batch.zero_blocks);
-            }
-            if (batch.raw_blocks > 0) {
-                csd_count(csd, CSD_RAW_WRITES, batch.raw_blocks);
-            }
+            csd_count_often(worker, CSD_HOST_WRITES, count);
+            csd_count_often(worker, CSD_ZERO_WRITES, batch.zero_blocks);
+            csd_count_often(worker, CSD_RAW_WRITES, batch.raw_blocks);
         }
         done += count;
     }
@@ -287,12 +283,17 @@ static struct csd_device *make_device(struct block_device *inner, unsigned flags
     pthread_mutex_init(&csd->segments_lock, NULL);
     pthread_mutex_init(&csd->cleaner_lock, NULL);
     pthread_mutex_init(&csd->checkpoint_lock, NULL);
+    /* A stream's lock is held for a microsecond or two: spinning is cheaper than sleeping. */
+    pthread_mutexattr_t spinning;
+    pthread_mutexattr_init(&spinning);
+    pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
     for (size_t i = 0; i < CSD_STREAMS_MAX; i++) {
-        pthread_mutex_init(&csd->streams[i].lock, NULL);
+        pthread_mutex_init(&csd->streams[i].lock, &spinning);
         for (size_t j = 0; j < CSD_HEADS_PER_STREAM; j++) {
             csd->streams[i].heads[j].segment = CSD_NO_SEGMENT;
         }
     }
+    pthread_mutexattr_destroy(&spinning);
     return csd;
 }
 
@@ -369,12 +370,7 @@ void csd_device_stat(struct block_device *device, struct csd_stat *stat)
         pthread_mutex_unlock(&csd->streams[i].lock);
     }
     uint64_t counters[CSD_COUNTER_COUNT];
-    for (size_t i = 0; i < CSD_COUNTER_COUNT; i++) {
-        counters[i] = atomic_load(&csd->counters[i]);
-    }
-    for (size_t i = 0; i < CSD_WORKERS; i++) {
-        counters[CSD_HOST_READS] += atomic_load(&csd->workers[i].host_reads);
-    }
+    csd_worker_sum(csd, counters);
     *stat = (struct csd_stat){
         .options = {.physical_bytes = csd->super.physical_bytes,
                     .logical_bytes = csd->super.logical_blocks * CUBBY_BLOCK_BYTES,

@@ -104,7 +104,7 @@ static void finish(struct csd_queue *queue, struct slot *slot)
     if (status == CUBBY_CORRUPT) {
         status = csd_read_one(csd, worker, request->lba, request->buffer);
     }
-    atomic_fetch_add_explicit(&worker->host_reads, 1, memory_order_relaxed);
+    csd_count_often(worker, CSD_HOST_READS, 1);
     csd_worker_give(worker);
     request->result = status;
     queue->idle[queue->idle_count++] = slot;

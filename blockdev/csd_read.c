@@ -181,7 +181,7 @@ int csd_read_blocks(struct csd_device *csd, uint64_t lba, size_t block_count, ui
             done++;
         }
     }
-    atomic_fetch_add_explicit(&worker->host_reads, block_count, memory_order_relaxed);
+    csd_count_often(worker, CSD_HOST_READS, block_count);
     csd_worker_give(worker);
     return status;
 }

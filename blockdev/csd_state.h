@@ -109,7 +109,8 @@ struct csd_worker {
     struct aligned_buffer buffer;
     struct aligned_buffer image; /* what csd_log_append writes; the worker's own, so that it stays
                                     in one core's cache */
-    _Atomic uint64_t host_reads; /* blocks, added up by all who had this worker */
+    /* added up by all who had this worker, so that threads do not share them */
+    _Atomic uint64_t counters[CSD_COUNTER_COUNT];
 };
 
 /* A fragment on its way into the log. */
@@ -171,14 +172,21 @@ struct csd_device {
     /* Space and counters. */
     _Atomic uint64_t stored_bytes; /* of all live fragments */
     _Atomic uint64_t mapped_blocks;
-    _Atomic uint64_t throttle_ns; /* when the next slowed-down write may be done */
-    _Atomic uint64_t counters[CSD_COUNTER_COUNT];
+    _Atomic uint64_t throttle_ns;                 /* when the next slowed-down write may be done */
+    _Atomic uint64_t counters[CSD_COUNTER_COUNT]; /* without the workers' */
     struct csd_worker workers[CSD_WORKERS];
 };
 
+/* Count something; _often is for what every call counts. */
 static inline void csd_count(struct csd_device *csd, enum csd_counter counter, uint64_t number)
 {
     atomic_fetch_add_explicit(&csd->counters[counter], number, memory_order_relaxed);
+}
+
+static inline void csd_count_often(struct csd_worker *worker, enum csd_counter counter,
+                                   uint64_t number)
+{
+    atomic_fetch_add_explicit(&worker->counters[counter], number, memory_order_relaxed);
 }
 
 /* Which map page a block is in, and whose it is. */
@@ -202,9 +210,12 @@ static inline uint32_t csd_entry_bytes(const struct csd_device *csd, uint64_t en
     return csd_format_entry_units(entry) * csd->super.unit_bytes;
 }
 
-/* csd_worker.c: never fails, may wait for another thread's worker. */
+/* csd_block.c: never fails, may wait for another thread's worker. */
 struct csd_worker *csd_worker_take(struct csd_device *csd);
 void csd_worker_give(struct csd_worker *worker);
+
+/* All counters, the workers' included. */
+void csd_worker_sum(const struct csd_device *csd, uint64_t counters[CSD_COUNTER_COUNT]);
 
 /* csd_block.c: one block to a payload of at most 4096 bytes at to (room for 4096), and back.
  * compress returns 0 or ENOMEM and sets kind, payload_bytes; expand 0, ENOMEM or CUBBY_CORRUPT. */
