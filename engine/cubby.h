@@ -209,10 +209,15 @@ const char *cubby_version(void);
 /* Set every option to its default. */
 void cubby_options_init(struct cubby_options *options);
 
-/* Open or create the store on a file or block device, or in memory ("mem:SIZE", SIZE in bytes or
- * with a suffix K, M, G, T; gone at close), or on any of these through injected faults
- * ("fault:read=N:PATH", "fault:write=N:PATH", "fault:flush=N:PATH": the Nth such operation on the
- * device, and all later ones, fail with EIO).
+/* Open or create the store on a device, by name:
+ *
+ *     PATH, file:PATH   a file or block device
+ *     csd:NAME          an emulated drive that compresses, on NAME; made when the store is created
+ *     mem:SIZE          memory, gone at close; SIZE in bytes or with a suffix K, M, G, T
+ *     fault:...:NAME    NAME with faults, as fault:read=3:NAME: from the third read on all fail
+ *     model:DRIVE:NAME  NAME, as slow as a drive of that name
+ *
+ * blockdev/README.md has all faults and drives.
  *
  * Takes an exclusive lock (a shared one with CUBBY_READ_ONLY_OPEN). A store that was not closed
  * cleanly is recovered: its directory is rebuilt from the headers of its blocks (in memory only,
