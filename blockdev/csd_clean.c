@@ -50,12 +50,10 @@ static struct choice choose_victim(struct csd_device *csd)
 static int copy_batch(struct csd_device *csd, struct csd_stream *stream, struct csd_append *batch,
                       size_t count)
 {
-    struct csd_worker *worker = csd_worker_take(csd);
     pthread_mutex_lock(&stream->lock);
     size_t done;
-    int status = csd_log_append(csd, worker, stream, CSD_COLD, batch, count, &done);
+    int status = csd_log_append(csd, &csd->cleaner, stream, CSD_COLD, batch, count, &done);
     pthread_mutex_unlock(&stream->lock);
-    csd_worker_give(worker);
     return status;
 }
 
@@ -131,6 +129,11 @@ static int clean_segment(struct csd_device *csd, uint32_t victim, uint32_t live_
         return 0; /* a checkpoint has found it empty meanwhile */
     }
     int status = live_bytes > 0 ? read_victim(csd, victim) : 0;
+    if (status != 0 && status != ENOMEM) {
+        /* There are others. Until the next open it is left alone. */
+        change_state(csd, victim, CSD_CLEANING, CSD_DAMAGED);
+        return 0;
+    }
     if (status == 0 && live_bytes > 0) {
         status = copy_live(csd, victim);
     }
@@ -193,10 +196,11 @@ int csd_clean(struct csd_device *csd)
         }
         status = clean_step(csd, &progress);
     } while (status == 0 && progress && atomic_load(&csd->free_count) <= csd->reserve_segments);
+    /* Not what is free by now: others may have taken what was won, and then it is cleaned again. */
+    bool stuck = !progress && atomic_load(&csd->free_count) <= csd->reserve_segments;
     pthread_mutex_unlock(&csd->cleaner_lock);
-    if (status != 0 || !urgent) {
-        /* A failure that does not keep anybody from writing is left to who meets it next. */
-        return urgent ? status : 0;
+    if (!urgent) {
+        return 0; /* a failure that keeps nobody from writing is left to who is kept */
     }
-    return atomic_load(&csd->free_count) <= csd->reserve_segments ? ENOSPC : 0;
+    return status == 0 && stuck ? ENOSPC : status;
 }

@@ -242,6 +242,7 @@ static void free_device(struct csd_device *csd)
         reserved_array_close(&csd->arrays[i]);
     }
     aligned_buffer_free(&csd->victim);
+    aligned_buffer_free(&csd->cleaner.image);
     pthread_mutex_destroy(&csd->segments_lock);
     pthread_mutex_destroy(&csd->cleaner_lock);
     pthread_mutex_destroy(&csd->checkpoint_lock);

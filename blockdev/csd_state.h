@@ -157,8 +157,9 @@ struct csd_device {
     uint32_t segment_bytes;
 
     /* Cleaning. */
-    pthread_mutex_t cleaner_lock; /* also guards victim */
+    pthread_mutex_t cleaner_lock; /* also guards victim and cleaner */
     struct aligned_buffer victim;
+    struct csd_worker cleaner; /* its own: those who wait for it may hold all workers */
     uint32_t reserve_segments; /* only cleaning takes the last ones */
     uint32_t clean_below;      /* cleaning begins when fewer are free */
 

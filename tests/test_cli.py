@@ -8,12 +8,12 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from cubby_command import command, cubby
 
 import cubbydb
 from cubbydb import errors
@@ -22,17 +22,6 @@ from cubbydb.cli.report import EXIT_CODES, InputError, exit_code, sentence
 from cubbydb.cli.transfer import BATCH_RECORDS
 
 PAIRS = {b"key %d" % number: b"value %d" % number for number in range(100)}
-
-
-def cubby(*words: str | Path, stdin: bytes | str | None = None) -> Result:
-    """Run the command in this process."""
-    return CliRunner().invoke(main, [str(word) for word in words], input=stdin)
-
-
-def command(*words: str | Path) -> list[str]:
-    """The command for a process of its own."""
-    program = "import sys; from cubbydb.cli.main import main; sys.exit(main(prog_name='cubby'))"
-    return [sys.executable, "-W", "error", "-c", program, *map(str, words)]
 
 
 def run(*words: str | Path, **options) -> subprocess.CompletedProcess[bytes]:

@@ -11,13 +11,15 @@
 
 enum {
     THREADS = 4,
+    CROWD = 64, /* more than a drive has workers */
     BLOCKS = 4096,
-    OPERATIONS = 10000, /* of each thread */
+    OPERATIONS = 40000, /* of all threads together */
     DEPTH = 8,
 };
 
 struct shared {
     struct block_device *drive;
+    uint64_t thread_count;
     _Atomic uint64_t begun[BLOCKS]; /* only the block's own thread changes these */
     _Atomic uint64_t done[BLOCKS];
 };
@@ -76,9 +78,11 @@ static void *work(void *argument)
     struct block_queue *queue;
     CHECK_EQUAL(drive->ops->queue_open(drive, DEPTH, &queue), 0);
     uint64_t random = self->number;
-    for (uint64_t i = 1; i <= OPERATIONS; i++) {
+    for (uint64_t i = 1; i <= OPERATIONS / shared->thread_count; i++) {
         uint64_t choice = csd_random(&random) % 16;
-        uint64_t own = csd_random(&random) % (BLOCKS / THREADS) * THREADS + self->number;
+        uint64_t own =
+            csd_random(&random) % (BLOCKS / shared->thread_count) * shared->thread_count +
+            self->number;
         if (choice < 9) {
             atomic_store(&shared->begun[own], i);
             csd_fill_block(blocks, own, i);
@@ -97,7 +101,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void run_threads(uint64_t physical_bytes, uint64_t logical_bytes)
+static void run_threads(uint64_t thread_count, uint64_t physical_bytes, uint64_t logical_bytes)
 {
     struct csd_options options = {.physical_bytes = physical_bytes,
                                   .logical_bytes = logical_bytes,
@@ -109,12 +113,14 @@ static void run_threads(uint64_t physical_bytes, uint64_t logical_bytes)
     struct shared *shared = calloc(1, sizeof *shared);
     CHECK(shared != NULL);
     shared->drive = fixture.drive;
-    struct worker workers[THREADS];
-    for (uint64_t i = 0; i < THREADS; i++) {
+    shared->thread_count = thread_count;
+    static struct worker workers[CROWD];
+    CHECK(thread_count <= CROWD);
+    for (uint64_t i = 0; i < thread_count; i++) {
         workers[i] = (struct worker){.shared = shared, .number = i};
         CHECK_EQUAL(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
     }
-    for (size_t i = 0; i < THREADS; i++) {
+    for (size_t i = 0; i < thread_count; i++) {
         CHECK_EQUAL(pthread_join(workers[i].thread, NULL), 0);
     }
     struct csd_stat stat;
@@ -136,17 +142,24 @@ static void run_threads(uint64_t physical_bytes, uint64_t logical_bytes)
 
 static void test_threads_share_a_nearly_full_drive_of_one_stream(void)
 {
-    run_threads((uint64_t)9 << 20, (uint64_t)16 << 20);
+    run_threads(THREADS, (uint64_t)9 << 20, (uint64_t)16 << 20);
 }
 
 static void test_threads_share_a_drive_of_four_streams(void)
 {
-    run_threads((uint64_t)256 << 20, (uint64_t)1 << 30);
+    run_threads(THREADS, (uint64_t)256 << 20, (uint64_t)1 << 30);
+}
+
+/* All of them wait for the one that cleans. */
+static void test_a_crowd_shares_a_nearly_full_drive(void)
+{
+    run_threads(CROWD, (uint64_t)9 << 20, (uint64_t)16 << 20);
 }
 
 int main(void)
 {
     RUN(test_threads_share_a_nearly_full_drive_of_one_stream);
     RUN(test_threads_share_a_drive_of_four_streams);
+    RUN(test_a_crowd_shares_a_nearly_full_drive);
     return 0;
 }
