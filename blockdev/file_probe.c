@@ -171,9 +171,13 @@ int file_probe_geometry(int fd, const char *path, const struct stat *info, bool 
 
 bool file_probe_takes_direct_io(int fd)
 {
+    /* tmpfs takes the flag, but has nothing below its page cache. /dev is one too: what counts
+     * there is the device. */
+    struct stat info;
     struct statfs file_system;
-    if (fstatfs(fd, &file_system) == 0 && file_system.f_type == TMPFS_MAGIC) {
-        return false; /* it takes the flag, but has nothing below its page cache */
+    if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && fstatfs(fd, &file_system) == 0 &&
+        file_system.f_type == TMPFS_MAGIC) {
+        return false;
     }
     struct kernel_statx extended = {0};
     int status = kernel_compat_statx(fd, KERNEL_STATX_DIO_ALIGN, &extended);
