@@ -1,7 +1,6 @@
 /* csd_checkpoint.c -- the map on the device: what recovery begins with.
  *
- *   capture heads -> copy and write changed map pages -> flush -> superblock 0 -> flush ->
- * superblock 1
+ *   capture heads; copy and write changed map pages; flush; superblock 0; flush; superblock 1
  *
  * A page goes to the one of its two slots that the last checkpoint does not use, so that a
  * checkpoint which is cut off has changed nothing. Writers go on meanwhile: what they add is behind
@@ -117,7 +116,7 @@ static void put_back(struct csd_device *csd, const struct checkpoint *checkpoint
     }
 }
 
-/* Write a page if it has changed, or is wanted anyway. */
+/* Write a page if it has changed, or is wanted anyway: for the first time. */
 static int capture_and_write(struct csd_device *csd, struct checkpoint *checkpoint, uint64_t page,
                              bool wanted)
 {
@@ -132,7 +131,13 @@ static int capture_and_write(struct csd_device *csd, struct checkpoint *checkpoi
         return 0;
     }
     pages[checkpoint->page_count++] = page;
-    return write_page(csd, checkpoint, page, entries);
+    int status = write_page(csd, checkpoint, page, entries);
+    if (status == 0 && wanted) {
+        /* Its other slot holds whatever was there: recovery must not take that for damage. */
+        memset(checkpoint->block, 0, CUBBY_BLOCK_BYTES);
+        status = write_block(csd, csd_format_map_lba(&csd->super, page, 1), checkpoint->block);
+    }
+    return status;
 }
 
 /* Write the changed pages of a group; all, if it is the first time that any is written: recovery
@@ -200,6 +205,7 @@ static void complete(struct csd_device *csd, const struct checkpoint *checkpoint
         pthread_mutex_unlock(&csd->segments_lock);
         if (old) {
             (void)csd_log_release(csd, i, CSD_SEALED);
+            (void)csd_log_release(csd, i, CSD_DAMAGED); /* all in it has been written anew */
         }
     }
 }

@@ -65,7 +65,7 @@ static int copy_live(struct csd_device *csd, uint32_t victim)
     uint64_t generation = atomic_load(&csd->segments[victim].generation);
     struct csd_append batch[CSD_BATCH_BLOCKS];
     size_t count = 0;
-    struct csd_stream *stream = NULL; /* all fragments of a segment are of one */
+    struct csd_stream *stream = NULL; /* whose fragments are in the batch */
     int status = 0;
     uint32_t offset = 0;
     /* Unit by unit where nothing valid begins: in the header, behind the end, and behind damage. */
@@ -82,7 +82,12 @@ static int copy_live(struct csd_device *csd, uint32_t victim)
         if (fragment.kind != CSD_FRAGMENT_NOTHING && fragment.lba < csd->super.logical_blocks &&
             csd_map_get(csd, fragment.lba) == entry) {
             const uint8_t *payload = bytes + offset + CSD_FRAGMENT_HEADER_BYTES;
-            stream = csd_stream_of(csd, csd_page_of(fragment.lba));
+            struct csd_stream *own = csd_stream_of(csd, csd_page_of(fragment.lba));
+            if (own != stream && count > 0) { /* never on a drive of our making */
+                status = copy_batch(csd, stream, batch, count);
+                count = 0;
+            }
+            stream = own;
             batch[count++] = (struct csd_append){
                 .fragment = fragment,
                 .payload_hash = csd_format_payload_hash(payload, fragment.payload_bytes),
@@ -163,14 +168,15 @@ static int clean_step(struct csd_device *csd, bool *progress)
     }
     struct choice choice = choose_victim(csd);
     /* Emptying a nearly full segment gains little: first see whether a checkpoint offers more. */
+    uint32_t largest = csd_format_fragment_bytes(csd->super.unit_bytes, CUBBY_BLOCK_BYTES);
+    uint32_t most = csd->segment_bytes - 2 * largest;
     uint32_t worthwhile = csd->segment_bytes - csd->segment_bytes / 16;
+    worthwhile = worthwhile < most ? worthwhile : most;
     if (choice.later &&
         (choice.victim == CSD_NO_SEGMENT || choice.victim_live_bytes > worthwhile)) {
         return csd_checkpoint_write(csd);
     }
-    uint32_t largest = csd_format_fragment_bytes(csd->super.unit_bytes, CUBBY_BLOCK_BYTES);
-    if (choice.victim == CSD_NO_SEGMENT ||
-        choice.victim_live_bytes > csd->segment_bytes - 2 * largest) {
+    if (choice.victim == CSD_NO_SEGMENT || choice.victim_live_bytes > most) {
         *progress = pending > 0;
         return pending > 0 ? csd_flush_inner(csd) : 0;
     }

@@ -284,7 +284,7 @@ static struct csd_device *make_device(struct block_device *inner, unsigned flags
     pthread_mutex_init(&csd->segments_lock, NULL);
     pthread_mutex_init(&csd->cleaner_lock, NULL);
     pthread_mutex_init(&csd->checkpoint_lock, NULL);
-    /* A stream's lock is held for a microsecond or two: spinning is cheaper than sleeping. */
+    /* On fast devices a stream's lock is held for a microsecond or two: spin before sleeping. */
     pthread_mutexattr_t spinning;
     pthread_mutexattr_init(&spinning);
     pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);

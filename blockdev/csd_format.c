@@ -23,6 +23,7 @@ enum {
     LBA_BITS = 44,
     KIND_BITS = 4,
     SIZE_SHIFT = LBA_BITS + KIND_BITS,
+    COUNT_BITS = 62, /* of numbers that only ever grow by one: they never get there */
 };
 _Static_assert(HEADS_OFFSET + HEAD_BYTES * CSD_STREAMS_MAX * CSD_HEADS_PER_STREAM ==
                    SEQUENCES_OFFSET,
@@ -112,8 +113,14 @@ static bool super_is_sane(const struct csd_super *super)
         super->stream_count == 0 || super->stream_count > CSD_STREAMS_MAX ||
         super->segment_blocks < 4 || super->segment_blocks > (1U << 18) ||
         super->segment_count == 0 || super->logical_blocks == 0 ||
-        super->logical_blocks > CSD_LOGICAL_BLOCKS_MAX) {
+        super->logical_blocks > CSD_LOGICAL_BLOCKS_MAX || super->checkpoint == 0 ||
+        super->checkpoint >> COUNT_BITS != 0 || super->next_generation >> COUNT_BITS != 0) {
         return false;
+    }
+    for (size_t i = 0; i < CSD_STREAMS_MAX; i++) {
+        if (super->sequences[i] >> COUNT_BITS != 0) {
+            return false;
+        }
     }
     for (size_t i = 0; i < CSD_STREAMS_MAX * CSD_HEADS_PER_STREAM; i++) {
         const struct csd_head_mark *head = &super->heads[i];

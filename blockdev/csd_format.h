@@ -6,27 +6,53 @@
  *
  * Numbers are little-endian. A place is counted in units of unit_bytes from the start of the log.
  *
- * SUPERBLOCK                                     MAP PAGE
- *   OFFSET  SIZE  FIELD                            OFFSET  SIZE  FIELD
- *        0     8  checksum of the rest                  0     8  checksum of the rest
- *        8     8  magic "CubbyCSD"                      8     8  checkpoint that wrote it
- *       16     4  version                              16     8  its page number
- *       20     4  unit_bytes                           24     8  0
- *       24     4  level (signed)                       32  4064  508 entries; entry i of page p is
- * of 28     4  1: no throttling                               block 508 p + i 32     8  drive id,
- * random                 ENTRY: 0: zeros; all ones: lost to damage; else 40     8  physical_bytes
- * bits 0-47   place of the fragment 48     8  logical blocks                     bits 48-63  its
- * size in units 56     4  segment_blocks 60     4  segment_count                  SEGMENT HEADER,
- * at the start of a segment, padded 64     4  stream_count                   to whole units 68 4  0
- * 0     8  checksum of the rest 72     8  checkpoint number                     8     8  magic
- * "CubbySEG" 80     8  next segment generation              16     8  generation 88     8  map
- * digest                           24     4  its stream 96   256  16 heads {generation u64, 28 4
- * its segment number segment u32, position u32 bytes} 352    64  8 sequences, one per stream
- * FRAGMENT, padded with zeros to whole units 416   128  16 counters                           0 8
- * check of the rest, and of the payload 1024  2048  written map pages: bit i of           8     8
- * bits 0-43 block, 44-47 kind, group p / ceil(pages / 16384)                  48-63 payload bytes
- *                                                      16     8  sequence, counted per stream
- *                                                      24     -  payload
+ * Superblock
+ *   OFFSET  SIZE  FIELD
+ *        0     8  checksum of the rest
+ *        8     8  magic "CubbyCSD"
+ *       16     4  version
+ *       20     4  unit_bytes
+ *       24     4  level of zstd (signed)
+ *       28     4  1: writes are never slowed down
+ *       32     8  drive id, random
+ *       40     8  physical_bytes
+ *       48     8  logical blocks
+ *       56     4  segment_blocks
+ *       60     4  segment_count
+ *       64     4  stream_count
+ *       68     4  0
+ *       72     8  checkpoint number
+ *       80     8  next generation of a segment
+ *       88     8  map digest
+ *       96   256  16 heads: {generation: u64, segment: u32, position in bytes: u32}
+ *      352    64  8 sequences, one per stream
+ *      416   128  16 counters
+ *     1024  2048  written groups: bit g is of the map pages p with p / ceil(pages / 16384) = g
+ *
+ * Map page: the newer of its two blocks that the checkpoint covers
+ *   OFFSET  SIZE  FIELD
+ *        0     8  checksum of the rest
+ *        8     8  number of the checkpoint that wrote it
+ *       16     8  its page number
+ *       24     8  0
+ *       32  4064  508 entries; entry i of page p is of block 508 p + i
+ * Entry: 0: zeros. All ones: lost to damage. Else bits 0-47: place of the fragment, bits 48-63: its
+ * size in units.
+ *
+ * Segment header, at the start of a segment, padded to whole units
+ *   OFFSET  SIZE  FIELD
+ *        0     8  checksum of the rest
+ *        8     8  magic "CubbySEG"
+ *       16     8  generation
+ *       24     4  its stream
+ *       28     4  its segment number
+ *
+ * Fragment, padded with zeros to whole units
+ *   OFFSET  SIZE  FIELD
+ *        0     8  check of the rest, and of the payload
+ *        8     8  bits 0-43: block, 44-47: kind, 48-63: bytes of payload
+ *       16     8  sequence, counted per stream
+ *       24     -  payload
  *
  * Kinds of fragments: 1 a zstd frame of 4096 bytes; 2 4096 bytes as they are; 3 nothing: so many
  * blocks (payload, u64) from this one on are zeros from now on. A stream owns every stream_count-th

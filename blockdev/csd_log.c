@@ -39,6 +39,23 @@ static void seal(struct csd_device *csd, struct csd_head *head)
     head->segment = CSD_NO_SEGMENT;
 }
 
+/* After a failed write: part of it may be on the device, as valid fragments that recovery would
+ * take up if something else ended where they begin. So nothing is written to this segment any more.
+ */
+static void abandon(struct csd_device *csd, struct csd_head *head)
+{
+    if (head->position_bytes > 0) {
+        seal(csd, head);
+        return;
+    }
+    /* Nothing else is in it: it can be had again, under another generation. */
+    pthread_mutex_lock(&csd->segments_lock);
+    csd->segments[head->segment].state = CSD_FREE;
+    atomic_fetch_add(&csd->free_count, 1);
+    pthread_mutex_unlock(&csd->segments_lock);
+    head->segment = CSD_NO_SEGMENT;
+}
+
 /* A free segment for a head. EAGAIN if none is left that this kind may take. */
 static int open_segment(struct csd_device *csd, struct csd_head *head, enum csd_head_kind kind)
 {
@@ -163,6 +180,7 @@ static int write_group(struct csd_device *csd, struct csd_stream *stream, struct
         }
     }
     if (status != 0) {
+        abandon(csd, head);
         return status;
     }
     uint32_t written_bytes = group->end - head->position_bytes;

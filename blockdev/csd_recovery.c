@@ -58,6 +58,12 @@ static int read_inner(struct recovery *recovery, uint64_t lba, size_t block_coun
                                             cubby_status_text(status));
 }
 
+static int say_no_memory(const struct recovery *recovery)
+{
+    return device_message_set(recovery->message, ENOMEM, "there is no memory to open %s",
+                              recovery->name);
+}
+
 /* The newer of the two superblocks that are valid. */
 static int read_super(struct recovery *recovery)
 {
@@ -149,22 +155,28 @@ static int allocate(struct recovery *recovery)
     return 0;
 }
 
-static bool is_blank(const uint8_t *block)
-{
-    return csd_block_is_zero(block);
-}
-
 static int suspect(struct recovery *recovery, uint64_t page)
 {
     uint64_t *suspects =
         growing_array_reserve(recovery->suspects, &recovery->suspect_capacity,
                               recovery->suspect_count + 1, sizeof *recovery->suspects);
     if (suspects == NULL) {
-        return ENOMEM;
+        return say_no_memory(recovery);
     }
     recovery->suspects = suspects;
     suspects[recovery->suspect_count++] = page;
     return 0;
+}
+
+/* Whether an entry names a place in the log that has not been given away already. A drive writes no
+ * other; but bytes from a device are not trusted, whatever their checksums. */
+static bool fits(const struct csd_device *csd, uint64_t entry)
+{
+    if (!csd_read_is_inside(csd, entry)) {
+        return false;
+    }
+    const struct csd_segment *segment = &csd->segments[csd_entry_segment(csd, entry)];
+    return atomic_load(&segment->live_bytes) <= csd->segment_bytes - csd_entry_bytes(csd, entry);
 }
 
 /* Take over the newest valid one of a page's slots that the checkpoint covers. */
@@ -179,7 +191,7 @@ static int load_page(struct recovery *recovery, uint64_t page, const uint8_t *sl
         const uint8_t *block = slots + (size_t)slot * CUBBY_BLOCK_BYTES;
         uint64_t checkpoint;
         if (!csd_format_decode_page(&csd->super, page, slot, block, &checkpoint)) {
-            suspicious |= !is_blank(block);
+            suspicious |= !csd_block_is_zero(block);
         } else if (checkpoint > csd->super.checkpoint) {
             orphaned = true;
         } else if (checkpoint > newest) {
@@ -195,7 +207,7 @@ static int load_page(struct recovery *recovery, uint64_t page, const uint8_t *sl
             uint64_t lba = page * CSD_MAP_ENTRIES + i;
             uint64_t entry = load_u64(entries + i * 8);
             if (entry != CSD_ENTRY_NOTHING && lba < csd->super.logical_blocks) {
-                csd_map_set(csd, lba, csd_read_is_inside(csd, entry) ? entry : CSD_ENTRY_DAMAGED);
+                csd_map_set(csd, lba, fits(csd, entry) ? entry : CSD_ENTRY_DAMAGED);
             }
         }
     }
@@ -226,18 +238,29 @@ static int give_up_suspects(struct recovery *recovery)
     return 0;
 }
 
+/* Whether any page of this one's group was ever part of a completed checkpoint. */
+static bool is_written(const struct csd_super *super, uint64_t page)
+{
+    uint64_t group = csd_format_group(super, page);
+    return (super->written_groups[group / 8] >> group % 8 & 1) != 0;
+}
+
 static int load_map(struct recovery *recovery)
 {
     struct csd_device *csd = recovery->csd;
     uint64_t page = 0;
     while (page < csd->page_count) {
-        uint64_t group = csd_format_group(&csd->super, page);
-        if ((csd->super.written_groups[group / 8] >> group % 8 & 1) == 0) {
+        /* Never a page of another group: what a cut-off checkpoint has left there does not count.
+         */
+        uint64_t count = 0;
+        while (count < PAGES_PER_READ && page + count < csd->page_count &&
+               is_written(&csd->super, page + count)) {
+            count++;
+        }
+        if (count == 0) {
             page++;
             continue;
         }
-        uint64_t left = csd->page_count - page;
-        uint64_t count = left < PAGES_PER_READ ? left : PAGES_PER_READ;
         uint8_t *blocks = recovery->buffer.data;
         int status = read_inner(recovery, csd_format_map_lba(&csd->super, page, 0),
                                 (size_t)count * CSD_MAP_SLOTS, blocks);
@@ -267,8 +290,7 @@ static int add_record(struct recovery *recovery, const struct record *record)
         growing_array_reserve(recovery->records, &recovery->record_capacity,
                               recovery->record_count + 1, sizeof *recovery->records);
     if (records == NULL) {
-        return device_message_set(recovery->message, ENOMEM, "%s: there is no memory to recover it",
-                                  recovery->name);
+        return say_no_memory(recovery);
     }
     recovery->records = records;
     records[recovery->record_count++] = *record;
@@ -282,7 +304,9 @@ static int read_segment(struct recovery *recovery, uint32_t segment,
     struct csd_device *csd = recovery->csd;
     uint32_t unit = csd->super.unit_bytes;
     int status = aligned_buffer_reserve(&csd->victim, csd->segment_bytes);
-    if (status == 0) {
+    if (status != 0) {
+        say_no_memory(recovery);
+    } else {
         status = read_inner(recovery, csd_format_segment_lba(&csd->super, segment),
                             csd->super.segment_blocks, csd->victim.data);
     }

@@ -43,7 +43,7 @@ void csd_space_wait(struct csd_device *csd, size_t block_count)
         return;
     }
     uint64_t rate = is_above(csd, CRAWL_PERCENT) ? CRAWL_BYTES_PER_SECOND : SLOW_BYTES_PER_SECOND;
-    uint64_t cost_ns = (uint64_t)block_count * CUBBY_BLOCK_BYTES * 1000000000 / rate;
+    uint64_t cost_ns = (uint64_t)block_count * (CUBBY_BLOCK_BYTES * UINT64_C(1000000000) / rate);
     uint64_t now_ns = wait_now_ns();
     uint64_t free_ns = atomic_load(&csd->throttle_ns);
     uint64_t done_ns;
@@ -59,10 +59,11 @@ int csd_space_take(struct csd_device *csd, int64_t bytes)
         return 0;
     }
     /* Unsigned arithmetic wraps around, so adding a negative number subtracts. */
-    uint64_t after = atomic_fetch_add(&csd->stored_bytes, (uint64_t)bytes) + (uint64_t)bytes;
-    if (bytes > 0 && after > csd->super.physical_bytes) {
-        atomic_fetch_sub(&csd->stored_bytes, (uint64_t)bytes);
-        return ENOSPC;
-    }
+    uint64_t before = atomic_load(&csd->stored_bytes);
+    do {
+        if (bytes > 0 && before + (uint64_t)bytes > csd->super.physical_bytes) {
+            return ENOSPC;
+        }
+    } while (!atomic_compare_exchange_weak(&csd->stored_bytes, &before, before + (uint64_t)bytes));
     return 0;
 }

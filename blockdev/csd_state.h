@@ -2,11 +2,14 @@
  *
  * The life of a segment:
  *
- *   FREE --open_segment--> OPEN --seal--> SEALED --csd_clean--> CLEANING
- *    ^                                                      |                     |     `-->
- * DAMAGED |                                   nothing is live in it any more           |
- * (unreadable) |                                                      v                     v
- *    `------- csd_flush_inner, begun after that --------- PENDING <---------------'
+ *   FREE     --open_segment-->         OPEN
+ *   OPEN     --seal-->                 SEALED
+ *   OPEN     --abandon-->              FREE      its first write failed
+ *   SEALED   --clean_segment-->        CLEANING
+ *   CLEANING --csd_log_release-->      PENDING   all that lived has been copied
+ *   CLEANING --clean_segment-->        DAMAGED   it could not be read
+ *   SEALED, DAMAGED --complete-->      PENDING   nothing lives in it any more
+ *   PENDING  --csd_flush_inner-->      FREE      the flush began after that
  *
  * Invariants, by number, referred to where they are kept:
  *
@@ -126,7 +129,8 @@ struct csd_device {
     struct block_device device;
     struct block_device *inner;
     struct csd_super super;   /* only the geometry is used, constant while open */
-    struct csd_super written; /* as the last checkpoint has it; guarded by checkpoint_lock */
+    struct csd_super written; /* all of it, as the last checkpoint has it; guarded by
+                                 checkpoint_lock */
     bool writable;
     bool moves_bytes;    /* inner moves fragments alone, without the blocks they are in */
     pid_t opener;        /* a forked child must not write */
@@ -236,8 +240,8 @@ static inline uint64_t csd_map_get(const struct csd_device *csd, uint64_t lba)
 
 /* csd_log.c. append: count fragments, all of one stream, in order; the stream's lock is held.
  * Returns 0; EAGAIN if there is no free segment left but the reserve (which copies may take): all
- * *done fragments before that are in; ENOSPC (nothing done) if they would not fit physically; or an
- * errno of inner, after *done fragments. */
+ * *done fragments before that are in; ENOSPC if the next would not fit physically; or an errno of
+ * inner, after *done fragments. */
 int csd_log_append(struct csd_device *csd, struct csd_worker *worker, struct csd_stream *stream,
                    enum csd_head_kind kind, struct csd_append *appends, size_t count, size_t *done);
 /* Add what a stream has appended to the counters. Called with its lock. */

@@ -396,6 +396,77 @@ static void test_a_failed_flush_is_the_end_of_writing(void)
     csd_fixture_free(&fixture);
 }
 
+/* A device on memory whose writes, when told so, land in full and yet fail. */
+struct lying_device {
+    struct block_device device;
+    struct block_device *memory;
+    bool lies;
+};
+
+static struct lying_device *lying_of(struct block_device *device)
+{
+    return (struct lying_device *)(void *)device;
+}
+
+static int lying_read(struct block_device *device, uint64_t lba, size_t count, void *buffer)
+{
+    struct block_device *memory = lying_of(device)->memory;
+    return memory->ops->read(memory, lba, count, buffer);
+}
+
+static int lying_write(struct block_device *device, uint64_t lba, size_t count, const void *buffer)
+{
+    struct block_device *memory = lying_of(device)->memory;
+    CHECK_EQUAL(memory->ops->write(memory, lba, count, buffer), 0);
+    return lying_of(device)->lies ? EIO : 0;
+}
+
+static int lying_flush(struct block_device *device)
+{
+    (void)device;
+    return 0;
+}
+
+static void lying_close(struct block_device *device)
+{
+    (void)device;
+}
+
+/* What a failed write has left must not come back in the place of what was written since. */
+static void test_a_failed_write_never_replaces_a_later_one(void)
+{
+    static const struct block_device_ops ops = {
+        .read = lying_read, .write = lying_write, .flush = lying_flush, .close = lying_close};
+    struct csd_options options = SMALL;
+    options.unit_bytes = 4096; /* every fragment ends where a block does */
+    struct csd_fixture fixture;
+    csd_fixture_make(&fixture, &options);
+    struct lying_device lying = {.device = {.ops = &ops}, .memory = fixture.medium};
+    lying.device.geometry = fixture.medium->geometry;
+    struct device_message message = csd_fixture_message(&fixture);
+    uint8_t *blocks = csd_blocks(8);
+    for (uint64_t lba = 0; lba < 8; lba++) {
+        struct block_device *drive;
+        CHECK_EQUAL(csd_device_format(fixture.medium, &options, message), 0);
+        CHECK_EQUAL(csd_device_open(&lying.device, 0, "drive", &drive, message), 0);
+        for (uint64_t i = 0; i < 8; i++) {
+            csd_fill_block(blocks + i * CUBBY_BLOCK_BYTES, i, 100 + i);
+        }
+        lying.lies = true;
+        CHECK_EQUAL(drive->ops->write(drive, 0, 8, blocks), EIO);
+        lying.lies = false;
+        csd_fill_block(blocks, lba, 200);
+        CHECK_EQUAL(drive->ops->write(drive, lba, 1, blocks), 0);
+        drive->ops->close(drive);
+        CHECK_EQUAL(csd_device_open(&lying.device, 0, "drive", &drive, message), 0);
+        CHECK_EQUAL(drive->ops->read(drive, lba, 1, blocks), 0);
+        CHECK_EQUAL(csd_block_version(blocks, lba), 200);
+        drive->ops->close(drive);
+    }
+    free(blocks);
+    csd_fixture_free(&fixture);
+}
+
 static void check_refused(const struct csd_options *options, const char *words)
 {
     struct csd_fixture fixture = {0};
@@ -433,6 +504,7 @@ int main(void)
     RUN(test_read_only_never_writes_a_byte);
     RUN(test_errors_of_the_medium_are_reported_and_lose_nothing);
     RUN(test_a_failed_flush_is_the_end_of_writing);
+    RUN(test_a_failed_write_never_replaces_a_later_one);
     RUN(test_options_out_of_range_are_named);
     return 0;
 }

@@ -32,15 +32,17 @@ struct expectation {
 
 struct model {
     uint64_t block_count;
+    uint64_t spread; /* block n of the model is LBA n * spread */
     uint64_t last_version;
     uint64_t flushed_version; /* last_version at the last flush */
     struct expectation *blocks;
     uint8_t *buffer; /* CALL_BLOCKS_MAX */
 };
 
-static struct model new_model(uint64_t block_count)
+static struct model new_model(uint64_t block_count, uint64_t spread)
 {
     struct model model = {.block_count = block_count,
+                          .spread = spread,
                           .blocks = calloc(block_count, sizeof *model.blocks),
                           .buffer = csd_blocks(CALL_BLOCKS_MAX)};
     CHECK(model.blocks != NULL);
@@ -68,7 +70,7 @@ static int write_some(struct block_device *drive, struct model *model, uint64_t 
         expect(model, lba + i, version);
         csd_fill_block(model->buffer + i * CUBBY_BLOCK_BYTES, lba + i, version);
     }
-    return drive->ops->write(drive, lba, count, model->buffer);
+    return drive->ops->write(drive, lba * model->spread, count, model->buffer);
 }
 
 static int discard_some(struct block_device *drive, struct model *model, uint64_t lba,
@@ -77,7 +79,7 @@ static int discard_some(struct block_device *drive, struct model *model, uint64_
     for (uint64_t i = 0; i < count; i++) {
         expect(model, lba + i, 0);
     }
-    return drive->ops->discard(drive, lba, count);
+    return drive->ops->discard(drive, lba * model->spread, count);
 }
 
 static int flush(struct block_device *drive, struct model *model)
@@ -98,7 +100,7 @@ static int do_something(struct block_device *drive, struct model *model, uint64_
 {
     uint64_t lba = csd_random(random) % model->block_count;
     uint64_t left = model->block_count - lba;
-    uint64_t most = left < CALL_BLOCKS_MAX ? left : CALL_BLOCKS_MAX;
+    uint64_t most = model->spread > 1 ? 1 : left < CALL_BLOCKS_MAX ? left : CALL_BLOCKS_MAX;
     uint64_t count = csd_random(random) % 8 == 0 ? 1 + csd_random(random) % most : 1;
     uint64_t choice = csd_random(random) % 64;
     if (choice < 52) {
@@ -110,7 +112,7 @@ static int do_something(struct block_device *drive, struct model *model, uint64_
     if (choice < 59) {
         return flush(drive, model);
     }
-    return drive->ops->read(drive, lba, count, model->buffer);
+    return drive->ops->read(drive, lba * model->spread, count, model->buffer);
 }
 
 /* Compare all blocks with what a cut may have left, and take them as they are from here on.
@@ -122,7 +124,8 @@ static void compare_all(struct csd_fixture *fixture, struct model *model, bool c
     uint64_t stored_bytes = 0;
     uint64_t mapped_blocks = 0;
     for (uint64_t lba = 0; lba < model->block_count; lba++) {
-        CHECK_EQUAL(fixture->drive->ops->read(fixture->drive, lba, 1, model->buffer), 0);
+        uint64_t drive_lba = lba * model->spread;
+        CHECK_EQUAL(fixture->drive->ops->read(fixture->drive, drive_lba, 1, model->buffer), 0);
         uint64_t version = csd_block_version(model->buffer, lba);
         struct expectation *block = &model->blocks[lba];
         if (version == 0) {
@@ -146,20 +149,24 @@ static void compare_all(struct csd_fixture *fixture, struct model *model, bool c
 
 static void survive_cuts(uint64_t seed, unsigned cuts)
 {
-    /* So many blocks that the drive is nearly full: cleaning never rests. */
+    /* So many blocks that the drive is nearly full: cleaning never rests. Or so far apart that each
+     * has a map page of its own. */
     static const struct {
         uint32_t unit_bytes;
-        uint32_t logical_bytes;
-    } shapes[] = {{64, 6 << 20}, {16, 6 << 20}, {256, 5 << 20}, {1024, 4 << 20}, {4096, 3 << 20}};
+        uint32_t block_count;
+        uint32_t spread;
+    } shapes[] = {{64, 1536, 1}, {16, 1536, 1}, {64, 600, 509}, {1024, 1024, 1}, {4096, 768, 1}};
+    uint64_t block_count = shapes[seed % 5].block_count;
+    uint64_t spread = shapes[seed % 5].spread;
     struct csd_options options = {
         .physical_bytes = 4 << 20,
         .unit_bytes = shapes[seed % 5].unit_bytes,
-        .logical_bytes = shapes[seed % 5].logical_bytes,
+        .logical_bytes = block_count * spread * CUBBY_BLOCK_BYTES,
         .throttle_disabled = true,
     };
     struct csd_fixture fixture;
     csd_fixture_make(&fixture, &options);
-    struct model model = new_model(options.logical_bytes / CUBBY_BLOCK_BYTES);
+    struct model model = new_model(block_count, spread);
     uint64_t random = seed;
     for (unsigned i = 0; i < cuts; i++) {
         /* Sometimes so soon that opening itself is cut off. */
