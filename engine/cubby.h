@@ -301,7 +301,8 @@ int cubby_count(cubby_session *session, uint64_t *count);
 int cubby_scan_open(cubby_session *session, const uint8_t *prefix, size_t prefix_size,
                     const uint8_t *cursor, cubby_scan **scan);
 
-/* The next pair. key and value are valid until the next call on this scan or session.
+/* The next pair. key and value are valid until the next call on this scan or session. With NULL for
+ * value only the key is given, and values above about 1,000 bytes are not read.
  * Returns CUBBY_OK, CUBBY_NOT_FOUND at the end, or as cubby_get. */
 int cubby_scan_next(cubby_scan *scan, struct cubby_slice *key, struct cubby_slice *value);
 

@@ -8,13 +8,14 @@ import os
 import threading
 import warnings
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
+from cubbydb.engine.mapping import BytesMapping, Pair, Scan
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.session import (
     BytesLike,
@@ -27,9 +28,10 @@ from cubbydb.engine.session import (
     value_buffer,
     value_bytes,
 )
+from cubbydb.engine.space import Space, space_prefix
 from cubbydb.errors import raise_for_status
 
-__all__ = ["Damage", "Scan", "Store", "StoreStat", "open"]
+__all__ = ["Damage", "Scan", "Space", "Store", "StoreStat", "open"]
 
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Default = TypeVar("_Default")
@@ -108,8 +110,8 @@ class Damage:
     text: str
 
 
-class Store:
-    """An open store of bytes keys and bytes values; a context manager, and much like a dict.
+class Store(BytesMapping):
+    """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be any bytes-like object.  Threads
     may share one Store.  When put or delete returns, the change survives the death of the
@@ -316,7 +318,7 @@ class Store:
         if not self.delete(key):
             raise_for_status(lib.CUBBY_NOT_FOUND, bytes(key))
 
-    def __contains__(self, key: BytesLike) -> bool:
+    def __contains__(self, key: object) -> bool:
         if type(key) is not bytes:
             key = key_bytes(key)
         session = self._session()
@@ -431,36 +433,14 @@ class Store:
         finally:
             session.busy = False
 
-    def scan(
-        self, prefix: BytesLike = b"", cursor: bytes | None = None, *, limit: int | None = None
-    ) -> "Scan":
-        """Iterate over all pairs whose key begins with *prefix*, in an order without meaning.
+    def _open_scan(
+        self, prefix: BytesLike, cursor: bytes | None, limit: int | None, keys_only: bool
+    ) -> Scan[Pair]:
+        return StoreScan(self, prefix, cursor, limit, keys_only)
 
-        It reads the whole store, whatever the prefix.  A pair present during the whole scan comes
-        exactly once, however the store grows meanwhile; one that is put or deleted meanwhile,
-        once or not at all.
-
-        Args:
-            prefix: what the keys begin with.
-            cursor: where to go on: Scan.cursor of an earlier scan, also of an earlier opening.
-            limit: stop after so many pairs.
-        """
-        return Scan(self, prefix, cursor, limit)
-
-    def items(self) -> "Scan":
-        """Iterate over all pairs."""
-        return self.scan()
-
-    def keys(self) -> Iterator[bytes]:
-        """Iterate over all keys."""
-        return (key for key, _ in self.scan())
-
-    def values(self) -> Iterator[bytes]:
-        """Iterate over all values."""
-        return (value for _, value in self.scan())
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.keys()
+    def space(self, name: BytesLike) -> Space:
+        """The part of the store that has this name of 1 to 255 bytes; see Space."""
+        return Space(self, space_prefix(name))
 
     # The store as a whole ------------------------------------------------------------------------
 
@@ -533,14 +513,16 @@ class Store:
         return damages
 
 
-class Scan(Iterator[tuple[bytes, bytes]]):
-    """An iterator over pairs, made by Store.scan.  It belongs to the thread that made it.
-
-    It ends by itself at its last pair; close it to give its buffers back before.
-    """
+class StoreScan(Scan[Pair]):
+    """The scan of a store that calls the C side."""
 
     def __init__(
-        self, store: Store, prefix: BytesLike, cursor: bytes | None, limit: int | None
+        self,
+        store: Store,
+        prefix: BytesLike,
+        cursor: bytes | None,
+        limit: int | None,
+        keys_only: bool,
     ) -> None:
         self._session: ScanSession | None = None
         if cursor is not None:
@@ -555,6 +537,7 @@ class Scan(Iterator[tuple[bytes, bytes]]):
         prefix = prefix if type(prefix) is bytes else key_bytes(prefix)
         self._store = store  # not closed by the collector while the scan is in use
         self._limit = limit
+        self._keys_only = keys_only
         self._thread = threading.get_ident()
         self._cursor = b""
         session = cast(ScanSession, store._new_session(ScanSession))
@@ -565,9 +548,6 @@ class Scan(Iterator[tuple[bytes, bytes]]):
             session.fail(status, store.path)
         session.scan = out[0]
         self._session = session
-
-    def __iter__(self) -> Self:
-        return self
 
     def __next__(self) -> tuple[bytes, bytes]:
         session = self._session
@@ -585,7 +565,10 @@ class Scan(Iterator[tuple[bytes, bytes]]):
         session.busy = True
         try:
             key = session.key
-            status = _cubby_scan_next(session.scan, key.struct, session.value_struct)
+            value = ffi.NULL if self._keys_only else session.value_struct
+            status = _cubby_scan_next(session.scan, key.struct, value)
+            if status == 0 and self._keys_only:
+                return _unpack(key.data[0], key.size[0]), b""
             if status == 0:
                 return (
                     _unpack(key.data[0], key.size[0]),
@@ -611,17 +594,6 @@ class Scan(Iterator[tuple[bytes, bytes]]):
         """End the scan; closing twice is allowed."""
         self._cursor = self.cursor
         self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open(

@@ -125,5 +125,5 @@ def test_the_package_exports_what_it_says():
     for name in cubbydb.__all__:
         assert hasattr(cubbydb, name)
     public = {name for name in vars(cubbydb) if not name.startswith("_")}
-    modules = {"engine", "blockdev", "mmapio", "cli", "bench"}
+    modules = {"engine", "blockdev", "mmapio", "cli", "bench", "dbm", "prometheus"}
     assert public - modules <= set(cubbydb.__all__)

@@ -174,7 +174,7 @@ def test_a_flipped_bit_is_reported_with_its_lba(path, size, flag):
             with pytest.raises(errors.Corrupt, match=r"LBA [0-9]+"):
                 call()
         with pytest.raises(errors.Corrupt, match="LBA"):
-            list(store)
+            list(store.items())
         damages = store.check()
         assert lba in range(damages[0].lba, damages[0].lba + 1 + size // 4096)
         assert isinstance(damages[0].segment, int)

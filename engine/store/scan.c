@@ -8,7 +8,8 @@
  *   cursor   low hash, bit-reversed: u64   high hash: u64   first 8 bytes of the store's id
  *            A scan that has ended is at the largest position.
  *
- * A blob is looked up by its key when its turn comes: it may have been replaced since.
+ * A blob is looked up by its key when its turn comes: it may have been replaced since. Where only
+ * keys are wanted it is not, if its block holds its key.
  *
  * Depends on: segment.h, lookup.h, blob.h.   Used by: users of cubby.h.
  */
@@ -168,7 +169,8 @@ static bool has_prefix(const struct cubby_scan *scan, const uint8_t *key, size_t
     return key_size >= scan->prefix_size && memcmp(key, scan->prefix, scan->prefix_size) == 0;
 }
 
-/* Give out one pair of the copy. Returns CUBBY_NOT_FOUND if it is not to be returned. */
+/* Give out one pair of the copy; without its value where value is NULL. Returns CUBBY_NOT_FOUND if
+ * it is not to be returned. */
 static int give_pair(struct cubby_scan *scan, const struct segment_pair *copied,
                      struct cubby_slice *key, struct cubby_slice *value)
 {
@@ -178,12 +180,15 @@ static int give_pair(struct cubby_scan *scan, const struct segment_pair *copied,
     if (pair.key != NULL && !has_prefix(scan, pair.key, pair.key_size)) {
         return CUBBY_NOT_FOUND;
     }
-    if (!pair.is_blob) {
+    if (!pair.is_blob || (value == NULL && pair.key != NULL)) {
         *key = (struct cubby_slice){.data = pair.key, .size = pair.key_size};
-        *value = (struct cubby_slice){.data = pair.value, .size = pair.value_size};
+        if (value != NULL) {
+            *value = (struct cubby_slice){.data = pair.value, .size = pair.value_size};
+        }
         return CUBBY_OK;
     }
-    struct blob_result result = {.key = key, .value = value};
+    struct cubby_slice unwanted;
+    struct blob_result result = {.key = key, .value = value != NULL ? value : &unwanted};
     struct wanted_key wanted = {.key = pair.key, .key_size = pair.key_size, .hash = copied->hash};
     struct session_counters uncounted = {0}; /* a scan is no get */
     int status = lookup_key(scan->session, &wanted, visit_blob, &result, &uncounted);
@@ -224,17 +229,18 @@ int cubby_scan_next(cubby_scan *scan, struct cubby_slice *key, struct cubby_slic
 {
     CUBBY_ASSERT(scan != NULL);
     CUBBY_ASSERT(key != NULL);
-    CUBBY_ASSERT(value != NULL);
     int status = session_enter(scan->session, false);
     if (status != CUBBY_OK) {
         return status;
     }
     struct cubby_slice found_key;
     struct cubby_slice found_value;
-    status = next_pair(scan, &found_key, &found_value);
+    status = next_pair(scan, &found_key, value != NULL ? &found_value : NULL);
     if (status == CUBBY_OK) {
         *key = found_key;
-        *value = found_value;
+        if (value != NULL) {
+            *value = found_value;
+        }
     }
     return session_leave(scan->session, status);
 }

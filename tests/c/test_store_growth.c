@@ -230,6 +230,45 @@ static void test_a_scan_goes_on_from_its_cursor_while_the_store_grows(void)
     fixture_close(&fixture);
 }
 
+/* Returns how many pairs there are, after a look at every key, and at every value if asked to. */
+static uint64_t scan_all(struct fixture *fixture, bool with_values)
+{
+    cubby_scan *scan;
+    struct cubby_slice key;
+    struct cubby_slice value;
+    uint64_t count = 0;
+    uint64_t sum = 0;
+    CHECK_EQUAL(cubby_scan_open(fixture->session, NULL, 0, NULL, &scan), CUBBY_OK);
+    while (cubby_scan_next(scan, &key, with_values ? &value : NULL) == CUBBY_OK) {
+        sum += key.size < 32 ? parse_key(key) : 0;
+        count++;
+    }
+    cubby_scan_close(scan);
+    CHECK_EQUAL(sum, 99 * 100 / 2);
+    return count;
+}
+
+static void test_a_scan_without_values_gives_all_keys_and_reads_no_blobs(void)
+{
+    struct fixture fixture;
+    open_with_fill(&fixture, 40);
+    for (uint64_t i = 0; i < 100; i++) {
+        put_number(&fixture, i, 0, i % 2 == 0 ? 100 : 20000);
+    }
+    uint8_t long_key[5000]; /* in no home block: its blob has to be read */
+    memset(long_key, 'k', sizeof long_key);
+    CHECK_STATUS(fixture.session,
+                 cubby_put(fixture.session, long_key, sizeof long_key, long_key, 10), CUBBY_OK);
+    uint64_t before = read_stat(&fixture).blocks_read;
+    CHECK_EQUAL(scan_all(&fixture, false), 101);
+    uint64_t between = read_stat(&fixture).blocks_read;
+    CHECK_EQUAL(scan_all(&fixture, true), 101);
+    uint64_t after = read_stat(&fixture).blocks_read;
+    const uint64_t blob_blocks = 50 * (20000 / CUBBY_BLOCK_BYTES + 1);
+    CHECK((after - between) - (between - before) >= blob_blocks);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     RUN(test_growth_and_shrinking_at_400_bytes_keep_to_the_figures);
@@ -240,5 +279,6 @@ int main(void)
     RUN(test_a_load_in_hash_order_finds_room_for_all);
     RUN(test_a_scan_that_makes_every_value_20_times_larger_sees_each_key_once);
     RUN(test_a_scan_goes_on_from_its_cursor_while_the_store_grows);
+    RUN(test_a_scan_without_values_gives_all_keys_and_reads_no_blobs);
     return 0;
 }

@@ -1,0 +1,142 @@
+"""A store's figures for Prometheus: pip install cubbydb[prometheus].
+
+    from prometheus_client import REGISTRY, start_http_server
+    from cubbydb.prometheus import Collector
+
+    REGISTRY.register(Collector(store))
+    start_http_server(9121)
+
+The figures are gathered when they are asked for, and at no other time.  Every sample has the label
+store, which is the store's path; a closed store has no samples.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector as _Collector
+
+from cubbydb import errors
+from cubbydb.engine.store import Store, StoreStat
+
+__all__ = ["Collector"]
+
+_Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+
+NS_PER_SECOND = 1e9
+
+
+class Metric(NamedTuple):
+    """How one figure of StoreStat is shown; a counter's name gets _total behind it."""
+
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily]
+    name: str
+    help: str
+    divisor: float = 1
+
+
+COUNTER = CounterMetricFamily
+GAUGE = GaugeMetricFamily
+
+# Each figure of StoreStat but those below.
+METRICS: dict[str, Metric] = {
+    "pairs": Metric(GAUGE, "pairs", "Pairs in the store."),
+    "pair_bytes": Metric(GAUGE, "pair_bytes", "Keys and values of all pairs."),
+    "blobs": Metric(GAUGE, "blobs", "Pairs too large to sit in a home block."),
+    "segments": Metric(GAUGE, "segments", "Segments of the store."),
+    "home_blocks": Metric(GAUGE, "home_blocks", "Home blocks of all segments."),
+    "spill_blocks": Metric(GAUGE, "spill_blocks", "Spill blocks of all segments."),
+    "logical_bytes": Metric(GAUGE, "logical_bytes", "The size of the store."),
+    "used_bytes": Metric(GAUGE, "used_bytes", "Taken by segments, blobs and checkpoints."),
+    "quarantined_bytes": Metric(
+        GAUGE, "quarantined_bytes", "Freed, but not reusable before the next checkpoint."
+    ),
+    "fill_percent": Metric(GAUGE, "fill_target_ratio", "How full blocks are made.", 100),
+    "format_version": Metric(GAUGE, "format_version", "Version of the format on the device."),
+    "feature_bits": Metric(GAUGE, "feature_bits", "Incompatible feature bits of the format."),
+    "directory_bytes": Metric(GAUGE, "directory_bytes", "Memory of the directory of segments."),
+    "bitmap_bytes": Metric(GAUGE, "bitmap_bytes", "Memory of the allocation bitmaps."),
+    "device_logical_bytes": Metric(
+        GAUGE, "device_logical_bytes", "Blocks that hold something, before compression."
+    ),
+    "device_physical_bytes": Metric(
+        GAUGE, "device_physical_bytes", "What these blocks take up in the device; 0 if untold."
+    ),
+    "device_capacity_bytes": Metric(
+        GAUGE, "device_capacity_bytes", "Physical bytes there are for them; 0 if untold."
+    ),
+    "device_compresses": Metric(GAUGE, "device_compresses", "Whether the device compresses."),
+    "space_mark": Metric(
+        GAUGE, "space_mark", "0 room, 1 warning, 2 no growth, 3 reads and deletes only."
+    ),
+    "gets": Metric(COUNTER, "gets", "Keys asked for by get, contains and get_many."),
+    "get_misses": Metric(COUNTER, "get_misses", "Keys asked for and not found."),
+    "puts": Metric(COUNTER, "puts", "Pairs put."),
+    "deletes": Metric(COUNTER, "deletes", "Pairs deleted."),
+    "get_home_reads": Metric(COUNTER, "get_home_reads", "Device reads by gets: home blocks."),
+    "get_spill_reads": Metric(COUNTER, "get_spill_reads", "Device reads by gets: spill blocks."),
+    "get_blob_reads": Metric(COUNTER, "get_blob_reads", "Device reads by gets: blobs."),
+    "get_retry_reads": Metric(
+        COUNTER, "get_retry_reads", "Device reads by gets, repeated as something had moved."
+    ),
+    "inserted_bytes": Metric(COUNTER, "inserted_bytes", "Pairs put that were not there before."),
+    "rebuilt_bytes": Metric(COUNTER, "rebuilt_bytes", "Pairs rewritten by rebuilds and splits."),
+    "rebuilds": Metric(COUNTER, "rebuilds", "Segments rebuilt."),
+    "splits": Metric(COUNTER, "splits", "Segments split."),
+    "checkpoints": Metric(COUNTER, "checkpoints", "Checkpoints written."),
+    "longest_put_ns": Metric(
+        GAUGE, "longest_put_seconds", "The longest put since the opening.", NS_PER_SECOND
+    ),
+    "longest_rebuild_ns": Metric(
+        GAUGE, "longest_rebuild_seconds", "The longest rebuild or split so far.", NS_PER_SECOND
+    ),
+    "blocks_read": Metric(COUNTER, "blocks_read", "Blocks of 4,096 bytes read by anything."),
+    "blocks_written": Metric(COUNTER, "blocks_written", "Blocks of 4,096 bytes written."),
+    "recovered": Metric(GAUGE, "recovered", "Whether opening rebuilt the directory."),
+    "lost_pairs": Metric(GAUGE, "lost_pairs", "Pairs that a power cut took, as far as known."),
+}
+SOURCE = "device_source"  # the info metric's label
+NOT_SHOWN = {"device_reads_per_get"}  # the ratio of counters that are
+
+
+class Collector(_Collector):
+    """The figures of one or more stores, to be registered with a registry of prometheus-client.
+
+    Args:
+        stores: stores of different paths; they stay their owner's to close.
+    """
+
+    def __init__(self, *stores: Store) -> None:
+        self._stores = stores
+
+    def describe(self) -> Iterator[_Family]:
+        """The metrics without their samples, by which a registry finds duplicates."""
+        yield from _empty_families().values()
+
+    def collect(self) -> Iterator[_Family]:
+        """The metrics, with one sample per store that is open."""
+        families = _empty_families()
+        for store in self._stores:
+            try:
+                stat = store.stat()
+            except errors.Closed:
+                continue
+            for field, family in families.items():
+                _add(family, field, store.path, stat)
+        yield from families.values()
+
+
+def _empty_families() -> dict[str, _Family]:
+    families: dict[str, _Family] = {
+        field: metric.kind(f"cubby_{metric.name}", metric.help, labels=["store"])
+        for field, metric in METRICS.items()
+    }
+    families[SOURCE] = InfoMetricFamily("cubby_device", "Who tells its bytes.", labels=["store"])
+    return families
+
+
+def _add(family: _Family, field: str, path: str, stat: StoreStat) -> None:
+    if isinstance(family, InfoMetricFamily):
+        family.add_metric([path], {"source": stat["device_source"]})
+    else:
+        family.add_metric([path], stat[field] / METRICS[field].divisor)  # type: ignore[literal-required]

@@ -1,0 +1,207 @@
+"""What a store and a space of one have in common: the mapping made of single calls, and scans.
+
+Depends on: session.py.  Used by: store.py, space.py.
+"""
+
+from abc import abstractmethod
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
+
+from cubbydb.engine.session import BytesLike
+
+__all__ = ["BytesMapping", "Scan"]
+
+Pair = tuple[bytes, bytes]
+_Item = TypeVar("_Item", covariant=True)
+
+
+class Scan(Iterator[_Item]):
+    """An iterator over pairs or keys, made by Store.scan; it belongs to the thread that made it.
+
+    It ends by itself at its last pair; close it to give its buffers back before.
+    """
+
+    @property
+    @abstractmethod
+    def cursor(self) -> bytes:
+        """The position after the last pair; give it to scan to go on from there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the scan; closing twice is allowed."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class KeyScan(Scan[bytes]):
+    """The keys of a scan of pairs."""
+
+    def __init__(self, pairs: Scan[Pair]) -> None:
+        self._pairs = pairs
+
+    def __next__(self) -> bytes:
+        return next(self._pairs)[0]
+
+    @property
+    def cursor(self) -> bytes:
+        """The position after the last key."""
+        return self._pairs.cursor
+
+    def close(self) -> None:
+        """End the scan; closing twice is allowed."""
+        self._pairs.close()
+
+
+# Views -------------------------------------------------------------------------------------------
+# The views of collections.abc get pair by pair what one scan gives.
+
+
+class Items(ItemsView[bytes, bytes]):
+    """All pairs of a mapping, as they are now."""
+
+    _mapping: "BytesMapping"
+
+    def __iter__(self) -> Iterator[Pair]:
+        return self._mapping.scan()
+
+
+class Values(ValuesView[bytes]):
+    """The values of all pairs of a mapping, as they are now."""
+
+    _mapping: "BytesMapping"
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (value for _, value in self._mapping.scan())
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == found for found in self)
+
+
+class BytesMapping(MutableMapping[bytes, bytes]):
+    """A MutableMapping of bytes to bytes whose pairs come by scans, in an order without meaning.
+
+    Its methods are as those of a dict but for this: each looks at what is there now, views and
+    iterators allow changes meanwhile (a pair put or deleted then comes or does not), and none but
+    those of a single key is one step to other threads and processes.
+    """
+
+    @abstractmethod
+    def put_many(
+        self, pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]]
+    ) -> int:
+        """Store many pairs, from a mapping or an iterable of pairs; return how many."""
+
+    @abstractmethod
+    def delete(self, key: BytesLike) -> bool:
+        """Remove a pair; tell whether there was one."""
+
+    @abstractmethod
+    def _open_scan(
+        self, prefix: BytesLike, cursor: bytes | None, limit: int | None, keys_only: bool
+    ) -> Scan[Pair]:
+        """Begin a scan of pairs, with values that are empty and not read if *keys_only*."""
+
+    @overload
+    def scan(
+        self,
+        prefix: BytesLike = ...,
+        cursor: bytes | None = ...,
+        *,
+        limit: int | None = ...,
+        keys_only: Literal[False] = ...,
+    ) -> Scan[Pair]: ...
+    @overload
+    def scan(
+        self,
+        prefix: BytesLike = ...,
+        cursor: bytes | None = ...,
+        *,
+        limit: int | None = ...,
+        keys_only: Literal[True],
+    ) -> Scan[bytes]: ...
+    def scan(
+        self,
+        prefix: BytesLike = b"",
+        cursor: bytes | None = None,
+        *,
+        limit: int | None = None,
+        keys_only: bool = False,
+    ) -> Scan[Pair] | Scan[bytes]:
+        """Iterate over all pairs whose key begins with *prefix*, in an order without meaning.
+
+        It reads the whole store, whatever the prefix.  A pair present during the whole scan comes
+        exactly once, however the store grows meanwhile; one that is put or deleted meanwhile,
+        once or not at all.
+
+        Args:
+            prefix: what the keys begin with.
+            cursor: where to go on: Scan.cursor of an earlier scan, also of an earlier opening.
+            limit: stop after so many pairs.
+            keys_only: iterate over keys alone; values above about 1,000 bytes are then not read.
+        """
+        pairs = self._open_scan(prefix, cursor, limit, keys_only)
+        return KeyScan(pairs) if keys_only else pairs
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.scan(keys_only=True)
+
+    def items(self) -> ItemsView[bytes, bytes]:
+        """All pairs, as a view; each iteration over it is one scan."""
+        return Items(self)
+
+    def keys(self) -> KeysView[bytes]:
+        """All keys, as a view; each iteration over it is one scan."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[bytes]:
+        """All values, as a view; each iteration over it, and each *in*, is one scan."""
+        return Values(self)
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Store the pairs of a mapping, or of an iterable of pairs, as put_many does.
+
+        Where the iterable fails, not all of the pairs before are stored.
+        """
+        if isinstance(other, Mapping) or not hasattr(other, "keys"):
+            self.put_many(other)
+        else:
+            self.put_many((key, other[key]) for key in other.keys())  # noqa: SIM118 - no mapping
+        self.put_many(more.items())  # type: ignore[arg-type]  # refused there, with the reason
+
+    def clear(self) -> None:
+        """Delete all pairs, one by one, in one scan."""
+        for key in self:
+            self.delete(key)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same pairs, found by one scan and as many look-ups in *other*."""
+        if self is other:
+            return True
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            other.get(key) == value for key, value in self.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as that of everything mutable
