@@ -6,26 +6,25 @@ from itertools import islice
 import click
 
 import cubbydb
-from cubbydb.cli.formats import KEY_ENCODINGS, decode_key, encode_key, pair_as_json
+from cubbydb.cli.encodings import (
+    decode_key,
+    encode_key,
+    key_encoding_option,
+    value_encoding_option,
+)
+from cubbydb.cli.formats import key_as_json, pair_as_json
 from cubbydb.cli.report import warn_of_space
 from cubbydb.errors import NotFound
 
 __all__ = ["delete", "get", "put", "scan"]
 
 path_argument = click.argument("path", type=click.Path())
-key_encoding_option = click.option(
-    "--key-encoding",
-    type=click.Choice(KEY_ENCODINGS),
-    default="utf8",
-    show_default=True,
-    help="How keys are written on the command line.",
-)
 
 
 def key_of(text: str, encoding: str, name: str = "KEY") -> bytes:
-    """The bytes of a key on the command line; a usage error if it cannot be read."""
+    """The bytes of a key, or value, on the command line; a usage error if it cannot be read."""
     try:
-        return decode_key(text, encoding)
+        return decode_key(text, encoding, "value" if name == "VALUE" else "key")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=name) from None
 
@@ -34,7 +33,9 @@ def key_of(text: str, encoding: str, name: str = "KEY") -> bytes:
 @path_argument
 @click.argument("key")
 @key_encoding_option
-def get(path: str, key: str, key_encoding: str) -> None:
+@value_encoding_option
+@click.option("--json", "as_json", is_flag=True, help="The pair, as cubby dump writes it.")
+def get(path: str, key: str, key_encoding: str, value_encoding: str, as_json: bool) -> None:
     """Write the value of KEY to standard output.
 
     Its bytes are written as they are; on a terminal a line end follows.  Exit code 1 if there is
@@ -44,7 +45,10 @@ def get(path: str, key: str, key_encoding: str) -> None:
     with cubbydb.open(path) as store:
         value = store[wanted]
     out = sys.stdout.buffer
-    out.write(value)
+    if as_json:
+        out.write(pair_as_json(wanted, value))
+        return
+    out.write(encode_key(value, value_encoding))
     if sys.stdout.isatty():
         out.write(b"\n")
 
@@ -54,13 +58,21 @@ def get(path: str, key: str, key_encoding: str) -> None:
 @click.argument("key")
 @click.argument("value", default="-")
 @key_encoding_option
-def put(path: str, key: str, value: str, key_encoding: str) -> None:
+@value_encoding_option
+def put(path: str, key: str, value: str, key_encoding: str, value_encoding: str) -> None:
     """Store VALUE under KEY, in place of the value it may have.
 
-    Without VALUE, or with -, the value is what standard input holds, all of its bytes.
+    Without VALUE, or with -, the value is what standard input holds, all of its bytes; with a
+    --value-encoding other than utf8, white space at its end does not count.
     """
     wanted = key_of(key, key_encoding)
-    content = sys.stdin.buffer.read() if value == "-" else key_of(value, "utf8", "VALUE")
+    if value != "-":
+        content = key_of(value, value_encoding, "VALUE")
+    elif value_encoding == "utf8":
+        content = sys.stdin.buffer.read()
+    else:
+        text = sys.stdin.buffer.read().rstrip().decode(errors="surrogateescape")
+        content = key_of(text, value_encoding, "VALUE")
     with cubbydb.open(path, "w") as store:
         store.put(wanted, content)
         warn_of_space(path, store.stat())
@@ -84,6 +96,7 @@ def delete(path: str, key: str, key_encoding: str) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after so many pairs.")
 @click.option("--cursor", metavar="HEX", help="Go on where an earlier scan stopped.")
 @click.option("--keys-only", is_flag=True, help="One key per line, without the values.")
+@click.option("--json", "as_json", is_flag=True, help='With --keys-only: {"k": KEY} per line.')
 @key_encoding_option
 def scan(
     path: str,
@@ -91,21 +104,25 @@ def scan(
     limit: int | None,
     cursor: str | None,
     keys_only: bool,
+    as_json: bool,
     key_encoding: str,
 ) -> None:
     """Write pairs, or those with a prefix.
 
     One JSON object per line, as cubby dump writes them.  The order means nothing.  Where --limit
     leaves something out, the cursor to go on with is told on standard error.  The whole store is
-    read, whatever the prefix.  With --keys-only, a key that is not text or has line ends in it
-    can be told apart with --key-encoding hex.
+    read, whatever the prefix.  --key-encoding is that of --prefix, and of what --keys-only
+    writes: with hex or escape, keys that are not text or have line ends in them can be told
+    apart, and so they can with --json.
     """
     wanted = key_of(prefix, key_encoding, "--prefix")
     begin = None if cursor is None else key_of(cursor, "hex", "--cursor")
     out = sys.stdout.buffer
     with cubbydb.open(path) as store, store.scan(wanted, begin) as pairs:
         for key, value in islice(pairs, limit):
-            if keys_only:
+            if keys_only and as_json:
+                out.write(key_as_json(key))
+            elif keys_only:
                 out.write(encode_key(key, key_encoding) + b"\n")
             else:
                 out.write(pair_as_json(key, value))

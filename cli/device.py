@@ -15,9 +15,8 @@ import click
 from cubbydb import _native
 from cubbydb.blockdev import BLOCK_BYTES, BlockDevice, DeviceStat
 from cubbydb.cli.estimate import estimate
-from cubbydb.cli.manage import in_bytes
 from cubbydb.cli.report import say
-from cubbydb.cli.sizes import SizeType
+from cubbydb.cli.sizes import SizeType, in_bytes
 from cubbydb.errors import DeviceError, Locked
 
 __all__ = ["device"]
@@ -166,9 +165,10 @@ def info(name: str, as_json: bool) -> None:
 def show_info(name: str, figures: DeviceStat, ratio: float | None) -> None:
     """Print the figures as a table."""
     # rich takes longer to import than a device to be asked.
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from cubbydb.cli.console import TableConsole
 
     values = dict(figures)
     known = figures["source"] != "none"
@@ -194,7 +194,7 @@ def show_info(name: str, figures: DeviceStat, ratio: float | None) -> None:
     amplification = figures["media_write_amplification"]
     if figures["unit_bytes"] and amplification is not None:
         table.add_row("  written to the medium per byte", f"{amplification:.2f}")
-    console = Console()
+    console = TableConsole()
     console.print(Text(name, style="bold"), soft_wrap=True)
     console.print(table)
 

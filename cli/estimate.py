@@ -21,7 +21,8 @@ from cubbydb.cli.fill_model import (
     encode_pair,
     estimate_pairs,
 )
-from cubbydb.cli.formats import FORMATS, Lines
+from cubbydb.cli.formats import FORMATS
+from cubbydb.cli.lines import Lines
 from cubbydb.cli.manage import rewritten_per_byte
 from cubbydb.cli.report import InputError, counted, talks_to_a_person
 from cubbydb.cli.transfer import input_stream, progress_bar
@@ -122,7 +123,7 @@ def cut_pairs(blocks: Sequence[bytes], pair_size: int, count: int, scale: Scale)
 @click.option(
     "--format",
     "input_format",
-    type=click.Choice([*FORMATS, RAW]),
+    type=click.Choice(["jsonl", "deb822", RAW]),
     help="What the files hold.  [default: what they look like]",
 )
 @click.option("--level", type=int, default=1, show_default=True, help="Of zstd.")
@@ -208,8 +209,9 @@ def notice(text: str, applies: bool = True) -> None:
 def show_estimate(result: Estimate, seen: int, block_ratio: float | None) -> None:
     """Print an estimate as a table and a sentence."""
     # rich takes longer to import than small files take to estimate.
-    from rich.console import Console
     from rich.table import Table
+
+    from cubbydb.cli.console import TableConsole
 
     table = Table(box=None)
     for heading in ("fill", "pairs/block", "bytes/pair", "to the best", "logical/physical"):
@@ -226,7 +228,7 @@ def show_estimate(result: Estimate, seen: int, block_ratio: float | None) -> Non
         )
     price = rewritten_per_byte(result.fill)
     chosen = next(row for row in result.rows if row.fill == result.fill)
-    console = Console()
+    console = TableConsole()
     if block_ratio is not None:
         console.print(f"ratio of blocks of 4 KiB as they are: {block_ratio:.2f}")
     console.print(f"ratio of blocks of 4 KiB full of pairs: {result.ratio:.2f}", highlight=False)

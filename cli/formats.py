@@ -1,4 +1,4 @@
-"""The text forms of keys and pairs: encodings of keys, JSON lines, and deb822 stanzas.
+"""The text forms of pairs: JSON lines, deb822 stanzas, and by name also csv, tsv and mdb.
 
 Pure text: knows no store.  Input that does not parse is an InputError naming file and line, and
 nothing of it is returned.
@@ -8,93 +8,24 @@ import base64
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from functools import partial
+from typing import Protocol
 
-from cubbydb._native import lib
-from cubbydb.cli.report import InputError
+from cubbydb.cli.lines import Lines, Record
+from cubbydb.cli.mdb import MdbWriter, read_mdb
+from cubbydb.cli.tables import TableWriter, read_table
 
 __all__ = [
     "FORMATS",
-    "KEY_ENCODINGS",
-    "Lines",
-    "Record",
-    "decode_key",
-    "encode_key",
+    "OUTPUT_FORMATS",
+    "Writer",
+    "key_as_json",
     "pair_as_json",
     "read_deb822",
     "read_jsonl",
+    "reader_of",
+    "writer_of",
 ]
-
-
-class Record(NamedTuple):
-    """One pair of an input, and the number of its last line, which counts from 1."""
-
-    key: bytes
-    value: bytes
-    line_number: int
-
-
-class Lines:
-    """The lines of a binary stream, line ends included, and how much of it has been read."""
-
-    def __init__(self, stream: BinaryIO, name: str) -> None:
-        self._stream = stream
-        self.name = name
-        self.number = 0  # of the line last read, from 1
-        self.size = 0  # bytes read
-
-    def __iter__(self) -> Iterator[bytes]:
-        for line in self._stream:
-            self.number += 1
-            self.size += len(line)
-            yield line
-
-    def error(self, text: str, number: int | None = None) -> InputError:
-        """An error about a line; the last one read by default."""
-        return InputError(f"{self.name}:{number or self.number}: {text}")
-
-    def record(self, key: bytes, value: bytes, number: int) -> Record:
-        """A record that ends at a line, if its sizes are ones that a store takes."""
-        if not 1 <= len(key) <= lib.CUBBY_KEY_BYTES_MAX:
-            limit = lib.CUBBY_KEY_BYTES_MAX
-            raise self.error(f"a key has 1 to {limit:,} bytes, this one {len(key):,}", number)
-        if len(value) > lib.CUBBY_VALUE_BYTES_MAX:
-            limit = lib.CUBBY_VALUE_BYTES_MAX
-            raise self.error(f"a value has at most {limit:,} bytes, not {len(value):,}", number)
-        return Record(key, value, number)
-
-
-# Keys on the command line ------------------------------------------------------------------------
-
-KEY_ENCODINGS = ("utf8", "hex", "base64")
-
-
-def decode_key(text: str, encoding: str) -> bytes:
-    """The bytes of a key given as text; ValueError says what is wrong with it."""
-    if encoding == "hex":
-        try:
-            return bytes.fromhex(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not hexadecimal") from None
-    if encoding == "base64":
-        try:
-            return base64.b64decode(text, validate=True)
-        except ValueError:
-            raise ValueError(f"{text!r} is not base64") from None
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("the key is not UTF-8: give it as --key-encoding hex") from None
-
-
-def encode_key(key: bytes, encoding: str) -> bytes:
-    """A key as text to print; as utf8 its bytes are left as they are."""
-    if encoding == "hex":
-        return key.hex().encode()
-    if encoding == "base64":
-        return base64.b64encode(key)
-    return key
-
 
 # JSON lines --------------------------------------------------------------------------------------
 
@@ -104,6 +35,11 @@ _json_text = json.JSONEncoder(ensure_ascii=False).encode
 def pair_as_json(key: bytes, value: bytes) -> bytes:
     """A pair as one line: {"k": ..., "v": ...}; "k_b64" and "v_b64" for what is not UTF-8."""
     return f"{{{_json_field('k', key)}, {_json_field('v', value)}}}\n".encode()
+
+
+def key_as_json(key: bytes) -> bytes:
+    """A key as one line: {"k": ...}, or {"k_b64": ...}."""
+    return f"{{{_json_field('k', key)}}}\n".encode()
 
 
 def _json_field(name: str, content: bytes) -> str:
@@ -220,7 +156,69 @@ def _free_key(fields: dict[bytes, bytes], seen: set[bytes]) -> bytes:
     return b"%s/%d" % (key, number)
 
 
-FORMATS: dict[str, Callable[[Lines], Iterator[Record]]] = {
+# By name -----------------------------------------------------------------------------------------
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+PLAIN_READERS: dict[str, Callable[[Lines], Iterator[Record]]] = {
     "jsonl": read_jsonl,
+    "mdb": read_mdb,
     "deb822": read_deb822,
 }
+OUTPUT_FORMATS = ("jsonl", "csv", "tsv", "mdb")
+
+
+class Writer(Protocol):
+    """Pairs as text: what comes first, each pair, and what comes last."""
+
+    head: bytes
+    tail: bytes
+
+    def pair(self, key: bytes, value: bytes) -> bytes:
+        """A pair as text."""
+        ...
+
+
+class JsonWriter:
+    """Pairs as JSON lines."""
+
+    head = b""
+    tail = b""
+    pair = staticmethod(pair_as_json)
+
+
+def reader_of(
+    name: str, key_encoding: str, value_encoding: str
+) -> Callable[[Lines], Iterator[Record]]:
+    """What reads a format; ValueError if encodings are asked of one that has its own."""
+    if name in DELIMITERS:
+        return partial(
+            read_table,
+            delimiter=DELIMITERS[name],
+            key_encoding=key_encoding,
+            value_encoding=value_encoding,
+        )
+    refuse_encodings(name, key_encoding, value_encoding)
+    return PLAIN_READERS[name]
+
+
+def writer_of(
+    name: str, key_encoding: str, value_encoding: str, pairs: int, pair_bytes: int
+) -> Writer:
+    """What writes a format; pairs and pair_bytes say how much there is to be."""
+    if name in DELIMITERS:
+        return TableWriter(DELIMITERS[name], key_encoding, value_encoding)
+    refuse_encodings(name, key_encoding, value_encoding)
+    return MdbWriter(pairs, pair_bytes) if name == "mdb" else JsonWriter()
+
+
+def refuse_encodings(name: str, *encodings: str) -> None:
+    """A format that can write every byte needs no encoding, and would not be what it is."""
+    if set(encodings) != {"utf8"}:
+        raise ValueError(
+            f"--key-encoding and --value-encoding are for csv and tsv: {name} writes every byte"
+            " in its own way"
+        )
+
+
+# Those that can be loaded, with text in the tables.
+FORMATS = {name: reader_of(name, "utf8", "utf8") for name in (*PLAIN_READERS, *DELIMITERS)}

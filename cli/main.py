@@ -6,11 +6,15 @@ from typing import Any
 import click
 
 import cubbydb
+from cubbydb.cli.completion import completion
 from cubbydb.cli.data import delete, get, put, scan
+from cubbydb.cli.destroy import destroy
 from cubbydb.cli.device import device
-from cubbydb.cli.manage import check, create, stat
-from cubbydb.cli.report import report
+from cubbydb.cli.manage import check, create
+from cubbydb.cli.report import hold_standard_streams, report
+from cubbydb.cli.stat import stat
 from cubbydb.cli.transfer import dump, load
+from cubbydb.cli.version import version
 
 __all__ = ["main"]
 
@@ -26,6 +30,11 @@ Exit codes:
 
 class ReportingGroup(click.Group):
     """A group that lets no exception out of its commands."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command, once there is something behind every standard stream."""
+        hold_standard_streams()
+        return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say in one sentence what went wrong, and exit with its code."""
@@ -53,5 +62,6 @@ def main(debug: bool) -> None:
     """
 
 
-for command in (create, load, get, put, delete, scan, dump, stat, check, device):
+COMMANDS = (create, load, get, put, delete, scan, dump, stat, check, destroy)
+for command in (*COMMANDS, device, version, completion):
     main.add_command(command)

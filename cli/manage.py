@@ -1,17 +1,19 @@
-"""cubby create, stat, check: the store as a whole."""
+"""cubby create, check: the store as a whole."""
 
 import json
+from dataclasses import asdict
 
 import click
 
 import cubbydb
 from cubbydb.cli.data import path_argument
 from cubbydb.cli.report import EXIT_CORRUPT, counted, say, warn_of_space
-from cubbydb.cli.sizes import SizeType
+from cubbydb.cli.signatures import found_on
+from cubbydb.cli.sizes import SizeType, in_bytes
 from cubbydb.engine.options import FILL_MAX, FILL_MIN
 from cubbydb.errors import Exists
 
-__all__ = ["check", "create", "stat"]
+__all__ = ["check", "create", "rewritten_per_byte"]
 
 
 # Fill target -> bytes rewritten per byte inserted, pairs of 400 bytes: bench/counts.py measures it.
@@ -39,6 +41,9 @@ def create(path: str, size: int | None, fill: float | None, new: bool, force: bo
     try:
         store = cubbydb.open(path, flag, size=size, fill=fill, force=force, exclusive=not new)
     except Exists as error:
+        found = found_on(path)
+        if found is not None:
+            error.add_note(f"it looks like {found}")
         error.add_note("--new replaces a store, --force overwrites anything else")
         raise
     with store:
@@ -62,94 +67,11 @@ def rewritten_per_byte(fill: float) -> float:
     return price
 
 
-# Group -> its rows: what it is called, and which figure it is.  Bytes where the figure says so.
-STAT_GROUPS: dict[str, list[tuple[str, str]]] = {
-    "Contents": [
-        ("pairs", "pairs"),
-        ("keys and values", "pair_bytes"),
-        ("blobs", "blobs"),
-        ("segments", "segments"),
-        ("home blocks", "home_blocks"),
-        ("spill blocks", "spill_blocks"),
-    ],
-    "Space": [
-        ("size of the store", "logical_bytes"),
-        ("used", "used_bytes"),
-        ("in quarantine", "quarantined_bytes"),
-        ("fill target, %", "fill_percent"),
-    ],
-    "Device": [
-        ("before compression", "device_logical_bytes"),
-        ("physically used", "device_physical_bytes"),
-        ("physical capacity", "device_capacity_bytes"),
-    ],
-    "Memory": [("directory", "directory_bytes"), ("bitmaps", "bitmap_bytes")],
-    "Format": [("version", "format_version"), ("feature bits", "feature_bits")],
-}
-
-
-def in_bytes(count: int) -> str:
-    """A number of bytes for people: 1,023 B, 1.0 KiB, 256.0 MiB."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{count:,} B" if unit == "B" else f"{amount:,.1f} {unit}"
-        amount /= 1024
-    return f"{amount:,.1f} TiB"
-
-
 @click.command()
 @path_argument
-@click.option("--json", "as_json", is_flag=True, help="All figures, as one JSON object.")
-def stat(path: str, as_json: bool) -> None:
-    """Show how much a store holds and takes.
-
-    The figures of --json are explained in engine/cubby.h, struct cubby_stat; the counters among
-    them count from the opening of the store, which is now.
-    """
-    with cubbydb.open(path) as store:
-        figures = store.stat()
-    warn_of_space(path, figures)
-    if as_json:
-        click.echo(json.dumps(figures))
-        return
-    # rich takes longer to import than a get takes to run.
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    values = dict(figures)
-    table = Table(box=None, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for group, rows in STAT_GROUPS.items():
-        table.add_row(f"[bold]{group}[/bold]")
-        for name, figure in rows:
-            count = values[figure]
-            assert isinstance(count, int)
-            text = in_bytes(count) if figure.endswith("_bytes") else f"{count:,}"
-            if group == "Device" and not count:
-                text = "not told"
-            table.add_row(f"  {name}", text)
-        if group == "Device":
-            physical = figures["device_physical_bytes"]
-            if physical and figures["device_logical_bytes"]:
-                table.add_row("  ratio", f"{figures['device_logical_bytes'] / physical:.2f}")
-            table.add_row("  told by", figures["device_source"])
-        if group == "Memory" and figures["pairs"]:
-            memory = figures["directory_bytes"] + figures["bitmap_bytes"]
-            table.add_row("  per pair", f"{memory / figures['pairs']:.3f} B")
-    if figures["recovered"]:
-        table.add_row("[bold]Recovered[/bold]", "the last stop was not clean")
-    console = Console()
-    console.print(Text(path, style="bold"), soft_wrap=True)
-    console.print(table)
-
-
-@click.command()
-@path_argument
+@click.option("--json", "as_json", is_flag=True, help="All damages, as one JSON object.")
 @click.pass_context
-def check(ctx: click.Context, path: str) -> None:
+def check(ctx: click.Context, path: str, as_json: bool) -> None:
     """Look for damage in the whole store.
 
     Every block is read, and all are compared with all; each damage is one line.  Exit code 4 if
@@ -158,9 +80,12 @@ def check(ctx: click.Context, path: str) -> None:
     with cubbydb.open(path) as store:
         damages = store.check()
         pairs = len(store)
-    for damage in damages:
-        segment = "" if damage.segment is None else f", segment {damage.segment}"
-        click.echo(f"LBA {damage.lba}{segment}: {damage.text}")
+    if as_json:
+        click.echo(json.dumps({"pairs": pairs, "damages": [asdict(each) for each in damages]}))
+    else:
+        for damage in damages:
+            segment = "" if damage.segment is None else f", segment {damage.segment}"
+            click.echo(f"LBA {damage.lba}{segment}: {damage.text}")
     if damages:
         say(counted(len(damages), "damage"))
         ctx.exit(EXIT_CORRUPT)

@@ -1,9 +1,12 @@
 """What the command says when something goes wrong: one sentence, and an exit code."""
 
 import errno
+import io
 import os
 import sys
 import traceback
+from contextlib import suppress
+from typing import TextIO
 
 import click
 
@@ -17,6 +20,7 @@ __all__ = [
     "Interrupted",
     "counted",
     "exit_code",
+    "hold_standard_streams",
     "report",
     "say",
     "sentence",
@@ -96,10 +100,36 @@ def report(error: BaseException, debug: bool) -> int:
     code = exit_code(error)
     _flush_or_forget_stdout()
     if debug:
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    elif code != EXIT_BROKEN_PIPE:
-        click.echo(f"cubby: {sentence(error)}", err=True)
+        text = "".join(traceback.format_exception(error))
+    else:
+        text = "" if code == EXIT_BROKEN_PIPE else f"cubby: {sentence(error)}\n"
+    with suppress(OSError):  # where standard error takes nothing, the exit code still tells
+        click.echo(text, err=True, nl=False)
     return code
+
+
+def hold_standard_streams() -> None:
+    """Where a standard stream is closed, put something in its place that fails when it is used.
+
+    Otherwise the store itself would get its number, and what is printed would go into the store.
+    """
+    # Each is opened for what it is not used for, but standard error is to take everything.
+    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # gets the lowest free number, which this is
+    if sys.stdin is None:
+        sys.stdin = _unclosed_stream(0, "r")
+    if sys.stdout is None:
+        sys.stdout = _unclosed_stream(1, "w")
+    if sys.stderr is None:
+        sys.stderr = _unclosed_stream(2, "w")
+
+
+def _unclosed_stream(number: int, mode: str) -> TextIO:
+    # Not closed by the collector at the end, which might fail and then talk about it.
+    return io.TextIOWrapper(os.fdopen(number, mode + "b", closefd=False))
 
 
 def _flush_or_forget_stdout() -> None:

@@ -1,10 +1,10 @@
-"""Sizes on the command line: 64M."""
+"""Sizes on the command line, and for people: 64M, 64.0 MiB."""
 
 import click
 
 from cubbydb.blockdev.sizes import size_in_bytes
 
-__all__ = ["SizeType"]
+__all__ = ["SizeType", "in_bytes"]
 
 
 class SizeType(click.ParamType[int]):
@@ -30,3 +30,13 @@ class SizeType(click.ParamType[int]):
         if size < size_in_bytes(self._least):
             self.fail(f"the smallest size is {self._least}, not {value}", param, ctx)
         return size
+
+
+def in_bytes(count: int) -> str:
+    """A number of bytes for people: 1,023 B, 1.0 KiB, 256.0 MiB."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{count:,} B" if unit == "B" else f"{amount:,.1f} {unit}"
+        amount /= 1024
+    return f"{amount:,.1f} TiB"

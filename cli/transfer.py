@@ -16,7 +16,10 @@ import click
 
 import cubbydb
 from cubbydb.cli.data import path_argument
-from cubbydb.cli.formats import FORMATS, Lines, Record, pair_as_json
+from cubbydb.cli.encodings import key_encoding_option, value_encoding_option
+from cubbydb.cli.formats import FORMATS, OUTPUT_FORMATS, Writer, reader_of, writer_of
+from cubbydb.cli.lines import Lines, Record
+from cubbydb.cli.mdb import MdbWriter
 from cubbydb.cli.report import (
     InputError,
     Interrupted,
@@ -31,8 +34,10 @@ __all__ = ["dump", "load"]
 
 BATCH_RECORDS = 1024
 BATCH_BYTES = 8 << 20
+SORTED_BATCH_KEYS = 64  # few, for their values are in memory together
 # Told once per batch: how many records are done, and how much of the total.
 Advance = Callable[[int, int], None]
+Reader = Callable[[Lines], Iterator[Record]]
 
 
 @dataclass
@@ -143,12 +148,12 @@ def batches(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 
 def load_lines(
-    store: cubbydb.Store, lines: Lines, input_format: str, tally: Tally, advance: Advance
+    store: cubbydb.Store, lines: Lines, read: Reader, tally: Tally, advance: Advance
 ) -> None:
     """Store all records of the lines; whatever ends it early, the tally says what is stored."""
     try:
         with Interrupts() as interrupts:
-            for batch in batches(FORMATS[input_format](lines)):
+            for batch in batches(read(lines)):
                 interrupts.hold()
                 store.put_many((record.key, record.value) for record in batch)
                 tally.add(batch)
@@ -176,8 +181,17 @@ def load_lines(
     show_default=True,
     help="What FILE holds.",
 )
+@key_encoding_option
+@value_encoding_option
 @click.option("-v", "--verbose", is_flag=True, help="Tell the figures at the end in a pipe too.")
-def load(path: str, file: str, input_format: str, verbose: bool) -> None:
+def load(
+    path: str,
+    file: str,
+    input_format: str,
+    key_encoding: str,
+    value_encoding: str,
+    verbose: bool,
+) -> None:
     """Store every record of a file.
 
     FILE may be -, standard input.  The store exists already: see cubby create.
@@ -185,10 +199,17 @@ def load(path: str, file: str, input_format: str, verbose: bool) -> None:
     \b
     jsonl   one object per line, as cubby dump writes them:
             {"k": KEY, "v": VALUE}, or "k_b64", "v_b64" with base64 in them.
-    deb822  the stanzas of a Debian package index (apt-cache dumpavail).  The
-            value is the stanza byte for byte, without the blank lines around
-            it; the key is its Package field.  Where that came before in the
-            same input, the key is PACKAGE/VERSION, where that came before too,
+    csv     a header line with the columns key and value, then a row per pair;
+    tsv     quoted as spreadsheets do it.  --key-encoding and --value-encoding
+            say how bytes are written in them.
+    mdb     what LMDB's mdb_dump and Berkeley DB's db_dump write: one database,
+            with one value to a key.  Where there are backslashes in the data,
+            use mdb_dump without -p: LMDB 0.9 does not escape them.
+    deb822  the stanzas of a Debian package index (apt-cache dumpavail); only
+            loaded, never dumped.  The value is the stanza byte for byte,
+            without the blank lines around it; the key is its Package field.
+            Where that came before in the same input, the key is
+            PACKAGE/VERSION, where that came before too,
             PACKAGE/VERSION/ARCHITECTURE, and then .../2, .../3 and so on, so
             that no stanza takes another's place.  The keys of the input are
             held in memory for that.
@@ -197,6 +218,7 @@ def load(path: str, file: str, input_format: str, verbose: bool) -> None:
     the records before it are stored, and nothing of it.  So does Ctrl-C: the store is good, and
     what is stored is told.
     """
+    read = reader_of(input_format, key_encoding, value_encoding)
     tally = Tally()
     begin = time.monotonic()
     with (
@@ -204,7 +226,7 @@ def load(path: str, file: str, input_format: str, verbose: bool) -> None:
         cubbydb.open(path, "w") as store,
         progress_bar("load", total, talks_to_a_person()) as advance,
     ):
-        load_lines(store, Lines(stream, name), input_format, tally, advance)
+        load_lines(store, Lines(stream, name), read, tally, advance)
         figures = store.stat()
     warn_of_space(path, figures)
     rate = tally.records / max(time.monotonic() - begin, 1e-9)
@@ -218,30 +240,87 @@ def refuse_same_file(path: str, output: str) -> None:
         raise click.BadParameter("this is the store itself", param_hint="--output")
 
 
+def sorted_pairs(store: cubbydb.Store) -> Iterator[tuple[bytes, bytes]]:
+    """All pairs by their keys; only the keys are all in memory."""
+    keys = sorted(store.keys())
+    for begin in range(0, len(keys), SORTED_BATCH_KEYS):
+        batch = keys[begin : begin + SORTED_BATCH_KEYS]
+        for key, value in zip(batch, store.get_many(batch), strict=True):
+            assert value is not None  # nobody writes while we have the store open
+            yield key, value
+
+
 @click.command()
 @path_argument
 @click.option("--output", type=click.Path(), help="Write to this file, not standard output.")
-def dump(path: str, output: str | None) -> None:
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(OUTPUT_FORMATS),
+    default="jsonl",
+    show_default=True,
+    help="What to write.",
+)
+@key_encoding_option
+@value_encoding_option
+@click.option("--sort", is_flag=True, help="By key, byte by byte; takes memory for all keys.")
+def dump(
+    path: str,
+    output: str | None,
+    output_format: str,
+    key_encoding: str,
+    value_encoding: str,
+    sort: bool,
+) -> None:
     """Write every pair.
 
-    One JSON object per line, in an order that means nothing: {"k": KEY, "v": VALUE}; what is not
-    UTF-8 is written as base64, in "k_b64" and "v_b64".  cubby load reads it back byte for byte.
+    cubby load reads back byte for byte what it writes, with the same options.  Without --sort the
+    order means nothing, and another store of the same pairs has another one.  With it, the same
+    pairs are the same bytes; the keys are held in memory for that, and each pair is read by itself.
+
+    \b
+    jsonl   one object per line: {"k": KEY, "v": VALUE}; what is not UTF-8 is
+            written as base64, in "k_b64" and "v_b64".
+    csv     a header line, then a row per pair.  What is not UTF-8 ends the
+    tsv     dump, unless --key-encoding or --value-encoding is another one.
+    mdb     what mdb_load of LMDB reads.  LMDB takes no keys of more than 511
+            bytes: such keys are written, and told at the end.
     """
     if output is not None:
         refuse_same_file(path, output)
+    writer_of(output_format, key_encoding, value_encoding, 0, 0)  # a misuse is told before all else
     stdout = sys.stdout.buffer
     shown = talks_to_a_person() and (output is not None or not stdout.isatty())
-    count = 0
     with cubbydb.open(path) as store, progress_bar("dump", len(store), shown) as advance:
+        stat = store.stat()
+        writer = writer_of(
+            output_format, key_encoding, value_encoding, stat["pairs"], stat["pair_bytes"]
+        )
         out = stdout if output is None else Path(output).open("wb")  # noqa: SIM115
         try:
-            for key, value in store.scan():
-                out.write(pair_as_json(key, value))
-                count += 1
-                if count % BATCH_RECORDS == 0:
-                    advance(count, count)
-        except KeyboardInterrupt:
-            raise Interrupted(f"interrupted: {counted(count, 'record')} written") from None
+            write_pairs(out, writer, sorted_pairs(store) if sort else store.scan(), advance)
         finally:
             if output is not None:
                 out.close()
+    if isinstance(writer, MdbWriter):
+        writer.warn()
+
+
+def write_pairs(
+    out: BinaryIO, writer: Writer, pairs: Iterator[tuple[bytes, bytes]], advance: Advance
+) -> None:
+    """Write all pairs; whatever ends it early says how many are written."""
+    count = 0
+    try:
+        out.write(writer.head)
+        for key, value in pairs:
+            out.write(writer.pair(key, value))
+            count += 1
+            if count % BATCH_RECORDS == 0:
+                advance(count, count)
+        out.write(writer.tail)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted: {counted(count, 'record')} written") from None
+    except InputError as error:
+        error.add_note(f"{counted(count, 'record')} before it written")
+        raise

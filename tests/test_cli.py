@@ -124,8 +124,10 @@ def test_delete_removes_a_pair_once(path):
         assert len(store) == 99
 
 
-@pytest.mark.parametrize(("encoding", "text"), [("hex", "ff00"), ("base64", "/wA=")])
-def test_binary_keys_are_given_in_hex_or_base64(path, encoding, text):
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("hex", "ff00"), ("base64", "/wA="), ("escape", r"\xff\x00")]
+)
+def test_binary_keys_are_given_as_text(path, encoding, text):
     option = ["--key-encoding", encoding]
     assert cubby("put", path, text, "value", *option).exit_code == 0
     assert cubby("get", path, text, *option).stdout == "value"
@@ -408,13 +410,14 @@ def test_a_sentence_is_one_line():
         ["load", "PATH", "-"],
         ["stat", "PATH"],
         ["check", "PATH"],
+        ["destroy", "PATH", "--yes"],
     ],
 )
 def test_a_store_that_cannot_be_opened_is_one_sentence(path, tmp_path, words):
     def words_of(name: Path) -> list[str]:
         return [word.replace("PATH", str(name)) for word in words]
 
-    assert failed(cubby(*words_of(tmp_path / "none")), 3, "none", "cubby create")
+    assert failed(cubby(*words_of(tmp_path / "none")), 3, "none")
     (tmp_path / "letter").write_bytes(b"Dear reader,\n" * 1000)
     assert failed(cubby(*words_of(tmp_path / "letter")), 7, "letter")
     with cubbydb.open(path, "w"):
@@ -436,7 +439,7 @@ def test_an_unexpected_exception_is_one_sentence_too(path, monkeypatch):
 
 
 def test_usage_errors_are_clicks_own(path):
-    for words in ([], ["none"], ["get", path], ["load", path, "-", "--format", "csv"]):
+    for words in ([], ["none"], ["get", path], ["load", path, "-", "--format", "xml"]):
         assert cubby(*words).exit_code == 2
 
 

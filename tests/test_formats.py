@@ -6,15 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubbydb.cli.formats import (
+from cubbydb.cli.encodings import (
     KEY_ENCODINGS,
-    Lines,
     decode_key,
+    decode_text,
     encode_key,
+    encode_text,
+)
+from cubbydb.cli.formats import (
+    FORMATS,
+    OUTPUT_FORMATS,
     pair_as_json,
     read_deb822,
     read_jsonl,
+    reader_of,
+    writer_of,
 )
+from cubbydb.cli.lines import Lines
 from cubbydb.cli.report import InputError
 
 
@@ -197,7 +205,7 @@ def test_lines_count_what_has_been_read():
 
 @given(st.binary())
 def test_keys_in_hex_and_base64_come_back(key):
-    for encoding in ("hex", "base64"):
+    for encoding in ("hex", "base64", "escape"):
         assert decode_key(encode_key(key, encoding).decode(), encoding) == key
 
 
@@ -211,6 +219,9 @@ def test_keys_in_utf8_are_themselves():
     [
         ("xyz", "hex", "not hexadecimal"),
         ("YQ", "base64", "not base64"),
+        ("a\\q", "escape", "begins no escape"),
+        ("a\\", "escape", "begins no escape"),
+        ("\\x4", "escape", "begins no escape"),
         ("\udcff", "utf8", "not UTF-8: give it as --key-encoding hex"),
     ],
 )
@@ -218,3 +229,91 @@ def test_a_key_that_cannot_be_read_is_a_value_error(text, encoding, complaint):
     assert encoding in KEY_ENCODINGS
     with pytest.raises(ValueError, match=complaint):
         decode_key(text, encoding)
+
+
+def test_escape_is_printable_ascii_and_takes_what_people_write():
+    assert encode_key(bytes(range(256)), "escape").isascii()
+    assert encode_text(b"a\\b\n\xff ~", "escape") == r"a\\b\x0a\xff ~"
+    assert decode_text(r"a\\b\n\r\t\xFFü", "escape") == b"a\\b\n\r\t\xff" + "ü".encode()
+
+
+# Tables and mdb ----------------------------------------------------------------------------------
+
+
+def written(name: str, pairs: list[tuple[bytes, bytes]], *encodings: str) -> bytes:
+    writer = writer_of(name, *(encodings or ("utf8", "utf8")), len(pairs), 0)
+    return b"".join([writer.head, *(writer.pair(*pair) for pair in pairs), writer.tail])
+
+
+def read(name: str, content: bytes, *encodings: str) -> list[tuple[bytes, bytes]]:
+    records = reader_of(name, *(encodings or ("utf8", "utf8")))(lines_of(content))
+    return [(key, value) for key, value, _ in records]
+
+
+@given(st.lists(st.tuples(st.binary(min_size=1), st.binary())))
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
+def test_every_format_gives_back_every_byte(name, pairs):
+    for encodings in (("hex", "base64"), ("escape", "escape"), ("base64", "hex")):
+        chosen = encodings if name in ("csv", "tsv") else ("utf8", "utf8")
+        content = written(name, pairs, *chosen)
+        assert read(name, content, *chosen) == pairs
+        assert written(name, read(name, content, *chosen), *chosen) == content
+
+
+@given(st.lists(st.tuples(st.text(min_size=1), st.text())))
+@pytest.mark.parametrize("name", ["csv", "tsv"])
+def test_tables_give_back_every_text(name, texts):
+    pairs = [(key.encode(), value.encode()) for key, value in texts]
+    assert read(name, written(name, pairs)) == pairs
+
+
+def test_tables_give_back_line_ends_quotes_and_control_characters():
+    values = [
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"a\rb",
+        b'"',
+        b'""',
+        b",",
+        b"\t",
+        b"\0",
+        b"",
+        b" x ",
+        b"\xc2\x85",
+    ]
+    pairs = [(b"key" + value, value) for value in values]
+    for name in ("csv", "tsv"):
+        assert read(name, written(name, pairs)) == pairs
+
+
+def test_a_table_is_what_others_write():
+    assert written("csv", [(b"a", b'x,"y"'), (b"b", b"")]) == b'key,value\na,"x,""y"""\nb,\n'
+    content = b'\xef\xbb\xbfvalue,key\r\n1,a\r\n\r\n"2\r\n3",b\r\n'
+    assert read("csv", content) == [(b"a", b"1"), (b"b", b"2\r\n3")]
+    assert read("tsv", b"key\tvalue\na,b\t1\n") == [(b"a,b", b"1")]
+
+
+def test_a_table_takes_long_fields_and_counts_lines():
+    value = b"x" * 300_000 + b"\n" * 3
+    content = written("csv", [(b"a", value), (b"b", b"")])
+    numbers = [record.line_number for record in FORMATS["csv"](lines_of(content))]
+    assert numbers == [5, 6]
+
+
+def test_a_table_of_what_is_not_utf8_names_the_option():
+    with pytest.raises(InputError, match=r"value b'\\xff' is not UTF-8: use --value-encoding"):
+        written("csv", [(b"a", b"\xff")])
+
+
+def test_mdb_is_read_in_both_forms():
+    printed = b"VERSION=3\nformat=print\ntype=btree\nHEADER=END\n a\\\\\\0a\\ff\n \nDATA=END\n"
+    assert read("mdb", printed) == [(b"a\\\n\xff", b"")]
+    plain = b"VERSION=3\nHEADER=END\n 6A6b\r\n 00\r\nDATA=END\r\n\n"
+    assert read("mdb", plain) == [(b"jk", b"\0")]
+
+
+def test_unknown_headers_of_mdb_are_warned_about(capsys):
+    content = b"VERSION=3\nmapsize=1\nmaxreaders=2\nnonsense=5\ntype=hash\nHEADER=END\nDATA=END\n"
+    assert read("mdb", content) == []
+    assert capsys.readouterr().err == "cubby: input:4: unknown header 'nonsense' ignored\n"

@@ -1,0 +1,246 @@
+"""cubby stat: the figures of a store, once or again and again."""
+
+import json
+import time
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+import cubbydb
+from cubbydb.cli.data import path_argument
+from cubbydb.cli.report import sentence, warn_of_space
+from cubbydb.cli.sizes import in_bytes
+from cubbydb.errors import Locked
+
+# rich takes longer to import than a get takes to run.
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["Look", "Watch", "stat"]
+
+# Group -> its rows: what it is called, and which figure it is.  Bytes where the figure says so.
+STAT_GROUPS: dict[str, list[tuple[str, str]]] = {
+    "Contents": [
+        ("pairs", "pairs"),
+        ("keys and values", "pair_bytes"),
+        ("blobs", "blobs"),
+        ("segments", "segments"),
+        ("home blocks", "home_blocks"),
+        ("spill blocks", "spill_blocks"),
+    ],
+    "Space": [
+        ("size of the store", "logical_bytes"),
+        ("used", "used_bytes"),
+        ("in quarantine", "quarantined_bytes"),
+        ("fill target, %", "fill_percent"),
+    ],
+    "Device": [
+        ("before compression", "device_logical_bytes"),
+        ("physically used", "device_physical_bytes"),
+        ("physical capacity", "device_capacity_bytes"),
+    ],
+    "Memory": [("directory", "directory_bytes"), ("bitmaps", "bitmap_bytes")],
+    "Format": [("version", "format_version"), ("feature bits", "feature_bits")],
+}
+
+NOT_TOLD = "not told"
+# What changes from look to look; the counters of a store begin anew with each opening.
+RATED_FIGURES = {
+    *("pairs", "pair_bytes", "blobs", "segments", "home_blocks", "spill_blocks", "used_bytes"),
+    *("device_logical_bytes", "device_physical_bytes"),
+}
+# Figure -> how much it has grown per second.
+Rates = dict[str, float]
+
+
+@click.command()
+@path_argument
+@click.option("--json", "as_json", is_flag=True, help="All figures, as one JSON object.")
+@click.option(
+    "--watch",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Look again and again, until Ctrl-C, and show what has changed per second.",
+)
+def stat(path: str, as_json: bool, watch: float | None) -> None:
+    """Show how much a store holds and takes.
+
+    The figures of --json are explained in engine/cubby.h, struct cubby_stat; the counters among
+    them count from the opening of the store, which is now.
+
+    With --watch the store is opened for each look and closed again, so that others can write it
+    in between; one that opens it in the moment of a look is refused.  While another process has
+    it open to write, it cannot be looked at: that is said, and the last figures stay.  With
+    --json each look is one line, with a field "time" in seconds and one "per_second"; where the
+    store could not be opened it is {"time", "locked"}.
+    """
+    if watch is not None:
+        with suppress(KeyboardInterrupt):  # how it is meant to end
+            show_looks(path, watch, as_json)
+        return
+    figures = figures_of(path)
+    warn_of_space(path, figures)
+    if as_json:
+        click.echo(json.dumps(figures))
+        return
+    from rich.text import Text
+
+    from cubbydb.cli.console import TableConsole
+
+    console = TableConsole()
+    console.print(Text(path, style="bold"), soft_wrap=True)
+    console.print(table_of(figures, None))
+
+
+def figures_of(path: str) -> cubbydb.StoreStat:
+    """The figures of a store that is opened for this alone."""
+    with cubbydb.open(path) as store:
+        return store.stat()
+
+
+def table_of(figures: cubbydb.StoreStat, rates: Rates | None) -> "RenderableType":
+    """The figures as a table, with a column for the rates if there are any."""
+    from rich.table import Table
+
+    values = dict(figures)
+    table = Table(box=None, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    if rates is not None:
+        table.add_column(justify="right", min_width=16)
+    for group, rows in STAT_GROUPS.items():
+        table.add_row(f"[bold]{group}[/bold]")
+        for name, figure in rows:
+            count = values[figure]
+            assert isinstance(count, int)
+            text = in_bytes(count) if figure.endswith("_bytes") else f"{count:,}"
+            if group == "Device" and not count:
+                text = NOT_TOLD
+            rate = rate_text(figure, None if text == NOT_TOLD else rates)
+            table.add_row(f"  {name}", text, *rate)
+        if group == "Device":
+            physical = figures["device_physical_bytes"]
+            if physical and figures["device_logical_bytes"]:
+                table.add_row("  ratio", f"{figures['device_logical_bytes'] / physical:.2f}")
+            table.add_row("  told by", figures["device_source"])
+        if group == "Memory" and figures["pairs"]:
+            memory = figures["directory_bytes"] + figures["bitmap_bytes"]
+            table.add_row("  per pair", f"{memory / figures['pairs']:.3f} B")
+    if figures["recovered"]:
+        table.add_row("[bold]Recovered[/bold]", "the last stop was not clean")
+    return table
+
+
+def rate_text(figure: str, rates: Rates | None) -> list[str]:
+    """The cell of a figure's rate; none where there is no such column."""
+    if not rates or figure not in rates:
+        return []
+    rate = rates[figure]
+    if figure.endswith("_bytes"):
+        return [f"{'-' if rate < 0 else '+'}{in_bytes(round(abs(rate)))}/s"]
+    return [f"{rate:+,.1f}/s"]
+
+
+# Again and again ---------------------------------------------------------------------------------
+
+
+class Look:
+    """One look at a store: its figures and their rates, or who has it.
+
+    Args:
+        moment: in seconds.
+        figures: None if the store could not be opened.
+        rates: since the last look that saw something; None at the first one.
+        locked: why it could not be opened.
+    """
+
+    def __init__(
+        self,
+        moment: float,
+        figures: cubbydb.StoreStat | None,
+        rates: Rates | None,
+        locked: str = "",
+    ) -> None:
+        self.moment = moment
+        self.figures = figures
+        self.rates = rates
+        self.locked = locked
+
+    def as_json(self) -> str:
+        """The look as one object."""
+        if self.figures is None:
+            return json.dumps({"time": self.moment, "locked": self.locked})
+        return json.dumps({"time": self.moment, **self.figures, "per_second": self.rates})
+
+
+class Watch:
+    """Looks at one store, and remembers the last one that saw it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.seen: Look | None = None
+
+    def look(self) -> Look:
+        """Look at the store, unless somebody has it open to write."""
+        try:
+            figures = figures_of(self._path)
+        except Locked as error:
+            return Look(time.time(), None, None, sentence(error))
+        moment = time.time()
+        self.seen = Look(moment, figures, rates_between(self.seen, moment, figures))
+        return self.seen
+
+
+def rates_between(
+    last: Look | None, moment: float, figures: cubbydb.StoreStat
+) -> dict[str, float] | None:
+    """What has changed per second since the last look."""
+    if last is None or last.figures is None or moment <= last.moment:
+        return None
+    seconds = moment - last.moment
+    before, now = dict(last.figures), dict(figures)
+    return {name: (now[name] - before[name]) / seconds for name in sorted(RATED_FIGURES)}  # type: ignore[operator]
+
+
+def show_looks(path: str, seconds: float, as_json: bool) -> None:
+    """Look and show until Ctrl-C."""
+    watch = Watch(path)
+    if as_json:
+        while True:
+            click.echo(watch.look().as_json())
+            time.sleep(seconds)
+    from rich.live import Live
+
+    from cubbydb.cli.console import TableConsole
+
+    console = TableConsole()
+    if not console.is_terminal:
+        while True:
+            console.print(picture(path, watch.look(), watch.seen))
+            time.sleep(seconds)
+    with Live(picture(path, watch.look(), watch.seen), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(seconds)
+            live.update(picture(path, watch.look(), watch.seen), refresh=True)
+
+
+def picture(path: str, look: Look, seen: Look | None) -> "RenderableType":
+    """A look for people: where it saw nothing, why, and what the last one saw."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(f"{path}, {clock(look.moment)}", style="bold")]
+    if look.locked:
+        parts.append(Text(look.locked, style="yellow"))
+    if seen is not None and seen.figures is not None:
+        if look.locked:
+            parts.append(Text(f"as it was at {clock(seen.moment)}:"))
+        parts.append(table_of(seen.figures, seen.rates or {}))
+    return Group(*parts)
+
+
+def clock(moment: float) -> str:
+    """A time of day, local."""
+    return datetime.fromtimestamp(moment).strftime("%H:%M:%S")
