@@ -74,6 +74,8 @@ enum cubby_status {
     CUBBY_UNPLACEABLE = -12,   /* too many pairs of one hash value: this key has no place left */
     CUBBY_POISONED = -13,     /* an earlier flush failed: reads only, until the store is reopened */
     CUBBY_BAD_ARGUMENT = -14, /* an argument is out of its range; the message names it */
+    CUBBY_EXISTS = -15,       /* a pair has this key, and the condition was that none has */
+    CUBBY_DIFFERS = -16,      /* the key has another value than the condition expects */
 };
 
 enum cubby_limit {
@@ -92,6 +94,14 @@ enum cubby_space_mark {
     CUBBY_MARK_WARN = 1,
     CUBBY_MARK_NO_GROWTH = 2,   /* no pair may be added, or become larger */
     CUBBY_MARK_READ_DELETE = 3, /* pairs can only be read and deleted */
+};
+
+/* What must hold for cubby_put_if to store a pair. */
+enum cubby_condition {
+    CUBBY_IF_ABSENT = 1,  /* no pair has the key; else CUBBY_EXISTS */
+    CUBBY_IF_PRESENT = 2, /* a pair has the key; else CUBBY_NOT_FOUND */
+    CUBBY_IF_EQUAL = 3,   /* a pair has the key (else CUBBY_NOT_FOUND), and its value is, byte for
+                             byte, the expected one (else CUBBY_DIFFERS) */
 };
 
 enum cubby_flag {
@@ -168,8 +178,8 @@ struct cubby_stat {
     /* counters: calls */
     uint64_t gets;       /* keys asked for by get, contains and get_many */
     uint64_t get_misses; /* of these, not found */
-    uint64_t puts;
-    uint64_t deletes; /* that found their key */
+    uint64_t puts;       /* of pairs that were stored: not where a condition failed */
+    uint64_t deletes;    /* that removed a pair; takes too */
     /* counters: device reads made by gets, by class */
     uint64_t get_home_reads;
     uint64_t get_spill_reads;
@@ -181,7 +191,7 @@ struct cubby_stat {
     uint64_t rebuilds;
     uint64_t splits;
     uint64_t checkpoints;
-    uint64_t longest_put_ns;     /* of cubby_put, with the background step it did */
+    uint64_t longest_put_ns; /* of cubby_put and cubby_put_if, with the background step it did */
     uint64_t longest_rebuild_ns; /* a rebuild or a split */
     /* counters: all device traffic, in blocks */
     uint64_t blocks_read;
@@ -270,6 +280,35 @@ int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const
 
 /* Remove a pair. One device read and one write. Returns as cubby_put, or CUBBY_NOT_FOUND. */
 int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size);
+
+/* Store a pair if a condition holds, with nothing between looking and storing: of many threads that
+ * change one key so, each sees what the one before it has left. A counter, for example, is a get,
+ * and a put_if that expects what was got, again and again until one returns CUBBY_OK.
+ * expected, expected_size: with CUBBY_IF_EQUAL the expected value, may be NULL if the size is 0;
+ * else not looked at. It must not point into what a call on this session has handed out: that is
+ * overwritten before it is compared. Copy it.
+ * Costs what cubby_put does. CUBBY_IF_EQUAL reads the present value if it is a blob of the expected
+ * size. Before a value is stored as a blob (a pair over about 1,000 bytes) the condition is looked
+ * at once more, so that one that fails writes nothing; only if it comes to fail between the two, a
+ * blob has been written in vain, and its space is free again.
+ * Returns as cubby_put, or, with nothing changed, CUBBY_EXISTS, CUBBY_NOT_FOUND or CUBBY_DIFFERS.
+ * Of these, and of CUBBY_FULL or CUBBY_PHYSICAL_FULL, a condition that fails comes first. */
+int cubby_put_if(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+                 size_t value_size, enum cubby_condition condition, const uint8_t *expected,
+                 size_t expected_size);
+
+/* Remove a pair if its value is the expected one (CUBBY_IF_EQUAL above). Costs what cubby_delete
+ * does, and the reading of a blob of the expected size. Returns as cubby_delete, or, with nothing
+ * changed, CUBBY_DIFFERS. */
+int cubby_delete_if(cubby_session *session, const uint8_t *key, size_t key_size,
+                    const uint8_t *expected, size_t expected_size);
+
+/* Remove a pair and hand out the value it had; of several threads that take one key, one gets it.
+ * Costs what cubby_get and cubby_delete do. Returns as cubby_delete; where it is not CUBBY_OK, also
+ * for lack of memory or a damaged blob, the pair is still there (after an errno of the device: it
+ * may be). */
+int cubby_take(cubby_session *session, const uint8_t *key, size_t key_size,
+               struct cubby_slice *value);
 
 /* Read count values with many device reads in flight.
  * keys: all keys end to end; key_sizes: count sizes in bytes.

@@ -1,6 +1,6 @@
 """What one thread needs to call the C side: its session, and keys and values in the form C takes.
 
-Depends on: cubbydb._native.  Used by: store.py.
+Depends on: cubbydb._native.  Used by: store.py, conditional.py.
 """
 
 import os

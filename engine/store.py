@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
-from cubbydb.engine.mapping import BytesMapping, Pair, Scan
+from cubbydb.engine.conditional import ConditionalCalls
+from cubbydb.engine.mapping import Pair, Scan
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.session import (
     BytesLike,
@@ -110,7 +111,7 @@ class Damage:
     text: str
 
 
-class Store(BytesMapping):
+class Store(ConditionalCalls):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be any bytes-like object.  Threads

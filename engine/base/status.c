@@ -56,6 +56,10 @@ const char *cubby_status_text(int status)
         return "an earlier flush of the device failed; reopen the store to write";
     case CUBBY_BAD_ARGUMENT:
         return "an argument is out of its range";
+    case CUBBY_EXISTS:
+        return "a pair has this key already";
+    case CUBBY_DIFFERS:
+        return "the key has another value than was expected";
     }
     return "unknown status";
 }

@@ -3,6 +3,8 @@
 Error
   NotFound         (KeyError)    no pair has this key; args[0] is the key
   Exists                         create found something already there, and was not forced
+  KeyExists                      a pair has this key already
+  ValueDiffers                   the key has another value than was expected
   Full                           no logical space is left in the store
   PhysicalFull                   the device or file system under the store is out of space
   Locked                         another process, or another handle of this one, has the store
@@ -33,6 +35,7 @@ __all__ = [
     "Forked",
     "FormatVersion",
     "Full",
+    "KeyExists",
     "Locked",
     "NotAStore",
     "NotFound",
@@ -40,6 +43,7 @@ __all__ = [
     "Poisoned",
     "ReadOnly",
     "Unplaceable",
+    "ValueDiffers",
     "key_text",
     "raise_for_status",
 ]
@@ -60,6 +64,14 @@ class NotFound(Error, KeyError):
 
 class Exists(Error):
     """Create found something already there, and was not forced."""
+
+
+class KeyExists(Error):
+    """A pair has this key already.  The methods of Store answer False in its place."""
+
+
+class ValueDiffers(Error):
+    """The key has another value than was expected.  The methods of Store answer False instead."""
 
 
 class Full(Error):
@@ -128,6 +140,8 @@ EXCEPTION_OF_STATUS: dict[int, type[Exception]] = {
     lib.CUBBY_UNPLACEABLE: Unplaceable,
     lib.CUBBY_POISONED: Poisoned,
     lib.CUBBY_BAD_ARGUMENT: ValueError,
+    lib.CUBBY_EXISTS: KeyExists,
+    lib.CUBBY_DIFFERS: ValueDiffers,
 }
 
 

@@ -3,7 +3,7 @@
  * A blob is written once, before anything names it, and never changed; freed by quarantine. The
  * layout is drawn in disk_format.h.
  *
- * Depends on: store.h.   Used by: get.c, put.c, scan.c, check.c, recovery.c.
+ * Depends on: store.h.   Used by: get.c, put.c, condition.c, scan.c, check.c, recovery.c.
  */
 #ifndef CUBBY_BLOB_H
 #define CUBBY_BLOB_H

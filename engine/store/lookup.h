@@ -1,7 +1,7 @@
 /* lookup.h -- find one key's pair on the device: its home block, then, if listed there, a spill
  * block.
  *
- * Depends on: store.h.   Used by: get.c, get_many.c, put.c, scan.c.
+ * Depends on: store.h.   Used by: get.c, get_many.c, put.c, condition.c, scan.c.
  */
 #ifndef CUBBY_LOOKUP_H
 #define CUBBY_LOOKUP_H

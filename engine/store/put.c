@@ -1,4 +1,4 @@
-/* put.c -- cubby_put and cubby_delete.
+/* put.c -- cubby_put and cubby_delete, and what the conditional calls share with them.
  *
  * A put reads its home block, and then, in this order of preference:
  *
@@ -12,7 +12,7 @@
  * that spill block for the same home, or a rebuild. So there is no moment at which the pair is
  * nowhere.
  *
- * Depends on: put.h, blob.h, rebuild.h, space.h, step.h.   Used by: users of cubby.h.
+ * Depends on: put.h, blob.h, rebuild.h, space.h, step.h.   Used by: users of cubby.h, put_if.c.
  */
 #include "engine/store/put.h"
 
@@ -77,7 +77,7 @@ static int write_blob(cubby_session *session, struct new_pair *new_pair)
 }
 
 int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
-                size_t value_size, struct new_pair *new_pair)
+                size_t value_size, const struct condition *condition, struct new_pair *new_pair)
 {
     int status = session_check_key(session, key, key_size);
     if (status != CUBBY_OK) {
@@ -101,8 +101,15 @@ int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, con
     };
     new_pair->admitted = false;
     new_pair->grows = true;
+    new_pair->condition = condition;
     if (new_pair->content.is_blob) {
-        status = write_blob(session, new_pair);
+        /* So that a condition that fails costs no blob; put_locked checks it again. */
+        if (condition != NULL) {
+            status = condition_look(session, condition, &new_pair->wanted);
+        }
+        if (status == CUBBY_OK) {
+            status = write_blob(session, new_pair);
+        }
         if (status != CUBBY_OK) {
             return status;
         }
@@ -315,6 +322,23 @@ static void note_old(struct put_outcome *outcome, const struct block_pair *old)
     outcome->old = *old;
 }
 
+/* Whether a pair may be stored in place of old (NULL: there is none): its condition, then physical
+ * space. */
+static int allow(cubby_session *session, const struct new_pair *new_pair,
+                 const struct block_pair *old, struct put_outcome *outcome)
+{
+    int status = CUBBY_OK;
+    if (new_pair->condition != NULL) {
+        status = condition_check(session, new_pair->condition, old);
+    }
+    if (status == CUBBY_OK && !new_pair->admitted) {
+        space_note_writes(session);
+        status = space_admit(session, put_grows(&new_pair->content, old));
+        outcome->refused = status != CUBBY_OK;
+    }
+    return status;
+}
+
 int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
                struct put_outcome *outcome)
 {
@@ -325,7 +349,7 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
         .new_pair = new_pair,
         .home_index = key_hash_home(new_pair->wanted.hash, view.place.home_count),
     };
-    *outcome = (struct put_outcome){0};
+    *outcome = (struct put_outcome){.untouched = true};
     int status = find_old(session, view, &new_pair->wanted, &putting.found);
     if (status != CUBBY_OK && status != CUBBY_NOT_FOUND) {
         return status;
@@ -337,15 +361,11 @@ int put_locked(cubby_session *session, struct segment_view view, const struct ne
         old_size = putting.found.pair.encoded_size;
         memcpy(putting.old_encoded, putting.found.pair.encoded, old_size);
     }
-    if (!new_pair->admitted) {
-        space_note_writes(session);
-        const struct block_pair *old = putting.existed ? &putting.found.pair : NULL;
-        status = space_admit(session, put_grows(&new_pair->content, old));
-        if (status != CUBBY_OK) {
-            outcome->refused = true;
-            return status;
-        }
+    status = allow(session, new_pair, putting.existed ? &putting.found.pair : NULL, outcome);
+    if (status != CUBBY_OK) {
+        return status;
     }
+    outcome->untouched = false;
     uint32_t payload = directory_payload(&store->directory, view.number);
     status = put_in_place(&putting, payload);
     if (status == CUBBY_NOT_FOUND) {
@@ -415,7 +435,7 @@ void put_abandon(cubby_session *session, const struct new_pair *new_pair,
     /* After a write in place that failed, the home block may name the blob: then its space stays
      * taken until the next recovery. A rebuild that failed has published nothing. */
     bool wrote_in_place =
-        !outcome->rebuilt && !outcome->refused && (status > 0 || status == CUBBY_PHYSICAL_FULL);
+        !outcome->rebuilt && !outcome->untouched && (status > 0 || status == CUBBY_PHYSICAL_FULL);
     if (new_pair->content.is_blob && !wrote_in_place) {
         blob_untake(session, &new_pair->content);
     }
@@ -431,11 +451,12 @@ static int put_prepared(cubby_session *session, const struct new_pair *new_pair,
     return status;
 }
 
-static int put_pair(cubby_session *session, const uint8_t *key, size_t key_size,
-                    const uint8_t *value, size_t value_size)
+static int prepare_and_put(cubby_session *session, const uint8_t *key, size_t key_size,
+                           const uint8_t *value, size_t value_size,
+                           const struct condition *condition)
 {
     struct new_pair new_pair;
-    int status = put_prepare(session, key, key_size, value, value_size, &new_pair);
+    int status = put_prepare(session, key, key_size, value, value_size, condition, &new_pair);
     if (status != CUBBY_OK) {
         return status;
     }
@@ -455,6 +476,16 @@ static int put_pair(cubby_session *session, const uint8_t *key, size_t key_size,
     return CUBBY_OK;
 }
 
+int put_pair(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+             size_t value_size, const struct condition *condition)
+{
+    uint64_t begin_ns = store_now_ns(session->store);
+    int status = prepare_and_put(session, key, key_size, value, value_size, condition);
+    session_count_longest(&session->counters.longest_put_ns,
+                          store_now_ns(session->store) - begin_ns);
+    return status;
+}
+
 int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
               size_t value_size)
 {
@@ -462,11 +493,7 @@ int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const
     if (status != CUBBY_OK) {
         return status;
     }
-    uint64_t begin_ns = store_now_ns(session->store);
-    status = put_pair(session, key, key_size, value, value_size);
-    session_count_longest(&session->counters.longest_put_ns,
-                          store_now_ns(session->store) - begin_ns);
-    return session_leave(session, status);
+    return session_leave(session, put_pair(session, key, key_size, value, value_size, NULL));
 }
 
 /* Whether so little is left in a segment that it should be rebuilt smaller. */
@@ -476,13 +503,51 @@ static bool is_sparse(const cubby_store *store, struct segment_view view, uint64
     return segment_extent_count(view.place.home_count) > 1 && payload_bytes < target / 4;
 }
 
+/* Copy the value of a pair to where what follows, the freeing of its blob too, leaves it alone. */
+static int keep_value(cubby_session *session, const struct block_pair *pair,
+                      struct cubby_slice *taken)
+{
+    struct aligned_buffer *kept = &session->many_values;
+    taken->size = pair->value_size;
+    if (pair->is_blob) {
+        int status = blob_read(session, pair);
+        if (status == CUBBY_OK) {
+            struct aligned_buffer read = session->value;
+            session->value = *kept;
+            *kept = read;
+            taken->data = kept->data + pair->key_size;
+        }
+        return status;
+    }
+    int status = aligned_buffer_reserve(kept, BLOCK_BYTES);
+    if (status == CUBBY_OK) {
+        memcpy(kept->data, pair->value, pair->value_size);
+        taken->data = kept->data;
+    }
+    return status;
+}
+
+/* What a delete was asked. */
+struct deletion {
+    struct wanted_key wanted;
+    const struct condition *condition; /* NULL: none */
+    struct cubby_slice *taken;         /* NULL: nobody asks for the value */
+};
+
 /* Remove a key's pair from a segment whose lock is held. */
 static int delete_locked(cubby_session *session, struct segment_view view,
-                         const struct wanted_key *wanted, struct put_outcome *outcome)
+                         const struct deletion *deletion, struct put_outcome *outcome)
 {
+    const struct wanted_key *wanted = &deletion->wanted;
     cubby_store *store = session->store;
     struct found_pair found;
     int status = find_old(session, view, wanted, &found);
+    if (status == CUBBY_OK && deletion->condition != NULL) {
+        status = condition_check(session, deletion->condition, &found.pair);
+    }
+    if (status == CUBBY_OK && deletion->taken != NULL) {
+        status = keep_value(session, &found.pair, deletion->taken);
+    }
     if (status != CUBBY_OK) {
         return status;
     }
@@ -507,18 +572,23 @@ static int delete_locked(cubby_session *session, struct segment_view view,
     return CUBBY_OK;
 }
 
-static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_size)
+int put_delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
+                    const struct condition *condition, struct cubby_slice *taken)
 {
     cubby_store *store = session->store;
     int status = session_check_key(session, key, key_size);
     if (status != CUBBY_OK) {
         return status;
     }
-    struct wanted_key wanted = {
-        .key = key, .key_size = key_size, .hash = key_hash_of(key, key_size, store->hash_seed)};
+    struct key_hash hash = key_hash_of(key, key_size, store->hash_seed);
+    struct deletion deletion = {
+        .wanted = {.key = key, .key_size = key_size, .hash = hash},
+        .condition = condition,
+        .taken = taken,
+    };
     struct put_outcome outcome = {0};
-    struct segment_view view = store_lock_segment(store, wanted.hash.low);
-    status = delete_locked(session, view, &wanted, &outcome);
+    struct segment_view view = store_lock_segment(store, hash.low);
+    status = delete_locked(session, view, &deletion, &outcome);
     store_unlock_segment(store, view.number);
     if (status != CUBBY_OK) {
         return status;
@@ -538,5 +608,5 @@ int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size)
     if (status != CUBBY_OK) {
         return status;
     }
-    return session_leave(session, delete_pair(session, key, key_size));
+    return session_leave(session, put_delete_pair(session, key, key_size, NULL, NULL));
 }

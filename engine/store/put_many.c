@@ -399,7 +399,7 @@ static int fill_batch(struct batch *batch, struct put_many *many)
         pair->outcome = (struct put_outcome){0};
         pair->locked = pair->at_home = pair->stored = false;
         status = put_prepare(batch->session, many->key, *many->key_size, many->value,
-                             *many->value_size, &pair->new_pair);
+                             *many->value_size, NULL, &pair->new_pair);
         if (status == CUBBY_OK) {
             batch->pair_count++;
             many->key += *many->key_size++;

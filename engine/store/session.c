@@ -80,9 +80,16 @@ int session_enter(cubby_session *session, bool writes)
     return CUBBY_OK;
 }
 
+/* Answers, not failures: too frequent to spend a message on. */
+static bool is_answer(int status)
+{
+    return status == CUBBY_OK || status == CUBBY_NOT_FOUND || status == CUBBY_EXISTS ||
+           status == CUBBY_DIFFERS;
+}
+
 int session_leave(cubby_session *session, int status)
 {
-    if (status != CUBBY_OK && status != CUBBY_NOT_FOUND && session->message[0] == '\0') {
+    if (!is_answer(status) && session->message[0] == '\0') {
         session_fail(session, status, "%s", cubby_status_text(status));
     }
     space_note_writes(session);

@@ -145,7 +145,7 @@ struct cubby_session {
     uint8_t *home;                     /* one block */
     uint8_t *spill;                    /* one block */
     struct aligned_buffer value;       /* of the last get */
-    struct aligned_buffer many_values; /* of the last get_many */
+    struct aligned_buffer many_values; /* of the last get_many or take */
     struct aligned_buffer blocks;      /* of get_many, put_many */
     struct aligned_buffer work;        /* extents: of rebuilds, checkpoints, blobs being written */
     struct aligned_buffer image;       /* extents: what a rebuild writes */

@@ -1,0 +1,279 @@
+"""Calls of Store that look at a pair and change it, with nothing in between.
+
+Of many threads that change one key so, each sees what the one before it has left: the C side looks
+and changes under one lock.
+
+Depends on: mapping.py, session.py.  Used by: store.py.
+"""
+
+import contextlib
+import operator
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast, overload
+
+from cubbydb._native import ffi, lib
+from cubbydb.engine.mapping import BytesMapping
+from cubbydb.engine.session import (
+    BytesLike,
+    Session,
+    fail_pair,
+    key_bytes,
+    value_buffer,
+    value_bytes,
+)
+from cubbydb.errors import NotFound, key_text, raise_for_status
+
+__all__ = ["ConditionalCalls"]
+
+_Default = TypeVar("_Default")
+
+_NO_DEFAULT: Any = object()
+_INTEGER = re.compile(rb"-?[0-9]+")
+_ANSWERS = (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND, lib.CUBBY_EXISTS, lib.CUBBY_DIFFERS)
+
+
+class ConditionalCalls(BytesMapping):
+    """The part of Store that changes a pair depending on what it is; also gets into buffers."""
+
+    _pop_cursor: bytes | None = None  # where the last popitem has stopped
+
+    # What Store has, for these methods to use.
+
+    def _session(self) -> Session:
+        raise NotImplementedError
+
+    # To store, if ... ----------------------------------------------------------------------------
+
+    def _put_if(
+        self, key: BytesLike, value: BytesLike, condition: int, expected: BytesLike = b""
+    ) -> int:
+        """Return which of _ANSWERS it was."""
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        if type(value) is not bytes:
+            value = value_buffer(value)
+        if type(expected) is not bytes:
+            expected = value_buffer(expected)
+        session = self._session()
+        session.busy = True
+        try:
+            status: int = lib.cubby_put_if(
+                session.handle,
+                key,
+                len(key),
+                value,
+                len(value),
+                condition,
+                expected,
+                len(expected),
+            )
+            if status not in _ANSWERS:
+                fail_pair(session, status, key, value)
+            return status
+        finally:
+            session.busy = False
+
+    def _delete_if(self, key: BytesLike, expected: BytesLike) -> int:
+        """Return which of _ANSWERS it was."""
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        if type(expected) is not bytes:
+            expected = value_buffer(expected)
+        session = self._session()
+        session.busy = True
+        try:
+            status: int = lib.cubby_delete_if(
+                session.handle, key, len(key), expected, len(expected)
+            )
+            if status not in _ANSWERS:
+                fail_pair(session, status, key, b"")
+            return status
+        finally:
+            session.busy = False
+
+    def add(self, key: BytesLike, value: BytesLike) -> bool:
+        """Store a pair if the key has none; tell whether it was stored."""
+        return self._put_if(key, value, lib.CUBBY_IF_ABSENT) == 0
+
+    def replace(self, key: BytesLike, value: BytesLike) -> bool:
+        """Store a pair if the key has one already; tell whether it was stored."""
+        return self._put_if(key, value, lib.CUBBY_IF_PRESENT) == 0
+
+    def compare_and_swap(
+        self, key: BytesLike, expected: BytesLike | None, value: BytesLike | None
+    ) -> bool:
+        """Change a pair if it is what is expected; tell whether it was.
+
+        Args:
+            key: whose pair.
+            expected: the value that the key must have; None: it must have no pair.
+            value: the new value; None: the pair is deleted.
+        """
+        if expected is None:
+            if value is None:
+                return self.get(key_bytes(key)) is None
+            return self.add(key, value)
+        if value is None:
+            return self._delete_if(key, expected) == 0
+        return self._put_if(key, value, lib.CUBBY_IF_EQUAL, expected) == 0
+
+    def setdefault(self, key: BytesLike, default: BytesLike | None = None) -> bytes:
+        """Return the value of *key*; where there is none, *default* is stored first."""
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        if type(default) is not bytes:
+            default = value_bytes(cast(BytesLike, default))
+        while True:  # again only if other threads have added the pair, and deleted it, meanwhile
+            value = self.get(key)
+            if value is not None:
+                return value
+            if self.add(key, default):
+                return default
+
+    def incr(self, key: BytesLike, delta: int = 1, *, initial: int = 0) -> int:
+        """Add *delta* to the integer that is the key's value, and return the sum.
+
+        The value is decimal ASCII text, such as b"-12"; a key without a pair counts as *initial*.
+        Each of several threads that add to one key is counted.
+
+        Raises:
+            ValueError: the value is no integer, or the sum has too many digits for Python's int().
+        """
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        delta, initial = operator.index(delta), operator.index(initial)
+        while True:  # again only if another thread has changed the pair meanwhile
+            before = self.get(key)
+            total = (initial if before is None else _integer_of(before, key)) + delta
+            if self.compare_and_swap(key, before, _text_of(total, key)):
+                return total
+
+    # To delete, and ... --------------------------------------------------------------------------
+
+    @overload
+    def pop(self, key: BytesLike) -> bytes: ...
+    @overload
+    def pop(self, key: BytesLike, default: _Default) -> bytes | _Default: ...
+    def pop(self, key: BytesLike, default: Any = _NO_DEFAULT) -> Any:
+        """Remove a pair and return its value; of several threads that do so, one gets it.
+
+        Without a pair *default* is returned, or errors.NotFound raised where none is given.
+        """
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        session = self._session()
+        session.busy = True
+        try:
+            status = lib.cubby_take(session.handle, key, len(key), session.value_struct)
+            if status == 0:
+                return ffi.unpack(session.value_data[0], session.value_size[0])
+            if status != lib.CUBBY_NOT_FOUND:
+                fail_pair(session, status, key, b"")
+        finally:
+            session.busy = False
+        if default is _NO_DEFAULT:
+            raise_for_status(status, key)
+        return default
+
+    def popitem(self) -> tuple[bytes, bytes]:
+        """Remove some pair and return it; errors.NotFound is raised if there is none.
+
+        It goes on where the last one has stopped, so that emptying a store does not begin anew
+        each time; still, each call reads one segment (half a MiB or so), or more.
+        """
+        begins = [None] if self._pop_cursor is None else [self._pop_cursor, None]
+        for begin in begins:
+            with self.scan(cursor=begin) as scan:
+                for key, _ in scan:
+                    value = self.pop(key, None)  # None: another thread was faster
+                    if value is not None:
+                        self._pop_cursor = scan.cursor
+                        return key, value
+        self._pop_cursor = None
+        raise NotFound
+
+    def delete_many(self, keys: Iterable[BytesLike]) -> int:
+        """Remove many pairs, each by itself; return how many there were.
+
+        Where removing fails, a note on the exception says how many are removed.
+        """
+        deleted = 0
+        try:
+            for key in keys:
+                deleted += self.delete(key)
+        except Exception as error:
+            error.add_note(f"pairs of this delete_many that are deleted: {deleted:,}")
+            raise
+        return deleted
+
+    # To get, but not as bytes --------------------------------------------------------------------
+
+    def get_into(self, key: BytesLike, buffer: bytearray | memoryview) -> int | None:
+        """Copy the value of *key* to the start of a buffer; return its size in bytes.
+
+        Returns None if there is no pair.  Costs what get does, but makes no bytes object.
+
+        Args:
+            key: whose value.
+            buffer: writable and contiguous; of an array, for example, its memoryview.
+
+        Raises:
+            ValueError: the buffer is smaller than the value; nothing was copied.
+        """
+        if type(key) is not bytes:
+            key = key_bytes(key)
+        with _writable_memory(buffer) as memory:
+            session = self._session()
+            session.busy = True
+            try:
+                status = lib.cubby_get(session.handle, key, len(key), session.value_struct)
+                if status == lib.CUBBY_NOT_FOUND:
+                    return None
+                if status != 0:
+                    fail_pair(session, status, key, b"")
+                size = int(session.value_size[0])
+                if size > memory.nbytes:
+                    raise ValueError(
+                        f"the value of key {key_text(key)} has {size:,} bytes, "
+                        f"the buffer {memory.nbytes:,}"
+                    )
+                if size > 0:
+                    ffi.memmove(memory, session.value_data[0], size)
+                return size
+            finally:
+                session.busy = False
+
+    def get_view(self, key: BytesLike) -> memoryview | None:
+        """Return a read-only view of the value of *key*, or None if there is none.
+
+        The view owns its memory: it stays as it is, whatever becomes of the pair and the store.
+        Parts of it can be sliced off without another copy.
+        """
+        value = self.get(key_bytes(key))
+        return None if value is None else memoryview(value)
+
+
+def _integer_of(value: bytes, key: bytes) -> int:
+    if _INTEGER.fullmatch(value):
+        with contextlib.suppress(ValueError):  # too many digits
+            return int(value)
+    raise ValueError(f"the value of key {key_text(key)} is no integer: {key_text(value)}")
+
+
+def _text_of(number: int, key: bytes) -> bytes:
+    try:
+        return b"%d" % number
+    except ValueError:
+        raise ValueError(f"the sum for key {key_text(key)} has too many digits") from None
+
+
+def _writable_memory(buffer: object) -> memoryview:
+    try:
+        memory = memoryview(cast(bytearray, buffer))
+    except TypeError:
+        raise TypeError(f"no buffer to read into: {type(buffer).__name__}") from None
+    if memory.readonly or not memory.c_contiguous:
+        fault = "read-only" if memory.readonly else "not contiguous"
+        raise TypeError(f"the buffer to read into is {fault}")
+    return memory
