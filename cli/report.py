@@ -52,6 +52,8 @@ class Interrupted(KeyboardInterrupt):
 EXIT_CODES: list[tuple[type[BaseException], int]] = [
     (errors.NotFound, EXIT_NOT_FOUND),
     (errors.Exists, EXIT_USAGE),
+    (errors.KeyExists, EXIT_USAGE),
+    (errors.ValueDiffers, EXIT_USAGE),
     (errors.Corrupt, EXIT_CORRUPT),
     (errors.Locked, EXIT_LOCKED),
     (errors.Full, EXIT_FULL),

@@ -362,6 +362,8 @@ def test_every_error_of_the_package_has_its_exit_code():
     codes = {
         errors.NotFound: 1,
         errors.Exists: 2,
+        errors.KeyExists: 2,
+        errors.ValueDiffers: 2,
         errors.ReadOnly: 3,
         errors.Closed: 3,
         errors.Forked: 3,
