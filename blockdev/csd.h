@@ -17,13 +17,18 @@
 #include "blockdev/block_device.h"
 #include "blockdev/device_message.h"
 
+enum {
+    CSD_UNIT_DEFAULT = 64,
+    CSD_LEVEL_DEFAULT = 1,
+};
+
 struct csd_options {
     uint64_t physical_bytes; /* room for compressed blocks, at least 4 MiB; 0: what the inner device
                                 has; for a file, four fifths of what its file system has free, at
                                 most 16 GiB (the file is sparse) */
     uint64_t logical_bytes;  /* 0: 4 times physical_bytes, as ScaleFlux drives allow */
-    uint32_t unit_bytes;     /* 16 to 4096, a power of two; 0: 64 */
-    int32_t level;           /* of zstd; 0: 1 */
+    uint32_t unit_bytes;     /* 16 to 4096, a power of two; 0: CSD_UNIT_DEFAULT */
+    int32_t level;           /* of zstd; 0: CSD_LEVEL_DEFAULT */
     bool throttle_disabled;  /* do not slow writes down when nearly full (still refuse them) */
 };
 

@@ -11,10 +11,6 @@
 #include "blockdev/csd_state.h"
 #include "engine/base/cubby_assert.h"
 
-enum {
-    LEVEL_DEFAULT = 1,
-};
-
 struct csd_worker *csd_worker_take(struct csd_device *csd)
 {
     /* Threads begin at different places; addresses of threads differ above their low bits. */
@@ -120,7 +116,7 @@ uint64_t csd_block_stored_bytes(const uint8_t *block, uint32_t unit_bytes, int32
         return 0;
     }
     /* One context per thread and level would be faster; this is for tools. */
-    ZSTD_CCtx *context = make_compressor(level == 0 ? LEVEL_DEFAULT : level);
+    ZSTD_CCtx *context = make_compressor(level == 0 ? CSD_LEVEL_DEFAULT : level);
     if (context == NULL) {
         return CUBBY_BLOCK_BYTES;
     }

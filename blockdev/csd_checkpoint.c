@@ -92,13 +92,19 @@ static int write_block(struct csd_device *csd, uint64_t lba, const uint8_t *bloc
     return csd->inner->ops->write(csd->inner, lba, 1, block);
 }
 
+/* The slot of a page that is not in force. Called with checkpoint_lock. */
+static unsigned next_slot(const struct csd_device *csd, uint64_t page)
+{
+    return csd->page_written[page] == 0 ? 0 : (csd->page_written[page] & 1) ^ 1;
+}
+
 static int write_page(struct csd_device *csd, struct checkpoint *checkpoint, uint64_t page,
                       const uint64_t *entries)
 {
-    unsigned slot = csd->page_written[page] == 0 ? 0 : (csd->page_written[page] & 1) ^ 1;
+    unsigned slot = next_slot(csd, page);
     csd_format_encode_page(&csd->super, page, slot, checkpoint->super.checkpoint, entries,
                            checkpoint->block);
-    return write_block(csd, csd_format_map_lba(&csd->super, page, slot), checkpoint->block);
+    return write_block(csd, csd_format_map_lba(page, slot), checkpoint->block);
 }
 
 /* A page that was captured for nothing has to be written another time. */
@@ -108,10 +114,7 @@ static void put_back(struct csd_device *csd, const struct checkpoint *checkpoint
         uint64_t page = checkpoint->pages[i];
         struct csd_stream *stream = csd_stream_of(csd, page);
         pthread_mutex_lock(&stream->lock);
-        if (!atomic_load(&csd->page_changed[page])) {
-            atomic_store(&csd->page_changed[page], true);
-            atomic_fetch_add(&csd->changed_pages, 1);
-        }
+        csd_map_mark_page(csd, page);
         pthread_mutex_unlock(&stream->lock);
     }
 }
@@ -135,7 +138,7 @@ static int capture_and_write(struct csd_device *csd, struct checkpoint *checkpoi
     if (status == 0 && wanted) {
         /* Its other slot holds whatever was there: recovery must not take that for damage. */
         memset(checkpoint->block, 0, CUBBY_BLOCK_BYTES);
-        status = write_block(csd, csd_format_map_lba(&csd->super, page, 1), checkpoint->block);
+        status = write_block(csd, csd_format_map_lba(page, 1), checkpoint->block);
     }
     return status;
 }
@@ -195,19 +198,11 @@ static void complete(struct csd_device *csd, const struct checkpoint *checkpoint
     uint64_t number = checkpoint->super.checkpoint;
     csd->written = checkpoint->super;
     for (size_t i = 0; i < checkpoint->page_count; i++) {
-        uint64_t *written = &csd->page_written[checkpoint->pages[i]];
-        *written = number << 1 | (*written == 0 ? 0 : (*written & 1) ^ 1);
+        uint64_t page = checkpoint->pages[i];
+        csd->page_written[page] = number << 1 | next_slot(csd, page);
     }
     atomic_store(&csd->completed, number);
-    for (uint32_t i = 0; i < csd->super.segment_count; i++) {
-        pthread_mutex_lock(&csd->segments_lock);
-        bool old = csd->segments[i].sealed_checkpoint < number; /* invariant 2 */
-        pthread_mutex_unlock(&csd->segments_lock);
-        if (old) {
-            (void)csd_log_release(csd, i, CSD_SEALED);
-            (void)csd_log_release(csd, i, CSD_DAMAGED); /* all in it has been written anew */
-        }
-    }
+    csd_log_release_dead(csd);
 }
 
 static int write_supers(struct csd_device *csd, struct checkpoint *checkpoint)

@@ -146,7 +146,7 @@ static int clean_segment(struct csd_device *csd, uint32_t victim, uint32_t live_
         change_state(csd, victim, CSD_CLEANING, CSD_SEALED);
         return status;
     }
-    if (!csd_log_release(csd, victim, CSD_CLEANING)) {
+    if (!csd_log_release_cleaned(csd, victim)) {
         /* Damage hides some fragments: leave all as it is, for reads to report. */
         change_state(csd, victim, CSD_CLEANING, CSD_DAMAGED);
         return 0;

@@ -45,15 +45,14 @@ uint64_t csd_format_map_pages(const struct csd_super *super)
     return divide_up(super->logical_blocks, CSD_MAP_ENTRIES);
 }
 
-uint64_t csd_format_map_lba(const struct csd_super *super, uint64_t page, unsigned slot)
+uint64_t csd_format_map_lba(uint64_t page, unsigned slot)
 {
-    (void)super;
     return CSD_SUPERBLOCK_COUNT + page * CSD_MAP_SLOTS + slot;
 }
 
 uint64_t csd_format_segment_lba(const struct csd_super *super, uint32_t segment)
 {
-    uint64_t log_lba = csd_format_map_lba(super, csd_format_map_pages(super), 0);
+    uint64_t log_lba = csd_format_map_lba(csd_format_map_pages(super), 0);
     return log_lba + (uint64_t)segment * super->segment_blocks;
 }
 
@@ -188,14 +187,14 @@ void csd_format_encode_page(const struct csd_super *super, uint64_t page, unsign
     store_u64(block + 16, page);
     store_u64(block + 24, 0);
     memcpy(block + PAGE_HEADER_BYTES, entries, 8 * CSD_MAP_ENTRIES);
-    uint64_t seed = seed_of(super, 0, csd_format_map_lba(super, page, slot));
+    uint64_t seed = seed_of(super, 0, csd_format_map_lba(page, slot));
     store_u64(block, XXH3_64bits_withSeed(block + 8, CUBBY_BLOCK_BYTES - 8, seed));
 }
 
 bool csd_format_decode_page(const struct csd_super *super, uint64_t page, unsigned slot,
                             const uint8_t *block, uint64_t *checkpoint)
 {
-    uint64_t seed = seed_of(super, 0, csd_format_map_lba(super, page, slot));
+    uint64_t seed = seed_of(super, 0, csd_format_map_lba(page, slot));
     if (load_u64(block) != XXH3_64bits_withSeed(block + 8, CUBBY_BLOCK_BYTES - 8, seed) ||
         load_u64(block + 16) != page) {
         return false;

@@ -140,7 +140,7 @@ struct csd_fragment {
 
 /* Where things are, in blocks of the inner device. */
 uint64_t csd_format_map_pages(const struct csd_super *super);
-uint64_t csd_format_map_lba(const struct csd_super *super, uint64_t page, unsigned slot);
+uint64_t csd_format_map_lba(uint64_t page, unsigned slot);
 uint64_t csd_format_segment_lba(const struct csd_super *super, uint32_t segment);
 uint64_t csd_format_block_count(const struct csd_super *super); /* needed in all */
 /* Which bit of written_groups a map page has, and how many share one. */

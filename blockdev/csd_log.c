@@ -242,18 +242,40 @@ int csd_log_append(struct csd_device *csd, struct csd_worker *worker, struct csd
     return status;
 }
 
-bool csd_log_release(struct csd_device *csd, uint32_t segment, enum csd_segment_state state)
+/* If a segment is in this state and nothing in it is live, make it PENDING. Called with
+ * segments_lock. */
+static bool release(struct csd_device *csd, struct csd_segment *segment,
+                    enum csd_segment_state state)
+{
+    if (segment->state != state || atomic_load(&segment->live_bytes) > 0) {
+        return false;
+    }
+    segment->state = CSD_PENDING;
+    segment->freed_flush = atomic_load(&csd->flushes_begun);
+    atomic_fetch_add(&csd->pending_count, 1);
+    return true;
+}
+
+bool csd_log_release_cleaned(struct csd_device *csd, uint32_t segment)
 {
     pthread_mutex_lock(&csd->segments_lock);
-    struct csd_segment *released = &csd->segments[segment];
-    bool empty = released->state == state && atomic_load(&released->live_bytes) == 0;
-    if (empty) {
-        released->state = CSD_PENDING;
-        released->freed_flush = atomic_load(&csd->flushes_begun);
-        atomic_fetch_add(&csd->pending_count, 1);
+    bool released = release(csd, &csd->segments[segment], CSD_CLEANING);
+    pthread_mutex_unlock(&csd->segments_lock);
+    return released;
+}
+
+void csd_log_release_dead(struct csd_device *csd)
+{
+    uint64_t completed = atomic_load(&csd->completed);
+    pthread_mutex_lock(&csd->segments_lock);
+    for (uint32_t i = 0; i < csd->super.segment_count; i++) {
+        struct csd_segment *segment = &csd->segments[i];
+        if (segment->sealed_checkpoint < completed) { /* invariant 2 */
+            (void)release(csd, segment, CSD_SEALED);
+            (void)release(csd, segment, CSD_DAMAGED); /* all in it has been written anew */
+        }
     }
     pthread_mutex_unlock(&csd->segments_lock);
-    return empty;
 }
 
 /* Make PENDING segments FREE that were so before a flush began which has succeeded (invariant 3).

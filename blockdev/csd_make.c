@@ -17,9 +17,7 @@
 #include "engine/base/memory.h"
 
 enum {
-    UNIT_DEFAULT = 64,
     UNIT_MIN = 16,
-    LEVEL_DEFAULT = 1,
     LEVEL_MIN = -50,
     LEVEL_MAX = 22,
     LOGICAL_PER_PHYSICAL = 4,
@@ -102,8 +100,8 @@ static int describe(struct block_device *inner, const struct csd_options *option
                     struct csd_super *super, struct device_message message)
 {
     *super = (struct csd_super){
-        .unit_bytes = options->unit_bytes != 0 ? options->unit_bytes : UNIT_DEFAULT,
-        .level = options->level != 0 ? options->level : LEVEL_DEFAULT,
+        .unit_bytes = options->unit_bytes != 0 ? options->unit_bytes : CSD_UNIT_DEFAULT,
+        .level = options->level != 0 ? options->level : CSD_LEVEL_DEFAULT,
         .throttle_disabled = options->throttle_disabled,
         .checkpoint = 1,
         .next_generation = 1,

@@ -8,14 +8,19 @@
 #include "blockdev/csd_state.h"
 #include "engine/base/cubby_assert.h"
 
-/* Take a changed entry into the accounts of its page. Called with the stream's lock. */
-static void mark_page(struct csd_device *csd, uint64_t lba, uint64_t old, uint64_t entry)
+void csd_map_mark_page(struct csd_device *csd, uint64_t page)
 {
-    uint64_t page = csd_page_of(lba);
     if (!atomic_load_explicit(&csd->page_changed[page], memory_order_relaxed)) {
         atomic_store_explicit(&csd->page_changed[page], true, memory_order_relaxed);
         atomic_fetch_add_explicit(&csd->changed_pages, 1, memory_order_relaxed);
     }
+}
+
+/* Take a changed entry into the accounts of its page. Called with the stream's lock. */
+static void account(struct csd_device *csd, uint64_t lba, uint64_t old, uint64_t entry)
+{
+    uint64_t page = csd_page_of(lba);
+    csd_map_mark_page(csd, page);
     if ((old == CSD_ENTRY_NOTHING) != (entry == CSD_ENTRY_NOTHING)) {
         if (entry == CSD_ENTRY_NOTHING) {
             csd->page_mapped[page]--;
@@ -38,7 +43,7 @@ void csd_map_set(struct csd_device *csd, uint64_t lba, uint64_t entry)
     if (bytes > 0) {
         atomic_fetch_add(&csd->segments[csd_entry_segment(csd, entry)].live_bytes, bytes);
     }
-    mark_page(csd, lba, old, entry);
+    account(csd, lba, old, entry);
     atomic_store_explicit(&csd->entries[lba], entry, memory_order_release);
 }
 

@@ -57,8 +57,7 @@ static bool is_queueable(struct csd_queue *queue, const struct block_request *re
         return false;
     }
     *entry = csd_map_get(queue->csd, request->lba);
-    return *entry != CSD_ENTRY_NOTHING && *entry != CSD_ENTRY_DAMAGED &&
-           csd_read_is_inside(queue->csd, *entry);
+    return csd_read_is_inside(queue->csd, *entry);
 }
 
 static int csd_submit(struct block_queue *base, struct block_request *request)
@@ -73,7 +72,8 @@ static int csd_submit(struct block_queue *base, struct block_request *request)
     uint64_t entry;
     if (is_queueable(queue, request, &entry)) {
         struct csd_location location;
-        csd_read_locate(queue->csd, entry, &location);
+        csd_read_locate(queue->csd, csd_format_entry_place(entry),
+                        csd_entry_bytes(queue->csd, entry), &location);
         CUBBY_ASSERT(location.block_count <= FRAGMENT_BLOCKS_MAX);
         slot->entry = entry;
         slot->offset = location.offset;

@@ -39,14 +39,14 @@ int csd_read_check(struct csd_device *csd, struct csd_worker *worker, uint64_t l
     return csd_block_expand(worker, &fragment, bytes + CSD_FRAGMENT_HEADER_BYTES, block);
 }
 
-void csd_read_locate(const struct csd_device *csd, uint64_t entry, struct csd_location *location)
+void csd_read_locate(const struct csd_device *csd, uint64_t place, uint64_t byte_count,
+                     struct csd_location *location)
 {
-    uint64_t offset = csd_format_entry_place(entry) * csd->super.unit_bytes;
-    uint64_t end = offset + csd_entry_bytes(csd, entry);
-    location->lba = csd_format_segment_lba(&csd->super, 0) + offset / CUBBY_BLOCK_BYTES;
-    location->offset = offset % CUBBY_BLOCK_BYTES;
-    location->block_count =
-        (uint32_t)(divide_up(end, CUBBY_BLOCK_BYTES) - offset / CUBBY_BLOCK_BYTES);
+    uint64_t begin =
+        csd_format_segment_lba(&csd->super, 0) * CUBBY_BLOCK_BYTES + place * csd->super.unit_bytes;
+    location->lba = begin / CUBBY_BLOCK_BYTES;
+    location->offset = begin % CUBBY_BLOCK_BYTES;
+    location->block_count = (uint32_t)divide_up(location->offset + byte_count, CUBBY_BLOCK_BYTES);
 }
 
 /* Whether an entry names a place inside the log: what comes from a device is not trusted. */
@@ -68,7 +68,7 @@ int csd_read_entry(const struct csd_device *csd, uint64_t entry, uint8_t *block)
         memset(block, 0, CUBBY_BLOCK_BYTES);
         return 0;
     }
-    return entry == CSD_ENTRY_DAMAGED || !csd_read_is_inside(csd, entry) ? CUBBY_CORRUPT : EAGAIN;
+    return csd_read_is_inside(csd, entry) ? EAGAIN : CUBBY_CORRUPT;
 }
 
 /* Read byte_count bytes of the log, from a place on, into the worker's buffer. */
@@ -76,18 +76,18 @@ static int read_log(struct csd_device *csd, struct csd_worker *worker, uint64_t 
                     uint64_t byte_count, const uint8_t **bytes)
 {
     struct block_device *inner = csd->inner;
-    uint64_t begin =
-        csd_format_segment_lba(&csd->super, 0) * CUBBY_BLOCK_BYTES + place * csd->super.unit_bytes;
-    uint64_t offset = begin % CUBBY_BLOCK_BYTES;
-    uint64_t block_count = divide_up(offset + byte_count, CUBBY_BLOCK_BYTES);
-    int status = aligned_buffer_reserve(&worker->buffer, block_count * CUBBY_BLOCK_BYTES);
+    struct csd_location location;
+    csd_read_locate(csd, place, byte_count, &location);
+    int status =
+        aligned_buffer_reserve(&worker->buffer, (size_t)location.block_count * CUBBY_BLOCK_BYTES);
     if (status != 0) {
         return status;
     }
-    *bytes = worker->buffer.data + (csd->moves_bytes ? 0 : offset);
-    return csd->moves_bytes ? inner->ops->read_bytes(inner, begin, byte_count, worker->buffer.data)
-                            : inner->ops->read(inner, begin / CUBBY_BLOCK_BYTES, block_count,
-                                               worker->buffer.data);
+    *bytes = worker->buffer.data + (csd->moves_bytes ? 0 : location.offset);
+    return csd->moves_bytes
+               ? inner->ops->read_bytes(inner, location.lba * CUBBY_BLOCK_BYTES + location.offset,
+                                        byte_count, worker->buffer.data)
+               : inner->ops->read(inner, location.lba, location.block_count, worker->buffer.data);
 }
 
 static int read_entry(struct csd_device *csd, struct csd_worker *worker, uint64_t lba,
@@ -129,9 +129,8 @@ static void find_stretch(const struct csd_device *csd, uint64_t lba, size_t bloc
     size_t limit = block_count < CSD_BATCH_BLOCKS ? block_count : CSD_BATCH_BLOCKS;
     for (size_t i = 0; i < limit; i++) {
         uint64_t entry = csd_map_get(csd, lba + i);
-        bool readable = entry != CSD_ENTRY_NOTHING && entry != CSD_ENTRY_DAMAGED &&
-                        csd_read_is_inside(csd, entry);
-        if (!readable || (i > 0 && csd_format_entry_place(entry) != next_place)) {
+        if (!csd_read_is_inside(csd, entry) ||
+            (i > 0 && csd_format_entry_place(entry) != next_place)) {
             return;
         }
         stretch->entries[stretch->block_count++] = entry;

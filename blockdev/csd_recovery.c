@@ -262,7 +262,7 @@ static int load_map(struct recovery *recovery)
             continue;
         }
         uint8_t *blocks = recovery->buffer.data;
-        int status = read_inner(recovery, csd_format_map_lba(&csd->super, page, 0),
+        int status = read_inner(recovery, csd_format_map_lba(page, 0),
                                 (size_t)count * CSD_MAP_SLOTS, blocks);
         for (uint64_t i = 0; i < count && status == 0; i++) {
             status = load_page(recovery, page + i,

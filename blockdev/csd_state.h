@@ -6,9 +6,9 @@
  *   OPEN     --seal-->                 SEALED
  *   OPEN     --abandon-->              FREE      its first write failed
  *   SEALED   --clean_segment-->        CLEANING
- *   CLEANING --csd_log_release-->      PENDING   all that lived has been copied
+ *   CLEANING --release-->              PENDING   all that lived has been copied
  *   CLEANING --clean_segment-->        DAMAGED   it could not be read
- *   SEALED, DAMAGED --complete-->      PENDING   nothing lives in it any more
+ *   SEALED, DAMAGED --release-->       PENDING   nothing lives in it any more
  *   PENDING  --csd_flush_inner-->      FREE      the flush began after that
  *
  * Invariants, by number, referred to where they are kept:
@@ -233,6 +233,8 @@ int csd_block_expand(struct csd_worker *worker, const struct csd_fragment *fragm
 /* csd_map.c. set is called with the stream's lock; entry CSD_ENTRY_NOTHING or a place. */
 void csd_map_set(struct csd_device *csd, uint64_t lba, uint64_t entry);
 void csd_map_set_nothing(struct csd_device *csd, uint64_t lba, uint64_t block_count);
+/* A page has to be written by the next checkpoint. Called with the stream's lock. */
+void csd_map_mark_page(struct csd_device *csd, uint64_t page);
 static inline uint64_t csd_map_get(const struct csd_device *csd, uint64_t lba)
 {
     return atomic_load_explicit(&csd->entries[lba], memory_order_acquire);
@@ -246,8 +248,11 @@ int csd_log_append(struct csd_device *csd, struct csd_worker *worker, struct csd
                    enum csd_head_kind kind, struct csd_append *appends, size_t count, size_t *done);
 /* Add what a stream has appended to the counters. Called with its lock. */
 void csd_log_report(struct csd_device *csd, struct csd_stream *stream);
-/* If a segment is in this state and nothing in it is live, make it PENDING. */
-bool csd_log_release(struct csd_device *csd, uint32_t segment, enum csd_segment_state state);
+/* Make a segment that is CLEANING PENDING; false if something in it is still live. */
+bool csd_log_release_cleaned(struct csd_device *csd, uint32_t segment);
+/* Make all PENDING that wait for nothing but a flush: nothing in them is live, and the completed
+ * checkpoint is later. */
+void csd_log_release_dead(struct csd_device *csd);
 /* Flush inner; segments that were PENDING before become FREE. The first failure is for ever. */
 int csd_flush_inner(struct csd_device *csd);
 
@@ -278,11 +283,13 @@ struct csd_location {
 };
 
 /* csd_read.c. blocks: the blocking read. one: one block, wherever it is by now. locate: what to
- * read for an entry; check: whether what was read is the block, and expand it; entry: the answer
- * for an entry that needs no read, or EAGAIN; is_inside: whether it names a place in the log. */
+ * read for byte_count bytes from a place on; check: whether what was read is the block, and expand
+ * it; entry: the answer for an entry that needs no read, or EAGAIN; is_inside: whether it names a
+ * place in the log. */
 int csd_read_blocks(struct csd_device *csd, uint64_t lba, size_t block_count, uint8_t *buffer);
 int csd_read_one(struct csd_device *csd, struct csd_worker *worker, uint64_t lba, uint8_t *block);
-void csd_read_locate(const struct csd_device *csd, uint64_t entry, struct csd_location *location);
+void csd_read_locate(const struct csd_device *csd, uint64_t place, uint64_t byte_count,
+                     struct csd_location *location);
 int csd_read_check(struct csd_device *csd, struct csd_worker *worker, uint64_t lba, uint64_t entry,
                    const uint8_t *bytes, uint8_t *block);
 bool csd_read_is_inside(const struct csd_device *csd, uint64_t entry);

@@ -24,7 +24,6 @@
 
 enum {
     PIECE_BLOCKS = 256, /* 1 MiB: what is copied to or from an aligned buffer at a time */
-    UNIT_BYTES_DEFAULT = 64,
 };
 
 _Static_assert((int)CUBBY_SPACE_NORMAL == (int)BLOCK_SPACE_NORMAL, "one numbering");
@@ -441,5 +440,5 @@ int cubby_device_stat(cubby_device *device, struct cubby_device_stat *stat)
 uint64_t cubby_device_stored_bytes(const uint8_t *block, uint32_t unit_bytes, int32_t level)
 {
     CUBBY_ASSERT(block != NULL);
-    return csd_block_stored_bytes(block, unit_bytes != 0 ? unit_bytes : UNIT_BYTES_DEFAULT, level);
+    return csd_block_stored_bytes(block, unit_bytes != 0 ? unit_bytes : CSD_UNIT_DEFAULT, level);
 }
