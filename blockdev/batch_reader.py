@@ -15,9 +15,9 @@ import stat
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from cubbydb.blockdev.closing import Closing
 from cubbydb.errors import DeviceError
 
 __all__ = ["BatchReader"]
@@ -26,7 +26,7 @@ BLOCK_BYTES = 4096
 BATCH_BLOCKS = 128  # reads in flight
 
 
-class BatchReader:
+class BatchReader(Closing):
     """A file or block device, open to be read in single blocks; a context manager.
 
     It belongs to one thread at a time.
@@ -125,17 +125,6 @@ class BatchReader:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _open_direct(path: str) -> int:

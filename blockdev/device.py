@@ -14,10 +14,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import index
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast
 
 from cubbydb._native import ffi, lib
+from cubbydb.blockdev.closing import Closing
 from cubbydb.blockdev.sizes import size_in_bytes
 from cubbydb.errors import raise_for_status
 
@@ -98,7 +98,7 @@ class Usage:
         return self.logical_bytes / self.physical_bytes
 
 
-class BlockDevice:
+class BlockDevice(Closing):
     """An open device of blocks of 4,096 bytes; a context manager.
 
     Threads may share one.  It is locked like a store: one writer, or many readers.  After close
@@ -207,17 +207,6 @@ class BlockDevice:
     def read_only(self) -> bool:
         """Whether the device was opened to be read only."""
         return self._read_only
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is None:

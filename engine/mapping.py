@@ -13,9 +13,9 @@ from collections.abc import (
     MutableMapping,
     ValuesView,
 )
-from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
+from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.session import BytesLike
 
 __all__ = ["BytesMapping", "Scan"]
@@ -24,7 +24,7 @@ Pair = tuple[bytes, bytes]
 _Item = TypeVar("_Item", covariant=True)
 
 
-class Scan(Iterator[_Item]):
+class Scan(Iterator[_Item], Closing):
     """An iterator over pairs or keys, made by Store.scan; it belongs to the thread that made it.
 
     It ends by itself at its last pair; close it to give its buffers back before.
@@ -41,17 +41,6 @@ class Scan(Iterator[_Item]):
 
     def __iter__(self) -> Self:
         return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class KeyScan(Scan[bytes]):

@@ -11,10 +11,10 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, cast, overload
+from typing import Any, TypedDict, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
+from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.conditional import ConditionalCalls
 from cubbydb.engine.mapping import Pair, Scan
 from cubbydb.engine.options import StoreOptions
@@ -111,7 +111,7 @@ class Damage:
     text: str
 
 
-class Store(ConditionalCalls):
+class Store(ConditionalCalls, Closing):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be any bytes-like object.  Threads
@@ -179,17 +179,6 @@ class Store(ConditionalCalls):
     def read_only(self) -> bool:
         """Whether the store was opened with flag "r"."""
         return self._options.flag == "r"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is None:

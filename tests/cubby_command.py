@@ -1,8 +1,9 @@
-"""Run the command cubby, here or in a process of its own."""
+"""Run the command cubby, here or in a process of its own, and other programs in Python."""
 
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 from click.testing import CliRunner, Result
@@ -25,6 +26,17 @@ def run(*words: str | Path, **options) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own, away from the checkout."""
     options = {"capture_output": True, "text": True, "cwd": "/", "timeout": 120} | options
     return subprocess.run(command(*words), **options)
+
+
+def python(code: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program in a process of its own, away from the checkout."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def succeeded(result: Result) -> bool:

@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from cubby_command import command, cubby
+from cubby_command import command, cubby, failed
 
 import cubbydb
 from cubbydb import errors
@@ -37,16 +36,6 @@ def path(tmp_path):
     with cubbydb.open(path, "c", size="16M") as store:
         store.put_many(PAIRS)
     return path
-
-
-def failed(result: Result, code: int, *texts: str) -> bool:
-    """Check that a command failed with one sentence on standard error, and nothing else."""
-    assert result.exit_code == code, result.output
-    assert result.stdout == ""
-    assert re.fullmatch(r"cubby: [^\n]+\n", result.stderr)
-    for text in texts:
-        assert text in result.stderr
-    return True
 
 
 # create ------------------------------------------------------------------------------------------

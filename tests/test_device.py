@@ -3,14 +3,13 @@
 import mmap
 import os
 import random
-import subprocess
 import sys
-import textwrap
 import threading
 from array import array
 from pathlib import Path
 
 import pytest
+from cubby_command import python
 
 from cubbydb import blockdev, errors
 from cubbydb._native import ffi, lib
@@ -43,17 +42,6 @@ def make(kind: str, folder: Path) -> BlockDevice:
 def device(request, tmp_path):
     with make(request.param, tmp_path) as device:
         yield device
-
-
-def python(code: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own, away from the checkout."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 # What every kind promises ------------------------------------------------------------------------

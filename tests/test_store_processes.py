@@ -4,9 +4,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
+from cubby_command import python
 from store_samples import some_pairs
 
 import cubbydb
@@ -20,17 +20,6 @@ def path(tmp_path):
     with cubbydb.open(path, "c", size="16M") as store:
         store.put_many(some_pairs(10))
     return path
-
-
-def python(code: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a program in a process of its own, away from the checkout."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 HOLD = """

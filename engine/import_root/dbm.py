@@ -16,10 +16,10 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dbm import whichdb as _whichdb
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from cubbydb import errors
+from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.store import Store
 from cubbydb.engine.store import open as _open_store
 
@@ -59,7 +59,7 @@ def _encoded(text: object, what: str) -> bytes:
     raise TypeError(f"{what} must be bytes or strings, not {type(text).__name__}")
 
 
-class Database(MutableMapping[_Text, bytes]):
+class Database(MutableMapping[_Text, bytes], Closing):
     """An open database, made by open; a context manager.
 
     Args:
@@ -136,17 +136,6 @@ class Database(MutableMapping[_Text, bytes]):
         """Close the database; closing twice is allowed."""
         with _errors_as_dbm():
             self._store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        failure: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open(
