@@ -47,6 +47,7 @@ struct block_geometry {
     uint64_t block_count;
     uint32_t atomic_write_bytes;         /* what a power cut cannot tear; 0: not known */
     uint32_t discard_granularity_blocks; /* 0: no discard */
+    bool discard_zeroes;                 /* what was discarded reads as zeros */
     bool compresses;                     /* stores less than it is given where data allow */
     bool partial_tail;                   /* a regular file has bytes behind its last whole block */
     bool resizable;                      /* resize works: a regular file */

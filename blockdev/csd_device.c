@@ -349,6 +349,7 @@ int csd_device_open(struct block_device *inner, unsigned flags, const char *name
         .block_count = csd->super.logical_blocks,
         .atomic_write_bytes = CUBBY_BLOCK_BYTES,
         .discard_granularity_blocks = csd->writable ? 1 : 0,
+        .discard_zeroes = true,
         .compresses = true,
     };
     *device = &csd->device;

@@ -56,6 +56,7 @@ class DeviceStat(TypedDict):
     block_count: int
     atomic_write_bytes: int
     discard_granularity_blocks: int
+    discard_zeroes: int
     compresses: int
     space_state: SpaceState
     logical_bytes: int

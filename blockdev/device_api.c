@@ -423,6 +423,7 @@ int cubby_device_stat(cubby_device *device, struct cubby_device_stat *stat)
         .block_count = __atomic_load_n(&inner->geometry.block_count, __ATOMIC_RELAXED),
         .atomic_write_bytes = inner->geometry.atomic_write_bytes,
         .discard_granularity_blocks = inner->geometry.discard_granularity_blocks,
+        .discard_zeroes = inner->geometry.discard_zeroes,
         .compresses = inner->geometry.compresses,
         .space_state = (uint64_t)usage.state,
         .logical_bytes = usage.logical_bytes,

@@ -304,6 +304,9 @@ int fault_device_open_with(struct block_device *inner, const struct fault_plan *
     pthread_mutex_init(&fault->lock, NULL);
     fault->device.ops = &fault_ops;
     fault->device.geometry = inner->geometry;
+    if (fault->cache != NULL) {
+        fault->device.geometry.discard_zeroes = false; /* its cache answers anything */
+    }
     if (plan->tear) {
         fault->device.geometry.atomic_write_bytes = 0;
     }

@@ -146,6 +146,7 @@ static int probe_regular_file(int fd, const struct stat *info, bool writable,
         int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
         if (fallocate(fd, mode, end, CUBBY_BLOCK_BYTES) == 0) {
             geometry->discard_granularity_blocks = granularity_blocks((uint64_t)info->st_blksize);
+            geometry->discard_zeroes = true;
         }
     }
     return 0;

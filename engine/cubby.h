@@ -404,6 +404,7 @@ struct cubby_device_stat {
     uint64_t block_count;
     uint64_t atomic_write_bytes;
     uint64_t discard_granularity_blocks;
+    uint64_t discard_zeroes; /* 1: what was discarded reads as zeros; 0: as anything */
     uint64_t compresses;     /* 1 or 0 */
     uint64_t space_state;    /* enum cubby_space_state */
     uint64_t logical_bytes;  /* of blocks that hold something, before compression */

@@ -117,9 +117,7 @@ static int learn_geometry(void)
     }
     served.size_bytes = stat.block_count * CUBBY_BLOCK_BYTES;
     served.can_discard = stat.discard_granularity_blocks != 0;
-    /* A fault's cache answers anything for what was discarded. */
-    served.discard_zeroes = (strcmp(stat.kind, "csd") == 0 || strcmp(stat.kind, "file") == 0) &&
-                            strncmp(served.name, "fault:", strlen("fault:")) != 0;
+    served.discard_zeroes = stat.discard_zeroes != 0;
     return 0;
 }
 

@@ -130,6 +130,7 @@ static void test_discard_spares_its_neighbours(struct block_device *device)
     CHECK_EQUAL(status, device->geometry.discard_granularity_blocks > 0 ? 0 : EOPNOTSUPP);
     CHECK(block_is(device, 20, 7));
     CHECK(block_is(device, 39, 7));
+    CHECK(!device->geometry.discard_zeroes || block_is(device, 30, 0));
     write_block_of(device, 30, 8);
     CHECK(block_is(device, 30, 8));
 }
