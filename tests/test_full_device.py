@@ -1,5 +1,6 @@
 """A store on a file system that runs out of space before the store does."""
 
+import contextlib
 import os
 import subprocess
 from itertools import count
@@ -35,16 +36,28 @@ def fill_up(store: cubbydb.Store) -> int:
     return len(store)
 
 
+def close_full(store: cubbydb.Store) -> None:
+    """Close a store whose device may have no block left for the checkpoint: that loses nothing."""
+    with contextlib.suppress(cubbydb.errors.PhysicalFull):
+        store.close()
+
+
 def test_a_full_device_is_named_and_nothing_stored_is_lost(small_file_system: Path):
     path = small_file_system / "store.cubby"
-    with cubbydb.open(path, "n", size="64M") as store:
-        pairs = fill_up(store)
-        assert pairs > 1000
-    with cubbydb.open(path, "w") as store:
-        assert len(store) == pairs
-        assert all(len(store[b"key%d" % i]) == 400 for i in range(pairs))
+    store = cubbydb.open(path, "n", size="64M")
+    pairs = fill_up(store)
+    assert pairs > 1000
+    close_full(store)
+    store = cubbydb.open(path, "w")
+    assert len(store) == pairs
+    assert all(len(store[b"key%d" % i]) == 400 for i in range(pairs))
+    assert store.check() == []
+    for i in range(pairs):
+        del store[b"key%d" % i]
+    store.sync()
+    more_pairs = fill_up(store)
+    assert more_pairs > pairs // 2
+    close_full(store)
+    with cubbydb.open(path, "r") as store:
+        assert len(store) == more_pairs
         assert store.check() == []
-        for i in range(pairs):
-            del store[b"key%d" % i]
-        store.sync()
-        assert fill_up(store) > pairs // 2
