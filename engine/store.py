@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypedDict, TypeVar, cast, overload
@@ -49,7 +49,7 @@ _cubby_put = lib.cubby_put
 _cubby_scan_next = lib.cubby_scan_next
 _cubby_close = lib.cubby_close
 _buffer = ffi.buffer
-_unpack = ffi.unpack
+_unpack: Callable[[Any, int], bytes] = ffi.unpack
 _UINT32S = ffi.typeof("uint32_t[]")
 _SIZES = ffi.typeof("size_t[]")
 
@@ -237,7 +237,7 @@ class Store(ConditionalCalls, Closing):
         try:
             status = _cubby_get(session.handle, key, len(key), session.value_struct)
             if status == 0:
-                return cast(bytes, _unpack(session.value_data[0], session.value_size[0]))
+                return _unpack(session.value_data[0], session.value_size[0])
             fail_pair(session, status, key, b"")
         finally:
             session.busy = False
