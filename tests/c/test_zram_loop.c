@@ -425,7 +425,8 @@ static void test_store_on_zram_survives_its_limit(void)
     struct fixture fixture;
     open_store(&fixture, CUBBY_PERCENT_NEVER);
     uint64_t count = put_until_full(&fixture, 0);
-    /* What the refused write took has been given back by now; the peak tells that it met the limit. */
+    /* What the refused write took has been given back by now; the peak tells that it met the limit.
+     */
     CHECK(read_peak() >= LIMIT_BYTES);
     CHECK(strlen(cubby_session_message(fixture.session)) > 20);
     CHECK_EQUAL(read_stat(&fixture).space_mark, CUBBY_MARK_NONE);
