@@ -324,7 +324,7 @@ static void gather(const struct worker *workers, unsigned count, struct workload
             .seconds = (double)(worker->end_ns - worker->start_ns) / 1e9,
             .cpu_seconds = worker->cpu_seconds,
         };
-        histogram_add(&result->steps, &worker->steps);
+        histogram_merge(&result->steps, &worker->steps);
         start_ns = worker->start_ns < start_ns ? worker->start_ns : start_ns;
         end_ns = worker->end_ns > end_ns ? worker->end_ns : end_ns;
     }

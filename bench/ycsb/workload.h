@@ -10,7 +10,7 @@
 #define CUBBY_BENCH_WORKLOAD_H
 
 #include "bench/ycsb/bench_engine.h"
-#include "bench/ycsb/histogram.h"
+#include "engine/base/histogram.h"
 
 enum {
     WORKLOAD_THREADS_MAX = 256,
