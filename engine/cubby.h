@@ -85,6 +85,7 @@ enum cubby_limit {
     CUBBY_MANY_MAX = 65536,             /* pairs in one get_many or put_many */
     CUBBY_MESSAGE_BYTES = 512,          /* room that every error message fits in */
     CUBBY_CURSOR_BYTES = 24,            /* a scan position as bytes */
+    CUBBY_LATENCY_BUCKETS = 1152,       /* into which times are sorted: up to 2^40 ns, and longer */
     CUBBY_PERCENT_NEVER = 101,          /* for the percentages of struct cubby_options */
 };
 
@@ -202,6 +203,43 @@ struct cubby_stat {
                             they left a trace */
 };
 
+/* What is timed, for cubby_stat_latency. */
+enum cubby_operation {
+    CUBBY_OPERATION_GET = 0,      /* cubby_get and cubby_contains, one in 17 */
+    CUBBY_OPERATION_GET_MANY = 1, /* a whole call */
+    CUBBY_OPERATION_PUT = 2,      /* cubby_put and cubby_put_if */
+    CUBBY_OPERATION_PUT_MANY = 3, /* a whole call */
+    CUBBY_OPERATION_DELETE = 4,   /* cubby_delete, cubby_delete_if and cubby_take, one in 17 */
+    CUBBY_OPERATION_SYNC = 5,
+    CUBBY_OPERATION_SCAN = 6,  /* the reading of one segment, by cubby_scan_next */
+    CUBBY_OPERATION_COUNT = 7, /* how many there are */
+};
+
+/* How many calls took longer than the end of the bucket before, and up to the end of this one. */
+struct cubby_latency_bucket {
+    uint64_t end_ns; /* at most a 32nd above the begin; one nanosecond above it up to 64 ns */
+    uint64_t count;  /* not 0 */
+};
+
+/* How long calls of one kind have taken since the store was opened, in nanoseconds: of all
+ * sessions, whatever came of the calls (but those refused for an argument may be left out), from
+ * the moment that the store has let them in. Where only one call in so many is timed, all figures
+ * are of those that were: the percentiles are the same, the longest call may have been missed, and
+ * cubby_stat has the number of all. Percentiles are ends of buckets, or max_ns if that is less; 0
+ * where count is 0. */
+struct cubby_latency {
+    uint64_t one_in; /* 1: every call is timed */
+    uint64_t count;  /* the sum of the buckets' counts */
+    uint64_t sum_ns;
+    uint64_t max_ns;
+    uint64_t p50_ns; /* half of the calls took no longer */
+    uint64_t p90_ns;
+    uint64_t p99_ns;
+    uint64_t p999_ns; /* 99.9 % */
+    uint64_t bucket_count;
+    struct cubby_latency_bucket buckets[CUBBY_LATENCY_BUCKETS]; /* ascending */
+};
+
 /* One damage found by cubby_check. */
 struct cubby_damage {
     uint64_t lba;
@@ -248,7 +286,8 @@ int cubby_open(const char *path, const struct cubby_options *options, cubby_stor
  * or an errno; after an error the next open recovers. */
 int cubby_close(cubby_store *store);
 
-/* Open a session: about 100 KiB of buffers, more after get_many or large values.
+/* Open a session: about 75 KiB, of which 65 count latencies; a MiB more after get_many or put_many,
+ * and more after large values.
  * Returns CUBBY_OK, CUBBY_CLOSED, CUBBY_FORKED or ENOMEM. Thread-safe. */
 int cubby_session_open(cubby_store *store, cubby_session **session);
 
@@ -363,6 +402,12 @@ int cubby_step(cubby_session *session, int *did_work);
 
 /* Gather the figures above. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
 int cubby_stat(cubby_session *session, struct cubby_stat *stat);
+
+/* Gather how long calls of one kind have taken. Sessions go on meanwhile, so sum_ns and max_ns may
+ * be a few calls ahead of the rest. Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (no operation),
+ * CUBBY_CLOSED or CUBBY_FORKED. */
+int cubby_stat_latency(cubby_session *session, enum cubby_operation operation,
+                       struct cubby_latency *latency);
 
 /* Read every block of the store and compare all with all: checksums, headers, every pair's place,
  * blobs, and that each block has exactly one owner. Writers wait meanwhile; readers do not.

@@ -39,6 +39,7 @@ static int find(cubby_session *session, const uint8_t *key, size_t key_size, loo
     }
     status = session_check_key(session, key, key_size);
     if (status == CUBBY_OK) {
+        uint64_t begin_ns = session_sample_clock(session, CUBBY_OPERATION_GET);
         struct wanted_key wanted = {
             .key = key,
             .key_size = key_size,
@@ -47,6 +48,7 @@ static int find(cubby_session *session, const uint8_t *key, size_t key_size, loo
         status = lookup_key(session, &wanted, visit, state, &session->counters);
         session_count(&session->counters.gets, 1);
         session_count(&session->counters.get_misses, status == CUBBY_NOT_FOUND);
+        session_note_latency(session, CUBBY_OPERATION_GET, begin_ns);
     }
     return session_leave(session, status);
 }

@@ -270,6 +270,7 @@ int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
                      CUBBY_MANY_MAX, count);
         return session_leave(session, CUBBY_BAD_ARGUMENT);
     }
+    uint64_t begin_ns = store_now_ns(session->store);
     status = aligned_buffer_reserve(&session->blocks, (size_t)WINDOW * BLOCK_BYTES);
     if (status == CUBBY_OK) {
         struct get_many many = {
@@ -290,5 +291,6 @@ int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
             *values = (struct cubby_slice){session->many_values.data, many.value_bytes};
         }
     }
+    session_note_latency(session, CUBBY_OPERATION_GET_MANY, begin_ns);
     return session_leave(session, status);
 }

@@ -481,8 +481,9 @@ int put_pair(cubby_session *session, const uint8_t *key, size_t key_size, const 
 {
     uint64_t begin_ns = store_now_ns(session->store);
     int status = prepare_and_put(session, key, key_size, value, value_size, condition);
-    session_count_longest(&session->counters.longest_put_ns,
-                          store_now_ns(session->store) - begin_ns);
+    uint64_t taken_ns = store_now_ns(session->store) - begin_ns;
+    session_count_longest(&session->counters.longest_put_ns, taken_ns);
+    histogram_record(&session->latencies[CUBBY_OPERATION_PUT], taken_ns);
     return status;
 }
 
@@ -572,8 +573,8 @@ static int delete_locked(cubby_session *session, struct segment_view view,
     return CUBBY_OK;
 }
 
-int put_delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
-                    const struct condition *condition, struct cubby_slice *taken)
+static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
+                       const struct condition *condition, struct cubby_slice *taken)
 {
     cubby_store *store = session->store;
     int status = session_check_key(session, key, key_size);
@@ -600,6 +601,15 @@ int put_delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
         (void)step_after_write(session);
     }
     return CUBBY_OK;
+}
+
+int put_delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
+                    const struct condition *condition, struct cubby_slice *taken)
+{
+    uint64_t begin_ns = session_sample_clock(session, CUBBY_OPERATION_DELETE);
+    int status = delete_pair(session, key, key_size, condition, taken);
+    session_note_latency(session, CUBBY_OPERATION_DELETE, begin_ns);
+    return status;
 }
 
 int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size)

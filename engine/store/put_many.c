@@ -442,6 +442,7 @@ int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
                      CUBBY_MANY_MAX, count);
         return session_leave(session, CUBBY_BAD_ARGUMENT);
     }
+    uint64_t begin_ns = store_now_ns(session->store);
     struct batch *batch = malloc(sizeof *batch);
     status = batch == NULL ? ENOMEM : CUBBY_OK;
     if (status == CUBBY_OK) {
@@ -457,5 +458,6 @@ int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
     if (put_count != NULL) {
         *put_count = stored;
     }
+    session_note_latency(session, CUBBY_OPERATION_PUT_MANY, begin_ns);
     return session_leave(session, status);
 }

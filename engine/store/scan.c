@@ -205,7 +205,9 @@ static int next_pair(struct cubby_scan *scan, struct cubby_slice *key, struct cu
             if (scan->at_end) {
                 return CUBBY_NOT_FOUND;
             }
+            uint64_t begin_ns = store_now_ns(scan->session->store);
             int status = load_segment(scan);
+            session_note_latency(scan->session, CUBBY_OPERATION_SCAN, begin_ns);
             if (status != CUBBY_OK) {
                 return status;
             }

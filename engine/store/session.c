@@ -217,6 +217,9 @@ static void retire_counters(cubby_store *store, const cubby_session *session)
     session_count_longest(&store->retired.longest_rebuild_ns, counters->longest_rebuild_ns);
     store->retired_blocks_read += session->io->blocks_read;
     store->retired_blocks_written += session->io->blocks_written;
+    for (size_t i = 0; i < CUBBY_OPERATION_COUNT; i++) {
+        histogram_merge(&store->retired_latencies[i], &session->latencies[i]);
+    }
 }
 
 void cubby_session_close(cubby_session *session)

@@ -1,4 +1,4 @@
-/* stat.c -- cubby_stat: what the store holds, and what it has cost.
+/* stat.c -- cubby_stat: what the store holds, and what it has cost; cubby_stat_latency.
  *
  * Depends on: store.h, space.h.   Used by: users of cubby.h.
  */
@@ -104,5 +104,57 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat)
     fill_gauges(session->store, stat);
     fill_device(session->store, stat);
     add_sessions(session->store, stat);
+    return session_leave(session, CUBBY_OK);
+}
+
+_Static_assert((int)CUBBY_LATENCY_BUCKETS == (int)HISTOGRAM_BUCKETS, "all of them have room");
+
+static void sum_latencies(cubby_store *store, enum cubby_operation operation,
+                          struct histogram *histogram)
+{
+    pthread_mutex_lock(&store->sessions_lock);
+    histogram_merge(histogram, &store->retired_latencies[operation]);
+    for (const cubby_session *session = store->sessions; session != NULL; session = session->next) {
+        histogram_merge(histogram, &session->latencies[operation]);
+    }
+    pthread_mutex_unlock(&store->sessions_lock);
+}
+
+static bool is_sampled(enum cubby_operation operation)
+{
+    return operation == CUBBY_OPERATION_GET || operation == CUBBY_OPERATION_DELETE;
+}
+
+int cubby_stat_latency(cubby_session *session, enum cubby_operation operation,
+                       struct cubby_latency *latency)
+{
+    CUBBY_ASSERT(latency != NULL);
+    int status = session_enter(session, false);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    if ((unsigned)operation >= CUBBY_OPERATION_COUNT) {
+        session_fail(session, CUBBY_BAD_ARGUMENT, "%d is no operation", (int)operation);
+        return session_leave(session, CUBBY_BAD_ARGUMENT);
+    }
+    struct histogram histogram = {0};
+    sum_latencies(session->store, operation, &histogram);
+    latency->one_in = is_sampled(operation) ? TIMED_ONE_IN : 1;
+    latency->count = histogram.count;
+    latency->sum_ns = histogram.sum_ns;
+    latency->max_ns = histogram.max_ns;
+    latency->p50_ns = histogram_percentile_ns(&histogram, 50);
+    latency->p90_ns = histogram_percentile_ns(&histogram, 90);
+    latency->p99_ns = histogram_percentile_ns(&histogram, 99);
+    latency->p999_ns = histogram_percentile_ns(&histogram, 99.9);
+    latency->bucket_count = 0;
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        if (histogram.counts[i] > 0) {
+            latency->buckets[latency->bucket_count++] = (struct cubby_latency_bucket){
+                .end_ns = histogram_bucket_end_ns(i),
+                .count = histogram.counts[i],
+            };
+        }
+    }
     return session_leave(session, CUBBY_OK);
 }

@@ -61,5 +61,8 @@ int cubby_sync(cubby_session *session)
     if (status != CUBBY_OK) {
         return status;
     }
-    return session_leave(session, checkpoint_write(session, CHECKPOINT_NOW));
+    uint64_t begin_ns = store_now_ns(session->store);
+    status = checkpoint_write(session, CHECKPOINT_NOW);
+    session_note_latency(session, CUBBY_OPERATION_SYNC, begin_ns);
+    return session_leave(session, status);
 }

@@ -131,6 +131,25 @@ static void *read_many_keys(void *argument)
     return NULL;
 }
 
+/* What other threads are counting meanwhile adds up. */
+static void check_latencies(struct fixture *fixture)
+{
+    for (int operation = 0; operation < CUBBY_OPERATION_COUNT; operation++) {
+        struct cubby_latency latency;
+        CHECK_STATUS(
+            fixture->session,
+            cubby_stat_latency(fixture->session, (enum cubby_operation)operation, &latency),
+            CUBBY_OK);
+        uint64_t sum = 0;
+        for (uint64_t i = 0; i < latency.bucket_count; i++) {
+            sum += latency.buckets[i].count;
+        }
+        CHECK_EQUAL(latency.count, sum);
+        CHECK(latency.p50_ns <= latency.p999_ns);
+        CHECK(latency.p999_ns <= latency.max_ns);
+    }
+}
+
 /* Every scan sees each stable key exactly once, and no key twice. */
 static void *scan_and_maintain(void *argument)
 {
@@ -158,6 +177,7 @@ static void *scan_and_maintain(void *argument)
         CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
         struct cubby_stat stat = read_stat(&fixture);
         CHECK(stat.pairs >= STABLE_COUNT);
+        check_latencies(&fixture);
         int did_work;
         CHECK_STATUS(fixture.session, cubby_step(fixture.session, &did_work), CUBBY_OK);
     }
