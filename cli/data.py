@@ -75,7 +75,7 @@ def put(path: str, key: str, value: str, key_encoding: str, value_encoding: str)
         content = key_of(text, value_encoding, "VALUE")
     with cubbydb.open(path, "w") as store:
         store.put(wanted, content)
-        warn_of_space(path, store.stat())
+        warn_of_space(path, store.stats())
 
 
 @click.command()

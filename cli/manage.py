@@ -47,7 +47,7 @@ def create(path: str, size: int | None, fill: float | None, new: bool, force: bo
         error.add_note("--new replaces a store, --force overwrites anything else")
         raise
     with store:
-        stat = store.stat()
+        stat = store.stats()
         price = rewritten_per_byte(stat["fill_percent"] / 100)
         say(
             f"created {store.path}: {in_bytes(stat['logical_bytes'])} to fill, fill target"

@@ -59,16 +59,20 @@ Rates = dict[str, float]
 @path_argument
 @click.option("--json", "as_json", is_flag=True, help="All figures, as one JSON object.")
 @click.option(
+    "--prometheus", "as_prometheus", is_flag=True, help="All figures, as Prometheus reads them."
+)
+@click.option(
     "--watch",
     type=click.FloatRange(min=0.1),
     metavar="SECONDS",
     help="Look again and again, until Ctrl-C, and show what has changed per second.",
 )
-def stat(path: str, as_json: bool, watch: float | None) -> None:
+def stat(path: str, as_json: bool, as_prometheus: bool, watch: float | None) -> None:
     """Show how much a store holds and takes.
 
-    The figures of --json are explained in engine/cubby.h, struct cubby_stat; the counters among
-    them count from the opening of the store, which is now.
+    The figures of --json are explained in engine/cubby.h, struct cubby_stat; the counters and
+    latencies among them count from the opening of the store, which is now.  Those of a program
+    that keeps its store open are told by the program itself: Store.stats, cubbydb.prometheus.
 
     With --watch the store is opened for each look and closed again, so that others can write it
     in between; one that opens it in the moment of a look is refused.  While another process has
@@ -76,6 +80,11 @@ def stat(path: str, as_json: bool, watch: float | None) -> None:
     --json each look is one line, with a field "time" in seconds and one "per_second"; where the
     store could not be opened it is {"time", "locked"}.
     """
+    if as_prometheus:
+        if as_json or watch is not None:
+            raise click.UsageError("--prometheus goes with neither --json nor --watch")
+        show_prometheus(path)
+        return
     if watch is not None:
         with suppress(KeyboardInterrupt):  # how it is meant to end
             show_looks(path, watch, as_json)
@@ -94,10 +103,20 @@ def stat(path: str, as_json: bool, watch: float | None) -> None:
     console.print(table_of(figures, None))
 
 
+def show_prometheus(path: str) -> None:
+    """The figures of a store as text for Prometheus."""
+    try:
+        from cubbydb import prometheus
+    except ImportError as error:
+        raise click.UsageError(str(error)) from None
+    with cubbydb.open(path) as store:
+        click.echo(prometheus.text(store), nl=False)
+
+
 def figures_of(path: str) -> cubbydb.StoreStat:
     """The figures of a store that is opened for this alone."""
     with cubbydb.open(path) as store:
-        return store.stat()
+        return store.stats()
 
 
 def table_of(figures: cubbydb.StoreStat, rates: Rates | None) -> "RenderableType":

@@ -227,7 +227,7 @@ def load(
         progress_bar("load", total, talks_to_a_person()) as advance,
     ):
         load_lines(store, Lines(stream, name), read, tally, advance)
-        figures = store.stat()
+        figures = store.stats()
     warn_of_space(path, figures)
     rate = tally.records / max(time.monotonic() - begin, 1e-9)
     stored = f"{counted(tally.records, 'record')}, {counted(tally.size, 'byte')}"
@@ -292,7 +292,7 @@ def dump(
     stdout = sys.stdout.buffer
     shown = talks_to_a_person() and (output is not None or not stdout.isatty())
     with cubbydb.open(path) as store, progress_bar("dump", len(store), shown) as advance:
-        stat = store.stat()
+        stat = store.stats()
         writer = writer_of(
             output_format, key_encoding, value_encoding, stat["pairs"], stat["pair_bytes"]
         )

@@ -35,7 +35,7 @@ def in_words(fact: str | int | bool | None) -> str:
 def version_facts() -> dict[str, str | int | bool | None]:
     """What there is to tell; None for what cannot be found out."""
     with cubbydb.open("mem:8M", "n", size="1M") as store:
-        format_version = store.stat()["format_version"]
+        format_version = store.stats()["format_version"]
     return {
         "cubbydb": cubbydb.__version__,
         "format_version": format_version,

@@ -40,7 +40,7 @@ class StoreOptions:
         exclusive: for "c": raise errors.Exists if there is a store already.
         recover: rebuild the directory from the blocks although the store was closed cleanly.
         warn_percent: from so many percent of the device's physical capacity on, where it tells
-            one, stat()["space_mark"] is 1.  None: 85.  These three are not kept with the store;
+            one, stats()["space_mark"] is 1.  None: 85.  These three are not kept with the store;
             each is 1 to 100, or 101 for never, and none below the one before.
         no_growth_percent: from here on a put that adds a pair or makes one larger raises
             errors.PhysicalFull.  None: 92.

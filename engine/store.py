@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypedDict, TypeVar, cast, overload
+from typing import Any, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing
@@ -30,9 +30,10 @@ from cubbydb.engine.session import (
     value_bytes,
 )
 from cubbydb.engine.space import Space, space_prefix
+from cubbydb.engine.stats import StoreStat, gather_stats
 from cubbydb.errors import raise_for_status
 
-__all__ = ["Damage", "Scan", "Space", "Store", "StoreStat", "open"]
+__all__ = ["Damage", "Scan", "Space", "Store", "open"]
 
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Default = TypeVar("_Default")
@@ -41,7 +42,6 @@ BATCH_PAIRS = 1024  # pairs in one native get_many or put_many
 BATCH_BYTES = 8 << 20  # keys and values in one native put_many, the last pair excepted
 DAMAGES_FIRST = 1024  # damages that the first native check has room for
 SIZE_MAX: int = (1 << (8 * ffi.sizeof("size_t"))) - 1  # get_many's size of a value that is absent
-STAT_FIELDS = [name for name, _ in ffi.typeof("struct cubby_stat").fields]
 
 # Found once: attributes of lib, and types by name, cost a dictionary look-up per use.
 _cubby_get = lib.cubby_get
@@ -52,54 +52,6 @@ _buffer = ffi.buffer
 _unpack: Callable[[Any, int], bytes] = ffi.unpack
 _UINT32S = ffi.typeof("uint32_t[]")
 _SIZES = ffi.typeof("size_t[]")
-
-
-class StoreStat(TypedDict):
-    """What Store.stat returns: the fields of struct cubby_stat in engine/cubby.h, and a ratio.
-
-    Counters run from the opening of the store, gauges are of now.
-    """
-
-    pairs: int
-    pair_bytes: int
-    blobs: int
-    segments: int
-    home_blocks: int
-    spill_blocks: int
-    logical_bytes: int
-    used_bytes: int
-    quarantined_bytes: int
-    fill_percent: int
-    format_version: int
-    feature_bits: int
-    directory_bytes: int
-    bitmap_bytes: int
-    device_logical_bytes: int
-    device_physical_bytes: int
-    device_capacity_bytes: int
-    device_compresses: int
-    space_mark: int  # 0 to 3: none, warn, no growth, read and delete only; see StoreOptions
-    device_source: str  # who tells the bytes: "zram", "st_blocks", "csd", ..., or "none"
-    gets: int
-    get_misses: int
-    puts: int
-    deletes: int
-    get_home_reads: int
-    get_spill_reads: int
-    get_blob_reads: int
-    get_retry_reads: int
-    inserted_bytes: int
-    rebuilt_bytes: int
-    rebuilds: int
-    splits: int
-    checkpoints: int
-    longest_put_ns: int
-    longest_rebuild_ns: int
-    blocks_read: int
-    blocks_written: int
-    recovered: int
-    lost_pairs: int
-    device_reads_per_get: float | None  # all four classes of reads; None before the first get
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,27 +413,18 @@ class Store(ConditionalCalls, Closing):
         finally:
             session.busy = False
 
-    def stat(self) -> StoreStat:
+    def stats(self) -> StoreStat:
         """Gather figures about the store, its device and the calls since it was opened.
 
         A "space_mark" above 0 means that the device is getting full physically; nothing else
-        tells so before a put is refused.
+        tells so before a put is refused.  How long calls take is in "latency".
         """
         session = self._session()
         session.busy = True
         try:
-            native = ffi.new("struct cubby_stat *")
-            self._check(session, lib.cubby_stat(session.handle, native))
+            return gather_stats(session, self._path)
         finally:
             session.busy = False
-        stat: dict[str, int | str | float | None] = {
-            name: getattr(native, name) for name in STAT_FIELDS
-        }
-        stat["device_source"] = ffi.string(native.device_source).decode()
-        kinds = ("home", "spill", "blob", "retry")
-        reads: int = sum(getattr(native, f"get_{kind}_reads") for kind in kinds)
-        stat["device_reads_per_get"] = reads / native.gets if native.gets else None
-        return cast(StoreStat, stat)
 
     def check(self) -> list[Damage]:
         """Read and compare every block of the store; return the damages found."""

@@ -47,7 +47,7 @@ def test_create_makes_an_empty_store_without_a_word(tmp_path):
     assert (result.exit_code, result.output) == (0, "")
     with cubbydb.open(path) as store:
         assert len(store) == 0
-        assert store.stat()["fill_percent"] == 30
+        assert store.stats()["fill_percent"] == 30
 
 
 def test_create_leaves_a_store_alone_unless_it_is_to_be_new(path):
@@ -422,7 +422,7 @@ def test_a_device_that_fails_is_exit_code_3(path):
 
 
 def test_an_unexpected_exception_is_one_sentence_too(path, monkeypatch):
-    monkeypatch.setattr(cubbydb.Store, "stat", lambda _: {}["pairs"])
+    monkeypatch.setattr(cubbydb.Store, "stats", lambda _: {}["pairs"])
     assert failed(cubby("stat", path), 70, "internal error: KeyError: 'pairs'", "--debug")
     result = cubby("--debug", "stat", path)
     assert result.exit_code == 70
@@ -504,7 +504,7 @@ def test_ctrl_c_in_a_load_says_how_far_it_got_and_leaves_a_good_store(path, batc
     )
     with cubbydb.open(path) as store:
         assert len(store) == 100 + stored
-        assert store.stat()["recovered"] == 0
+        assert store.stats()["recovered"] == 0
         assert store.check() == []
 
 

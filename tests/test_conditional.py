@@ -353,14 +353,14 @@ def test_a_forked_child_is_told_to_open_the_store_anew(store):
 
 def test_a_condition_that_fails_counts_nothing_and_writes_nothing(store):
     store.put_many({b"key": b"value", b"large": some_bytes(100_000)})
-    before = store.stat()
+    before = store.stats()
     for key in (b"key", b"large"):
         for value in (b"new", some_bytes(100_000, 1)):
             assert not store.add(key, value)
             assert not store.replace(key + b"?", value)
             assert not store.compare_and_swap(key, value, value)
             assert not store.compare_and_swap(key, value, None)
-    after = store.stat()
+    after = store.stats()
     for name in ("puts", "deletes", "gets", "blocks_written", "used_bytes", "quarantined_bytes"):
         assert after[name] == before[name], name
 
@@ -392,7 +392,7 @@ def test_of_many_threads_one_adds_each_key(store):
 
     run_threads(work)
     assert sorted(added) == list(range(200))
-    assert store.stat()["puts"] == 200
+    assert store.stats()["puts"] == 200
 
 
 def test_of_many_threads_each_pair_is_popped_by_one(store):

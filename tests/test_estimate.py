@@ -113,7 +113,7 @@ def test_the_estimate_is_what_a_store_takes(tmp_path):
     for fill in (0.40, 0.75):
         with cubbydb.open(name, "n", fill=fill, force=True) as store:
             store.put_many((b"key %d" % number, value) for number, value in enumerate(values))
-            stat = store.stat()
+            stat = store.stats()
         with BlockDevice.open(name, read_only=True) as device:
             physical = device.usage().physical_bytes
         real_fill = stat["pair_bytes"] / (stat["home_blocks"] * 4032)

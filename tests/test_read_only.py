@@ -83,7 +83,7 @@ def read_everything(store: cubbydb.Store) -> None:
         assert store.get(b"none") is None
         assert len(store) == len(keys)
         assert dict(store.space(b"name")) == {}
-        assert store.stat()["pairs"] == len(keys)
+        assert store.stats()["pairs"] == len(keys)
         assert store.check() == []
 
 
@@ -107,11 +107,11 @@ def refuse_everything(store: cubbydb.Store) -> None:
 
 def use(name: str, recovered: int) -> None:
     with cubbydb.open(name) as store:
-        assert store.stat()["recovered"] == recovered
+        assert store.stats()["recovered"] == recovered
         for _ in range(2):
             read_everything(store)
             refuse_everything(store)
-        assert store.stat()["blocks_written"] == 0
+        assert store.stats()["blocks_written"] == 0
 
 
 def test_a_store_that_was_closed(closed, kind):

@@ -306,14 +306,14 @@ class StoreContract:
 
     def test_stat_has_the_fields_of_the_c_struct_and_they_count(self, store):
         names = [name for name, _ in ffi.typeof("struct cubby_stat").fields]
-        assert list(store.stat()) == [*names, "device_reads_per_get"]
-        assert list(cubbydb.StoreStat.__annotations__) == list(store.stat())
-        assert store.stat()["device_reads_per_get"] is None
+        assert list(store.stats()) == [*names, "device_reads_per_get", "latency"]
+        assert list(cubbydb.StoreStat.__annotations__) == list(store.stats())
+        assert store.stats()["device_reads_per_get"] is None
         store.put_many(some_pairs(1000))
         store.delete(b"key 1")
         store.get(b"key 1")
         store.get_many([b"key 2", b"key 3"])
-        stat = store.stat()
+        stat = store.stats()
         assert (stat["pairs"], stat["puts"], stat["deletes"]) == (999, 1000, 1)
         assert (stat["gets"], stat["get_misses"]) == (3, 1)
         assert 1 <= stat["device_reads_per_get"] < 3
@@ -365,7 +365,7 @@ class StoreContract:
             lambda: next(begun),
             lambda: store.sync(),
             lambda: store.step(),
-            lambda: store.stat(),
+            lambda: store.stats(),
             lambda: store.check(),
         ):
             with pytest.raises(errors.Closed) as caught:

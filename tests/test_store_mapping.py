@@ -111,7 +111,7 @@ def test_pop_popitem_and_setdefault(mapping):
 
 def test_clear_deletes_all_and_nothing_else(mapping):
     mapping.put_many(some_pairs(5000, 100))
-    around = mapping.stat()["pairs"] if isinstance(mapping, cubbydb.Store) else len(mapping.store)
+    around = mapping.stats()["pairs"] if isinstance(mapping, cubbydb.Store) else len(mapping.store)
     mapping.clear()
     assert len(mapping) == 0
     assert bool(mapping) is False
@@ -193,9 +193,9 @@ def test_a_scan_of_keys_does_not_read_large_values(tmp_path):
         store.put_many((b"%d" % number, bytes(50_000)) for number in range(100))
 
         def blocks_read(**options: bool) -> int:
-            before = store.stat()["blocks_read"]
+            before = store.stats()["blocks_read"]
             assert sum(1 for _ in store.scan(**options)) == 100
-            return store.stat()["blocks_read"] - before
+            return store.stats()["blocks_read"] - before
 
         blocks = 100 * 50_000 // 4096
         assert blocks_read() > blocks

@@ -77,7 +77,7 @@ class StoreModel(RuleBasedStateMachine):
     def reopen(self):
         self.store.close()
         self.store = cubbydb.open(self.path, "w")
-        assert self.store.stat()["recovered"] == 0
+        assert self.store.stats()["recovered"] == 0
 
     @rule()
     def reopen_with_recovery(self):

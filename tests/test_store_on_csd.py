@@ -49,7 +49,7 @@ def test_a_store_makes_its_drive_on_first_use(tmp_path):
         assert len(store) == 2000
     with cubbydb.open(name) as store:
         assert store[b"key1999"] == b"value" * 50
-        stat = store.stat()
+        stat = store.stats()
         assert store.check() == []
     assert (stat["device_source"], stat["device_compresses"]) == ("csd", 1)
     assert stat["fill_percent"] == 40
@@ -65,7 +65,7 @@ def test_a_drive_that_is_missing_is_only_made_on_request(tmp_path):
 def test_growth_ends_at_its_mark_and_goes_on_after_deletes(name):
     with cubbydb.open(name, "n") as store:
         put = fill(store)
-        stat = store.stat()
+        stat = store.stats()
         share = stat["device_physical_bytes"] / stat["device_capacity_bytes"]
         assert 0.91 <= share <= 0.93
         assert stat["space_mark"] == 2
@@ -85,7 +85,7 @@ def test_with_the_last_mark_reached_only_reads_and_deletes_are_left(name):
     marks = {"warn_percent": 50, "no_growth_percent": 60, "read_delete_percent": 60}
     with cubbydb.open(name, "n", **marks) as store:
         fill(store)
-        assert store.stat()["space_mark"] == 3
+        assert store.stats()["space_mark"] == 3
         with pytest.raises(errors.PhysicalFull):
             store[b"key0"] = b""
         assert len(store[b"key0"]) == VALUE_BYTES
@@ -97,7 +97,7 @@ def test_a_drive_full_to_the_last_byte_loses_nothing(name):
     marks = {"warn_percent": NEVER, "no_growth_percent": NEVER, "read_delete_percent": NEVER}
     store = cubbydb.open(name, "n", **marks)
     put = fill(store)
-    stat = store.stat()
+    stat = store.stats()
     assert stat["device_physical_bytes"] > 0.97 * stat["device_capacity_bytes"]
     numbers = random.Random(0)
     expected = {b"key%d" % number: numbers.randbytes(VALUE_BYTES) for number in range(put)}
@@ -130,7 +130,7 @@ def test_a_killed_writer_loses_nothing_it_has_put(tmp_path, name):
         os.kill(writer.pid, signal.SIGKILL)
         put = int((line + writer.stdout.read()).split()[-1])
     with cubbydb.open(name, "w") as store:
-        assert store.stat()["recovered"] == 1
+        assert store.stats()["recovered"] == 1
         for number in range(put):
             assert store[b"key%d" % number] == b"value%d" % number * 40
         assert store.check() == []

@@ -250,7 +250,7 @@ def test_sizes_are_read_in_powers_of_1024():
 
 def test_the_fill_target_is_kept(tmp_path):
     with cubbydb.open(tmp_path / "data.cubby", "c", size="4M", fill=0.3) as store:
-        assert store.stat()["fill_percent"] == 30
+        assert store.stats()["fill_percent"] == 30
 
 
 def test_a_full_store_says_so_and_keeps_what_it_has(tmp_path):
@@ -305,7 +305,7 @@ def test_a_failed_flush_leaves_a_store_to_be_read_until_it_is_reopened(path):
     with pytest.raises(errors.Poisoned):
         store.close()
     with cubbydb.open(path, "w") as store:
-        assert store.stat()["recovered"] == 1
+        assert store.stats()["recovered"] == 1
         assert len(store) >= 10
         assert store.check() == []
 
@@ -318,7 +318,7 @@ def test_an_unclosed_store_warns_and_is_closed(tmp_path):
         store = None
     with cubbydb.open(path, "w") as store:
         assert store[b"key"] == b"value"
-        assert store.stat()["recovered"] == 0
+        assert store.stats()["recovered"] == 0
 
 
 def test_a_scan_keeps_its_store(path):

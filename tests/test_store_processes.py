@@ -123,7 +123,7 @@ def test_a_forked_child_is_refused_and_may_open_anew(path):
         store.close()
         with cubbydb.open(sys.argv[1], "w") as store:
             assert len(store) == 12
-            assert store.stat()["recovered"] == 0
+            assert store.stats()["recovered"] == 0
         print("good")
         """,
         path,

@@ -68,7 +68,7 @@ def test_marks_reach_the_store(path, percents):
 def test_a_file_tells_its_blocks_and_has_no_marks(path):
     with cubbydb.open(path, "w", warn_percent=1, no_growth_percent=1, read_delete_percent=1) as it:
         it[b"more"] = b"value" * 100_000
-        stat = it.stat()
+        stat = it.stats()
     assert stat["device_source"] == "st_blocks"
     assert stat["device_logical_bytes"] == 0
     assert 500_000 < stat["device_physical_bytes"] < stat["device_capacity_bytes"]
@@ -78,7 +78,7 @@ def test_a_file_tells_its_blocks_and_has_no_marks(path):
 def test_memory_tells_what_is_written():
     with cubbydb.open("mem:16M", "c") as store:
         store[b"key"] = b"value" * 1000
-        stat = store.stat()
+        stat = store.stats()
     assert (stat["device_source"], stat["space_mark"]) == ("memory", 0)
     assert stat["device_logical_bytes"] == stat["device_physical_bytes"] > 5000
     assert stat["device_capacity_bytes"] == 16 << 20
@@ -91,7 +91,7 @@ def test_stat_for_people_shows_the_device(path, monkeypatch):
     assert re.search(r"told by +st_blocks", result.stdout)
     assert "ratio" not in result.stdout
     with cubbydb.open(path) as store:
-        figures = store.stat()
+        figures = store.stats()
     figures.update(
         device_logical_bytes=3 * GIB,
         device_physical_bytes=GIB,
@@ -109,7 +109,7 @@ def test_stat_for_people_shows_the_device(path, monkeypatch):
 
 def test_a_device_that_gets_full_is_one_line_on_standard_error(path, tmp_path, monkeypatch):
     with cubbydb.open(path) as store:
-        figures = store.stat()
+        figures = store.stats()
     figures.update(device_physical_bytes=93, device_capacity_bytes=100, space_mark=2)
     figures["device_source"] = "csd"
     monkeypatch.setattr(cubbydb.Store, "stat", lambda _: figures)

@@ -9,10 +9,12 @@ Keys and values are bytes.  The errors are in cubbydb.errors.
 from cubbydb import errors
 from cubbydb._native import ffi, lib
 from cubbydb.engine.options import StoreOptions
-from cubbydb.engine.store import Damage, Scan, Space, Store, StoreStat, open
+from cubbydb.engine.stats import Latency, StoreStat
+from cubbydb.engine.store import Damage, Scan, Space, Store, open
 
 __all__ = [
     "Damage",
+    "Latency",
     "Scan",
     "Space",
     "Store",

@@ -7,21 +7,35 @@
     start_http_server(9121)
 
 The figures are gathered when they are asked for, and at no other time.  Every sample has the label
-store, which is the store's path; a closed store has no samples.
+store, which is the store's path; a closed store has no samples.  text returns them without a
+registry or a server.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.registry import Collector as _Collector
+try:
+    from prometheus_client import generate_latest
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        InfoMetricFamily,
+    )
+    from prometheus_client.registry import Collector as _Collector
+    from prometheus_client.registry import CollectorRegistry
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "cubbydb.prometheus needs prometheus-client: pip install cubbydb[prometheus]"
+    ) from error
 
 from cubbydb import errors
-from cubbydb.engine.store import Store, StoreStat
+from cubbydb.engine.stats import Latency, StoreStat
+from cubbydb.engine.store import Store
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "text"]
 
-_Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
+_Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
 NS_PER_SECOND = 1e9
 
@@ -96,6 +110,10 @@ METRICS: dict[str, Metric] = {
     "lost_pairs": Metric(GAUGE, "lost_pairs", "Pairs that a power cut took, as far as known."),
 }
 SOURCE = "device_source"  # the info metric's label
+LATENCY = "latency"  # the histograms
+# From about a microsecond to 17 seconds, in steps of four.  Powers of two in nanoseconds are ends
+# of the store's own buckets, so that the count up to each is exact.
+LATENCY_BOUNDS_NS = [1 << bits for bits in range(10, 36, 2)]
 NOT_SHOWN = {"device_reads_per_get"}  # the ratio of counters that are
 
 
@@ -118,12 +136,19 @@ class Collector(_Collector):
         families = _empty_families()
         for store in self._stores:
             try:
-                stat = store.stat()
+                stat = store.stats()
             except errors.Closed:
                 continue
             for field, family in families.items():
                 _add(family, field, store.path, stat)
         yield from families.values()
+
+
+def text(*stores: Store) -> str:
+    """The figures of stores as text for Prometheus to read, also from a file."""
+    registry = CollectorRegistry()
+    registry.register(Collector(*stores))
+    return generate_latest(registry).decode()
 
 
 def _empty_families() -> dict[str, _Family]:
@@ -132,11 +157,32 @@ def _empty_families() -> dict[str, _Family]:
         for field, metric in METRICS.items()
     }
     families[SOURCE] = InfoMetricFamily("cubby_device", "Who tells its bytes.", labels=["store"])
+    families[LATENCY] = HistogramMetricFamily(
+        "cubby_operation_seconds",
+        "How long calls took: all, but of gets and deletes one in 17.",
+        labels=["store", "operation"],
+    )
     return families
 
 
 def _add(family: _Family, field: str, path: str, stat: StoreStat) -> None:
     if isinstance(family, InfoMetricFamily):
         family.add_metric([path], {"source": stat["device_source"]})
+    elif isinstance(family, HistogramMetricFamily):
+        for operation, latency in stat["latency"].items():
+            seconds = latency["sum_ns"] / NS_PER_SECOND
+            family.add_metric([path, operation], _cumulative(latency), seconds)
     else:
         family.add_metric([path], stat[field] / METRICS[field].divisor)  # type: ignore[literal-required]
+
+
+def _cumulative(latency: Latency) -> list[tuple[str, float]]:
+    """Bounds in seconds, and how many calls took no longer."""
+    counts: list[tuple[str, float]] = [
+        (
+            str(bound_ns / NS_PER_SECOND),
+            sum(count for end_ns, count in latency["buckets"] if end_ns <= bound_ns),
+        )
+        for bound_ns in LATENCY_BOUNDS_NS
+    ]
+    return [*counts, ("+Inf", latency["count"])]
