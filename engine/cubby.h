@@ -4,21 +4,43 @@
  * hashed straight to a 4 KiB block, no table of keys is kept in DRAM, and one get is one device
  * read.
  *
- * The shape of a program:
+ * A program, to be built with `cc program.c $(pkg-config --cflags --libs cubby)`:
  *
- *     struct cubby_options options;
- *     cubby_options_init(&options);
- *     options.flags = CUBBY_CREATE;
- *     char message[CUBBY_MESSAGE_BYTES];
- *     cubby_store *store;
- *     cubby_session *session;
- *     int status = cubby_open("data.cubby", &options, &store, message, sizeof message);
- *     status = cubby_session_open(store, &session);
- *     status = cubby_put(session, key, key_size, value, value_size);
- *     struct cubby_slice found;
- *     status = cubby_get(session, key, key_size, &found);
- *     cubby_session_close(session);
- *     status = cubby_close(store);
+ *     #include <cubby.h>
+ *     #include <stdio.h>
+ *
+ *     int main(void)
+ *     {
+ *         struct cubby_options options;
+ *         cubby_options_init(&options);
+ *         options.flags = CUBBY_CREATE;
+ *         options.size_bytes = 64 << 20;
+ *         char message[CUBBY_MESSAGE_BYTES];
+ *         cubby_store *store;
+ *         int status = cubby_open("data.cubby", &options, &store, message, sizeof message);
+ *         if (status != CUBBY_OK) {
+ *             fprintf(stderr, "%s\n", message);
+ *             return 1;
+ *         }
+ *         cubby_session *session;
+ *         status = cubby_session_open(store, &session);
+ *         if (status == CUBBY_OK) {
+ *             const uint8_t key[] = {'k', 'e', 'y'}, value[] = {'v', 'a', 'l', 'u', 'e'};
+ *             struct cubby_slice found;
+ *             status = cubby_put(session, key, sizeof key, value, sizeof value);
+ *             if (status == CUBBY_OK) {
+ *                 status = cubby_get(session, key, sizeof key, &found);
+ *             }
+ *             if (status == CUBBY_OK) {
+ *                 printf("%.*s\n", (int)found.size, (const char *)found.data);
+ *             } else {
+ *                 fprintf(stderr, "%s\n", cubby_session_message(session));
+ *             }
+ *             cubby_session_close(session);
+ *         }
+ *         int closing = cubby_close(store);
+ *         return status == CUBBY_OK && closing == CUBBY_OK ? 0 : 1;
+ *     }
  *
  * Caveats, before the first declaration:
  *
@@ -28,12 +50,13 @@
  *     it waits for them, and later calls on their sessions return CUBBY_CLOSED.
  *   - Results. What a call hands out (cubby_slice) points into the session or scan and is valid
  *     until the next call on that session or scan.
- *   - Processes. One process at a time writes a store; several may read it. A handle carried
- * through fork() returns CUBBY_FORKED in the child: open the store anew there.
+ *   - Processes. One process has a store open to write and nobody else has it open, or any number
+ *     have it open to read. A handle carried through fork() returns CUBBY_FORKED in the child: open
+ *     the store anew there.
  *   - What survives. When cubby_put or cubby_delete returns CUBBY_OK the change has been written to
- *     the device: it survives the death of the process (kill -9). After cubby_sync returns
- * CUBBY_OK, everything before it has been flushed and survives a power cut too. A power cut may
- * lose changes made since the last sync, and a pair changed since then may be lost whole; a later
+ *     the device: it survives the death of the process (kill -9). After cubby_sync returns CUBBY_OK
+ *     everything before it has been flushed and survives a power cut too. A power cut may lose
+ *     changes made since the last sync, and a pair changed since then may be lost whole; a later
  *     version's write-ahead log removes that limit.
  *   - Physical space. A device that compresses can run out of it long before the store is full.
  *     Where it tells how much it has (cubby_stat shows whether), the store stops first: at 85 %

@@ -106,9 +106,9 @@ def c_library(tmp_path_factory):
     return folder / "prefix"
 
 
-@pytest.mark.parametrize("linking", ["shared", "static"])
-def test_a_c_program_builds_with_pkg_config(c_library, tmp_path, linking):
-    (tmp_path / "program.c").write_text(C_PROGRAM)
+def run_c_program(c_library: Path, folder: Path, text: str, linking: str) -> str:
+    """Build a program with what pkg-config says, run it in the folder, return what it has said."""
+    (folder / "program.c").write_text(text)
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PKG_CONFIG_PATH": str(c_library / "lib" / "pkgconfig"),
@@ -120,10 +120,25 @@ def test_a_c_program_builds_with_pkg_config(c_library, tmp_path, linking):
         options[options.index("-lcubby")] = "-l:libcubby.a"
     else:
         options = succeed(*ask, env=environment).split()
-    compiler = tool("cc")
-    source, program = tmp_path / "program.c", tmp_path / "program"
-    succeed(compiler, "-std=c17", "-pedantic", "-Werror", source, "-o", program, *options)
-    assert succeed(program, env=environment) == f"{PROJECT['version']}: no pair has this key"
+    source, program = folder / "program.c", folder / "program"
+    warnings = ["-std=c17", "-pedantic", "-Wall", "-Wextra", "-Werror"]
+    succeed(tool("cc"), *warnings, source, "-o", program, *options)
+    return succeed(program, env=environment, cwd=folder)
+
+
+@pytest.mark.parametrize("linking", ["shared", "static"])
+def test_a_c_program_builds_with_pkg_config(c_library, tmp_path, linking):
+    said = run_c_program(c_library, tmp_path, C_PROGRAM, linking)
+    assert said == f"{PROJECT['version']}: no pair has this key"
+
+
+def test_the_program_in_cubby_h_is_true(c_library, tmp_path):
+    header = (c_library / "include" / "cubby.h").read_text()
+    lines = re.search(r"^ \* A program, .*\n \*\n((?: \*(?:     .*)?\n)+)", header, re.MULTILINE)
+    assert lines is not None, "no program at the head of cubby.h"
+    program = re.sub(r"^ \*(?:     )?", "", lines[1], flags=re.MULTILINE)
+    assert run_c_program(c_library, tmp_path, program, "shared") == "value\n"
+    assert [path.name for path in tmp_path.glob("*.cubby")] == ["data.cubby"]
 
 
 def test_the_shared_library_exports_what_cubby_h_declares(c_library):
