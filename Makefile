@@ -162,6 +162,10 @@ format: .venv/.tools ## write all sources as lint wants them
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_FILES)
 
+.PHONY: docs
+docs: .venv/.tools .venv/.installed ## the manual of the Python API, as HTML in build/docs
+	@$(BIN)/python tests/documentation.py build/docs
+
 .PHONY: dist
 dist: .venv/.tools ## the sdist, and the wheel built from it, in dist/
 	@$(BIN)/python -m build

@@ -78,17 +78,26 @@ class DeviceStat(TypedDict):
     segment_bytes: int
     free_segments: int
     damaged_segments: int
-    media_write_amplification: float | None  # media_writes by bytes written; None before the first
+    media_write_amplification: float | None
+    """media_writes by the bytes written; None before the first write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the data on a device take up.  Zeros stand for what the device does not tell."""
+    """What the data on a device take up.  Zeros stand for what the device does not tell.
 
-    source: str  # who says so: "csd", "zram", "st_blocks", ...; "none" where nobody does
-    logical_bytes: int  # of blocks that hold something, before compression
-    physical_bytes: int  # that they take up
-    capacity_bytes: int  # physical bytes there are for them
+    Args:
+        source: who says so: "csd", "zram", "st_blocks", ...; "none" where nobody does.
+        logical_bytes: of blocks that hold something, before compression.
+        physical_bytes: that they take up.
+        capacity_bytes: physical bytes there are for them.
+        state: "normal", "warning", "throttled" or "rejecting".
+    """
+
+    source: str
+    logical_bytes: int
+    physical_bytes: int
+    capacity_bytes: int
     state: SpaceState
 
     @property
@@ -103,7 +112,14 @@ class BlockDevice(Closing):
     """An open device of blocks of 4,096 bytes; a context manager.
 
     Threads may share one.  It is locked like a store: one writer, or many readers.  After close
-    every method raises errors.Closed, and in a forked child errors.Forked.
+    every method raises errors.Closed, and in a forked child errors.Forked.  Blocks outside the
+    device are a ValueError, damaged ones errors.Corrupt; writing a device opened read-only is
+    errors.ReadOnly, a full one errors.PhysicalFull.
+
+    >>> with BlockDevice("mem:1M") as device:
+    ...     device.write(3, bytes(4096) + b"x" * 4096)
+    ...     device.block_count, device.read(4) == b"x" * 4096
+    (256, True)
 
     Args:
         name: a path, "csd:PATH", "mem:SIZE", ...
@@ -132,8 +148,11 @@ class BlockDevice(Closing):
         """Open a device; arguments as for the class.
 
         Raises:
-            errors.Locked (which names the holder's process id), errors.Corrupt,
-            errors.FormatVersion, errors.DeviceError, ValueError for a name that means nothing.
+            errors.Locked: somebody has it open; the message names the process.
+            errors.Corrupt: the emulated drive is damaged.
+            errors.FormatVersion: the emulated drive needs a newer CubbyDB.
+            errors.DeviceError: the operating system refuses, also for a missing file.
+            ValueError: the name means nothing.
         """
         return cls(name, read_only=read_only, create=create)
 
@@ -162,7 +181,10 @@ class BlockDevice(Closing):
             force: also where there is something already, which is then lost.
 
         Raises:
-            errors.Exists, errors.Locked, errors.DeviceError, ValueError (which names the option).
+            errors.Exists: there is something already, and *force* was not given.
+            errors.Locked: somebody has it open.
+            errors.DeviceError: the operating system refuses.
+            ValueError: an option is out of its range; the message names it.
         """
         native = ffi.new("struct cubby_device_options *")
         native.physical_bytes = _option("physical", physical, 1 << 64)
@@ -248,7 +270,7 @@ class BlockDevice(Closing):
     # Blocks --------------------------------------------------------------------------------------
 
     def read(self, lba: int, count: int = 1) -> bytes:
-        """Read *count* blocks from *lba* on."""
+        """Read *count* blocks, 1 or more, from block number *lba* on."""
         count = _number("count", count)
         content = _new_bytes(_BYTES, count * BLOCK_BYTES)
         self._read(lba, count, content)
@@ -309,14 +331,18 @@ class BlockDevice(Closing):
     # The device as a whole -----------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Make what was written survive a power cut."""
+        """Make what was written survive a power cut, as far as the device itself does."""
         message = _new_message()
         with self._in_use() as device:
             status = lib.cubby_device_flush(device, message, len(message))
         self._raise(status, message)
 
     def resize(self, blocks: int) -> None:
-        """Change the size of a file, in blocks; new ones read as zeros."""
+        """Change the size of a file, in blocks; new ones read as zeros.
+
+        Raises:
+            ValueError: it is no file, so its size is fixed.
+        """
         message = _new_message()
         blocks = _number("blocks", blocks)
         with self._in_use() as device:
@@ -341,7 +367,7 @@ class BlockDevice(Closing):
         return cast(DeviceStat, stat)
 
     def usage(self) -> Usage:
-        """What the data take up: cheap enough to ask often."""
+        """What the data take up: cheap enough to ask often, a system call or two."""
         native = self._stat()
         return Usage(
             source=ffi.string(native.source).decode(),
@@ -366,6 +392,14 @@ def stored_bytes(block: "Buffer", *, unit: int = 64, level: int = 1) -> int:
     """Bytes that a block of 4,096 bytes takes in an emulated drive; 0 for zeros.
 
     With unit 1 it is the compressed size alone, without a header and not rounded up.
+
+    >>> stored_bytes(bytes(4096)), stored_bytes(b"x" * 4096)
+    (0, 64)
+
+    Args:
+        block: 4,096 bytes.
+        unit: what the drive rounds up to, in bytes: a power of two up to 4,096.
+        level: of zstd.
     """
     unit = _option("unit", unit, 1 << 32)
     if unit > BLOCK_BYTES or unit & (unit - 1):

@@ -93,11 +93,19 @@ class ConditionalCalls(BytesMapping):
             session.busy = False
 
     def add(self, key: BytesLike, value: BytesLike) -> bool:
-        """Store a pair if the key has none; tell whether it was stored."""
+        """Store a pair if the key has none; tell whether it was stored.
+
+        >>> store.add(b"key", b"first"), store.add(b"key", b"second"), store[b"key"]
+        (True, False, b'first')
+        """
         return self._put_if(key, value, lib.CUBBY_IF_ABSENT) == 0
 
     def replace(self, key: BytesLike, value: BytesLike) -> bool:
-        """Store a pair if the key has one already; tell whether it was stored."""
+        """Store a pair if the key has one already; tell whether it was stored.
+
+        >>> store.replace(b"key", b"value"), b"key" in store
+        (False, False)
+        """
         return self._put_if(key, value, lib.CUBBY_IF_PRESENT) == 0
 
     def compare_and_swap(
@@ -109,6 +117,12 @@ class ConditionalCalls(BytesMapping):
             key: whose pair.
             expected: the value that the key must have; None: it must have no pair.
             value: the new value; None: the pair is deleted.
+
+        >>> store[b"state"] = b"idle"
+        >>> store.compare_and_swap(b"state", b"idle", b"busy")
+        True
+        >>> store.compare_and_swap(b"state", b"idle", b"busy")  # somebody was faster
+        False
         """
         if expected is None:
             if value is None:
@@ -119,7 +133,11 @@ class ConditionalCalls(BytesMapping):
         return self._put_if(key, value, lib.CUBBY_IF_EQUAL, expected) == 0
 
     def setdefault(self, key: BytesLike, default: BytesLike | None = None) -> bytes:
-        """Return the value of *key*; where there is none, *default* is stored first."""
+        """Return the value of *key*; where there is none, *default* is stored first.
+
+        >>> store.setdefault(b"key", b"first"), store.setdefault(b"key", b"second")
+        (b'first', b'first')
+        """
         if type(key) is not bytes:
             key = key_bytes(key)
         if type(default) is not bytes:
@@ -139,6 +157,9 @@ class ConditionalCalls(BytesMapping):
 
         Raises:
             ValueError: the value is no integer, or the sum has too many digits for Python's int().
+
+        >>> store.incr(b"visits"), store.incr(b"visits", 10), store[b"visits"]
+        (1, 11, b'11')
         """
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -159,6 +180,10 @@ class ConditionalCalls(BytesMapping):
         """Remove a pair and return its value; of several threads that do so, one gets it.
 
         Without a pair *default* is returned, or errors.NotFound raised where none is given.
+
+        >>> store[b"job"] = b"to do"
+        >>> store.pop(b"job"), store.pop(b"job", None)
+        (b'to do', None)
         """
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -197,6 +222,10 @@ class ConditionalCalls(BytesMapping):
         """Remove many pairs, each by itself; return how many there were.
 
         Where removing fails, a note on the exception says how many are removed.
+
+        >>> store.update({b"1": b"one", b"2": b"two"})
+        >>> store.delete_many([b"1", b"absent"]), len(store)
+        (1, 1)
         """
         deleted = 0
         try:
@@ -220,6 +249,14 @@ class ConditionalCalls(BytesMapping):
 
         Raises:
             ValueError: the buffer is smaller than the value; nothing was copied.
+            TypeError: the buffer is read-only, or not contiguous, or none.
+
+        >>> store[b"key"] = b"value"
+        >>> buffer = bytearray(b"........")
+        >>> store.get_into(b"key", buffer), bytes(buffer)
+        (5, b'value...')
+        >>> store.get_into(b"absent", buffer) is None
+        True
         """
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -249,6 +286,10 @@ class ConditionalCalls(BytesMapping):
 
         The view owns its memory: it stays as it is, whatever becomes of the pair and the store.
         Parts of it can be sliced off without another copy.
+
+        >>> store[b"key"] = b"header and body"
+        >>> bytes(store.get_view(b"key")[:6])
+        b'header'
         """
         value = self.get(key_bytes(key))
         return None if value is None else memoryview(value)

@@ -27,13 +27,15 @@ _Item = TypeVar("_Item", covariant=True)
 class Scan(Iterator[_Item], Closing):
     """An iterator over pairs or keys, made by Store.scan; it belongs to the thread that made it.
 
-    It ends by itself at its last pair; close it to give its buffers back before.
+    It ends by itself at its last pair; close it, or leave its with block, to give its buffers
+    back before.  It keeps its store from being closed by the garbage collector, not by close:
+    then it raises errors.Closed.
     """
 
     @property
     @abstractmethod
     def cursor(self) -> bytes:
-        """The position after the last pair; give it to scan to go on from there."""
+        """The position after the last pair, 24 bytes; give it to scan to go on from there."""
 
     @abstractmethod
     def close(self) -> None:
@@ -148,6 +150,19 @@ class BytesMapping(MutableMapping[bytes, bytes]):
             cursor: where to go on: Scan.cursor of an earlier scan, also of an earlier opening.
             limit: stop after so many pairs.
             keys_only: iterate over keys alone; values above about 1,000 bytes are then not read.
+
+        Raises:
+            ValueError: the cursor is that of another store, or none; the limit is below 0.
+            RuntimeError: by the scan, when another thread than the one that began it goes on.
+
+        >>> store.update({b"user1": b"Ada", b"user2": b"Alan", b"other": b""})
+        >>> sorted(store.scan(prefix=b"user"))
+        [(b'user1', b'Ada'), (b'user2', b'Alan')]
+        >>> with store.scan(limit=2, keys_only=True) as page:
+        ...     first = list(page)
+        >>> rest = list(store.scan(cursor=page.cursor, keys_only=True))  # also after reopening
+        >>> len(first), len(rest), sorted(first + rest)
+        (2, 1, [b'other', b'user1', b'user2'])
         """
         pairs = self._open_scan(prefix, cursor, limit, keys_only)
         return KeyScan(pairs) if keys_only else pairs

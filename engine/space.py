@@ -69,6 +69,11 @@ class Space(BytesMapping):
     calls for many pairs cost what they cost in the store; whatever goes through the pairs (scan,
     iteration, len, clear, popitem, ==) scans the WHOLE store, however few of them are its own.
 
+    >>> users = store.space(b"users")
+    >>> users[b"7"] = b"Ada"
+    >>> dict(users), len(store)
+    ({b'7': b'Ada'}, 1)
+
     Args:
         store: the store.
         prefix: what the keys of its pairs begin with; space_prefix makes it from a name.

@@ -55,7 +55,13 @@ _SIZES = ffi.typeof("size_t[]")
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One damage found by Store.check; segment is None where none is concerned."""
+    """One damage found by Store.check.
+
+    Args:
+        lba: the number of the block of 4,096 bytes that is concerned.
+        segment: the segment it belongs to; None where none is concerned.
+        text: what is wrong, in one sentence.
+    """
 
     lba: int
     segment: int | None
@@ -65,9 +71,14 @@ class Damage:
 class Store(ConditionalCalls, Closing):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
-    Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be any bytes-like object.  Threads
-    may share one Store.  When put or delete returns, the change survives the death of the
-    process; after sync, a power cut too.  After close every method raises errors.Closed.
+    Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be bytes, bytearray or memoryview.
+    Another size is a ValueError, another type a TypeError.  Threads may share one Store.  When
+    put or delete returns, the change survives the death of the process; after sync, a power cut
+    too.
+
+    After close every method raises errors.Closed, and in a forked child errors.Forked.  Any call
+    that reads or writes may raise errors.Corrupt or errors.DeviceError, and one that changes a
+    pair also errors.ReadOnly, errors.Full, errors.PhysicalFull or errors.Poisoned.
 
     Args:
         path: a file, a block device, or "mem:SIZE" for a store in memory, gone at close.
@@ -201,6 +212,10 @@ class Store(ConditionalCalls, Closing):
         """Return the value of *key*, or *default* if there is none.
 
         Costs one device read; two for a displaced pair or one over about 1,000 bytes.
+
+        >>> store.put(b"key", b"value")
+        >>> store.get(b"key"), store.get(b"absent"), store.get(b"absent", b"")
+        (b'value', None, b'')
         """
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -225,6 +240,12 @@ class Store(ConditionalCalls, Closing):
         """Store a pair, replacing the key's value if it has one.
 
         When it returns, the pair survives the death of the process; after sync, a power cut.
+        Costs one device read and one write, or the rewriting of one segment (half a MiB or so).
+
+        >>> store.put(b"key", b"value")
+        >>> store[b"key"] = bytearray(b"another")  # the same
+        >>> store[b"key"]
+        b'another'
         """
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -242,7 +263,14 @@ class Store(ConditionalCalls, Closing):
     __setitem__ = put
 
     def delete(self, key: BytesLike) -> bool:
-        """Remove a pair; tell whether there was one."""
+        """Remove a pair; tell whether there was one.
+
+        Survives what a put survives.
+
+        >>> store.put(b"key", b"value")
+        >>> store.delete(b"key"), store.delete(b"key")
+        (True, False)
+        """
         if type(key) is not bytes:
             key = key_bytes(key)
         session = self._session()
@@ -278,6 +306,13 @@ class Store(ConditionalCalls, Closing):
         """Return the values of *keys* in their order, None for a key that has no pair.
 
         Many device reads are in flight at a time, so this is faster than one get after another.
+        Where one of them fails there is no result.  It is no snapshot: what other threads change
+        meanwhile is seen or not, key by key.
+
+        >>> store.put_many([(b"1", b"one"), (b"2", b"two")])
+        2
+        >>> store.get_many([b"2", b"absent", b"1"])
+        [b'two', None, b'one']
         """
         wanted = keys if isinstance(keys, list | tuple) else list(keys)
         values: list[bytes | None] = []
@@ -322,6 +357,11 @@ class Store(ConditionalCalls, Closing):
         Each pair is put by itself: this is no transaction.  Of two pairs with one key the later
         one stays.  The pairs may be more than memory holds: they are taken 1,024 at a time, or
         8 MiB.  Where storing fails, the message says how many of them are stored.
+
+        >>> store.put_many((b"user%d" % number, b"x" * 400) for number in range(1000))
+        1000
+        >>> store.put_many({b"key": b"value"})
+        1
         """
         stored = 0
         left = iter(pairs.items() if isinstance(pairs, Mapping) else pairs)
@@ -380,7 +420,13 @@ class Store(ConditionalCalls, Closing):
         return StoreScan(self, prefix, cursor, limit, keys_only)
 
     def space(self, name: BytesLike) -> Space:
-        """The part of the store that has this name of 1 to 255 bytes; see Space."""
+        """The part of the store that has this name of 1 to 255 bytes; see Space.
+
+        >>> users = store.space(b"users")
+        >>> users[b"7"] = b"Ada"
+        >>> users[b"7"], b"7" in store, b"7" in store.space(b"groups")
+        (b'Ada', False, False)
+        """
         return Space(self, space_prefix(name))
 
     # The store as a whole ------------------------------------------------------------------------
@@ -390,7 +436,10 @@ class Store(ConditionalCalls, Closing):
             session.fail(status, self._path)
 
     def sync(self) -> None:
-        """Make everything before it survive a power cut: flush the device, write a checkpoint."""
+        """Make everything before it survive a power cut: flush the device, write a checkpoint.
+
+        Costs milliseconds, or what the device takes to flush: call it per batch, not per pair.
+        """
         session = self._session()
         session.busy = True
         try:
@@ -416,7 +465,13 @@ class Store(ConditionalCalls, Closing):
         """Gather figures about the store, its device and the calls since it was opened.
 
         A "space_mark" above 0 means that the device is getting full physically; nothing else
-        tells so before a put is refused.  How long calls take is in "latency".
+        tells so before a put is refused.  How long calls take is in
+        "latency".  Cheap: no block is read.
+
+        >>> store[b"key"] = b"value"
+        >>> figures = store.stats()
+        >>> figures["pairs"], figures["pair_bytes"], figures["puts"]
+        (1, 8, 1)
         """
         session = self._session()
         session.busy = True
@@ -426,7 +481,13 @@ class Store(ConditionalCalls, Closing):
             session.busy = False
 
     def check(self) -> list[Damage]:
-        """Read and compare every block of the store; return the damages found."""
+        """Read and compare every block of the store; return the damages found.
+
+        Nothing is changed or repaired.  Threads that write wait meanwhile; those that read do not.
+
+        >>> store.check()
+        []
+        """
         room = DAMAGES_FIRST
         damages: list[Damage] = []
         for _ in range(2):  # again, with room for all, if there were more than the first time
@@ -461,11 +522,14 @@ def open(
     """Open or create a store.
 
     Args:
-        path: a file, a block device, or "mem:SIZE" for a store in memory, gone at close.
+        path: a file, a block device, "csd:PATH" for an emulated drive that compresses, or
+            "mem:SIZE" for a store in memory, gone at close.
         flag: as in dbm: "r" an existing store, read-only; "w" an existing one, to read and write;
             "c" the same, created if there is none; "n" always a new, empty store.
-        size: for "c" and "n": bytes of pairs to make room for, an int or text such as "256M".
-        fill: for "c" and "n": how full blocks are made, 0.10 to 0.75.
+        size: for "c" and "n": bytes of pairs to make room for, an int or text such as "256M"; by
+            default 1 GiB for a new file, otherwise all of the device.
+        fill: for "c" and "n": how full blocks are made, 0.10 to 0.75; by default 0.40 on a device
+            that compresses, else 0.50.
         force: for "c" and "n": overwrite data that is not CubbyDB's, too.
         exclusive: for "c": raise errors.Exists if there is a store already.
         recover: rebuild the directory from the blocks although the store was closed cleanly.
@@ -473,8 +537,20 @@ def open(
             physically, see StoreOptions; by default at 85, 92 and 95 % of its capacity.
 
     Raises:
-        errors.NotAStore, errors.Exists, errors.Locked (which names the holder's process id),
-        errors.FormatVersion, errors.Corrupt, errors.Full, errors.DeviceError, ValueError.
+        errors.NotAStore: there is something else, or nothing, and flag is "r" or "w".
+        errors.Exists: there is something that *force*, or the lack of *exclusive*, would pass over.
+        errors.Locked: somebody has it open; the message names the process.
+        errors.FormatVersion: the store needs a newer CubbyDB.
+        errors.Corrupt: the store's own description is damaged; *recover* may help.
+        errors.Full: the device is too small.
+        errors.DeviceError: the operating system refuses; a file that is missing is one, too.
+        ValueError: an argument is out of its range; the message names it.
+
+    >>> with cubbydb.open("data.cubby", "c", size="16M") as store:
+    ...     store[b"key"] = b"value"
+    >>> with cubbydb.open("data.cubby") as store:
+    ...     store.read_only, store[b"key"]
+    (True, b'value')
     """
     options = StoreOptions(
         flag=flag,

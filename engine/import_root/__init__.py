@@ -1,9 +1,54 @@
-"""CubbyDB: a table-less hash key-value store for devices that compress.
+"""CubbyDB: a table-less hash key-value store for devices that compress transparently.
 
-    with cubbydb.open("data.cubby", "c", size="256M") as store:
-        store[b"key"] = b"value"
+A key is hashed straight to a block of 4 KiB in a file or on a raw device; no table of keys is kept
+in memory, and a get is one device read.  Keys and values are bytes.
 
-Keys and values are bytes.  The errors are in cubbydb.errors.
+>>> import cubbydb
+>>> with cubbydb.open("data.cubby", "c", size="64M") as store:
+...     store[b"greeting"] = b"hello"
+...     store.update({b"user1": b"Ada", b"user2": b"Alan"})
+...     store.sync()
+>>> with cubbydb.open("data.cubby") as store:
+...     print(store[b"greeting"], store.get(b"absent"), len(store))
+...     print(sorted(store.scan(prefix=b"user", keys_only=True)))
+b'hello' None 3
+[b'user1', b'user2']
+
+`open` gives a `Store`, which is a `MutableMapping`: what works on a dict of bytes works on it.  In
+the examples of these pages *store* is an open, empty one.
+
+| to | there is |
+|---|---|
+| put and get | `Store.put`, `Store.get`, many at once: `Store.put_many`, `Store.get_many` |
+| get without a bytes object | `Store.get_into`, `Store.get_view` |
+| change a pair depending on what it is | `Store.add`, `Store.compare_and_swap`, `Store.incr`, ... |
+| go through all pairs, or page by page | `Store.scan`, `Scan.cursor` |
+| keep several mappings in one store | `Store.space` |
+| see how full it is, and look for damage | `Store.stat`, `Store.check` |
+
+# What is promised
+
+- When a call that changes a pair has returned, the change survives the death of the process
+  (kill -9).  After `Store.sync` it survives a power cut, too; a power cut may take what was changed
+  since, and a pair that was changed since may be lost whole.  After `Store.close` nothing is lost.
+- Each pair is changed by itself: calls for many pairs are no transactions, and there are no
+  snapshots.
+- Threads may share one store, and of several that change one key each sees what the one before it
+  has left.  The interpreter's lock is released while the device works.  A `Scan` belongs to the
+  thread that made it.
+- One process at a time may have a store open to write, and nobody else then has it open; or any
+  number have it open to read.  Whoever comes second gets `cubbydb.errors.Locked`.  In a forked
+  child a store of its parent raises `cubbydb.errors.Forked`.
+- Every block has a checksum, and damage is `cubbydb.errors.Corrupt`.
+
+Keys have 1 to 65,535 bytes, values 0 bytes to 1 GiB.  Pairs come in an order without meaning.
+
+# The other modules
+
+- `cubbydb.errors`: every exception.
+- `cubbydb.dbm`: a store as a dbm database, for shelve.
+- `cubbydb.prometheus`: the figures of `Store.stat` for Prometheus.
+- `cubbydb.blockdev`: block devices without a store on them, and emulated drives.
 """
 
 from cubbydb import errors
@@ -26,5 +71,6 @@ __all__ = [
 ]
 
 __version__: str = ffi.string(lib.cubby_version()).decode()
+"""The version of CubbyDB, as in "0.1.0"; that of the format on the device is in Store.stat."""
 
 del ffi, lib

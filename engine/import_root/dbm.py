@@ -1,9 +1,11 @@
 """A CubbyDB store behind the interface of the standard library's dbm modules.
 
-    import cubbydb.dbm, shelve
-
-    with shelve.Shelf(cubbydb.dbm.open("shelf.cubby", "c")) as shelf:
-        shelf["key"] = {"any": "object"}
+>>> import shelve
+>>> import cubbydb.dbm
+>>> with shelve.Shelf(cubbydb.dbm.open("shelf.cubby", "c")) as shelf:
+...     shelf["key"] = {"any": "object"}
+...     shelf["key"]
+{'any': 'object'}
 
 As in dbm.gnu: keys and values may be str, which is stored as UTF-8, and come back as bytes; keys()
 is a list; a missing key is a KeyError; every other failure of the database is this module's error,
@@ -61,6 +63,8 @@ def _encoded(text: object, what: str) -> bytes:
 
 class Database(MutableMapping[_Text, bytes], Closing):
     """An open database, made by open; a context manager.
+
+    Threads may share one.  After close, using it is an error.
 
     Args:
         store: what it is in; closed with it.
@@ -149,6 +153,15 @@ def open(
             same, created if there is none; "n" always a new, empty one.
         mode: the permissions of a file that is created, less the umask.
         size: for "c" and "n": bytes of pairs to make room for; see cubbydb.open.
+
+    Raises:
+        error: it cannot be opened; the exception of cubbydb.errors is its __cause__.
+        ValueError: an argument is out of its range.
+
+    >>> with cubbydb.dbm.open("data.cubby", "c") as database:
+    ...     database["key"] = "value"
+    ...     database["key"], database.keys()
+    (b'value', [b'key'])
     """
     with _errors_as_dbm():
         if flag not in {"c", "n"}:
@@ -176,7 +189,10 @@ def _create_file(file: _StrPath, mode: int) -> bool:
 
 
 def whichdb(filename: _StrPath) -> str | None:
-    """Guess which dbm module has made a file: dbm.whichdb that knows "cubbydb.dbm", too."""
+    """Guess which dbm module has made a file: dbm.whichdb that knows "cubbydb.dbm", too.
+
+    Returns the module's name, "" for a file of an unknown kind, None for one that cannot be read.
+    """
     for copy in range(SUPERBLOCK_COPIES):
         try:
             with Path(os.fsdecode(filename)).open("rb", buffering=0) as file:

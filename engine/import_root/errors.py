@@ -1,25 +1,37 @@
 """The exceptions of CubbyDB.
 
-Error
-  NotFound         (KeyError)    no pair has this key; args[0] is the key
-  Exists                         create found something already there, and was not forced
-  KeyExists                      a pair has this key already
-  ValueDiffers                   the key has another value than was expected
-  Full                           no logical space is left in the store
-  PhysicalFull                   the device or file system under the store is out of space
-  Locked                         another process, or another handle of this one, has the store
-  Corrupt                        stored bytes fail a check
-  ReadOnly                       the store was opened read-only
-  Closed           (ValueError)  the store has been closed
-    Forked                       the store was opened by a parent process
-  NotAStore                      the device or file holds no CubbyDB store
-  FormatVersion                  the store needs a newer CubbyDB
-  Unplaceable                    too many pairs of one hash value: this key has no place left
-  DeviceError      (OSError)     the operating system failed a call; errno says how
-    Poisoned                     an earlier flush failed: reads only, until the store is reopened
+    Error
+      NotFound       (KeyError)    no pair has this key; args[0] is the key
+      Exists                       create found something already there, and was not forced
+      KeyExists                    a pair has this key already
+      ValueDiffers                 the key has another value than was expected
+      Full                         no logical space is left in the store
+      PhysicalFull                 the device or file system under the store is out of space
+      Locked                       another process, or another handle of this one, has the store
+      Corrupt                      stored bytes fail a check
+      ReadOnly                     the store was opened read-only
+      Closed         (ValueError)  the store has been closed
+        Forked                     the store was opened by a parent process
+      NotAStore                    the device or file holds no CubbyDB store
+      FormatVersion                the store needs a newer CubbyDB
+      Unplaceable                  too many pairs of one hash value: this key has no place left
+      DeviceError    (OSError)     the operating system failed a call; errno says how
+        Poisoned                   an earlier flush failed: reads only, until the store is reopened
 
 A bad argument is a ValueError or a TypeError, and lack of memory a MemoryError, as everywhere in
 Python.  Every message names the key, the path or the LBA that it is about.
+
+>>> from cubbydb import errors
+>>> try:
+...     store[b"absent"]
+... except errors.NotFound as error:
+...     print(error, error.args)
+no pair has the key b'absent' (b'absent',)
+>>> try:
+...     cubbydb.open("data.cubby")
+... except errors.DeviceError as error:
+...     print(error)
+data.cubby does not exist; create it first
 """
 
 import errno
@@ -75,23 +87,31 @@ class ValueDiffers(Error):
 
 
 class Full(Error):
-    """No logical space is left in the store."""
+    """No logical space is left in the store: it is as large as it was made, see open's *size*."""
 
 
 class PhysicalFull(Error):
-    """The device or file system under the store is out of space."""
+    """The device or file system under the store is out of space, or nearly so.
+
+    The message says which; Store.stat()["space_mark"] how near.  Gets and deletes go on, and what
+    deletes have freed the device gets back at the next sync: then puts work again.
+    """
 
 
 class Locked(Error):
-    """Another process, or another handle of this one, has the store."""
+    """Another process, or another handle of this one, has the store; the message names its
+    process id.
+
+    A handle that writes excludes all others; those that only read share the store.
+    """
 
 
 class Corrupt(Error):
-    """Stored bytes fail a check."""
+    """Stored bytes fail a check; the message names the block.  Other pairs can still be read."""
 
 
 class ReadOnly(Error):
-    """The store was opened read-only."""
+    """The store was opened read-only, which is what open does without a flag."""
 
 
 class Closed(Error, ValueError):
@@ -103,11 +123,11 @@ class Forked(Closed):
 
 
 class NotAStore(Error):
-    """The device or file holds no CubbyDB store."""
+    """The device or file holds no CubbyDB store; flag "c" or "n" of open makes one."""
 
 
 class FormatVersion(Error):
-    """The store needs a newer CubbyDB."""
+    """The store needs a newer CubbyDB; the message says which format it has."""
 
 
 class Unplaceable(Error):

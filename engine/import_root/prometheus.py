@@ -1,14 +1,16 @@
 """A store's figures for Prometheus: pip install cubbydb[prometheus].
 
-    from prometheus_client import REGISTRY, start_http_server
-    from cubbydb.prometheus import Collector
+>>> from prometheus_client import CollectorRegistry, generate_latest
+>>> from cubbydb.prometheus import Collector
+>>> registry = CollectorRegistry()
+>>> registry.register(Collector(store))
+>>> store[b"key"] = b"value"
+>>> b'cubby_pairs{store="%s"} 1.0' % store.path.encode() in generate_latest(registry)
+True
 
-    REGISTRY.register(Collector(store))
-    start_http_server(9121)
-
-The figures are gathered when they are asked for, and at no other time.  Every sample has the label
-store, which is the store's path; a closed store has no samples.  text returns them without a
-registry or a server.
+`prometheus_client.start_http_server(9121, registry=registry)` serves them.  The figures are
+gathered when they are asked for, and at no other time.  Every sample has the label store, which is
+the store's path; a closed store has no samples.  text returns them without a registry or a server.
 """
 
 from collections.abc import Iterator
