@@ -166,6 +166,10 @@ format: .venv/.tools ## write all sources as lint wants them
 docs: .venv/.tools .venv/.installed ## the manual of the Python API, as HTML in build/docs
 	@$(BIN)/python tests/documentation.py build/docs
 
+.PHONY: readme
+readme: .venv/.tools .venv/.installed ## do every line of the README files, as a stranger would
+	@$(BIN)/python tests/readme.py
+
 .PHONY: dist
 dist: .venv/.tools ## the sdist, and the wheel built from it, in dist/
 	@$(BIN)/python -m build
