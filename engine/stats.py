@@ -40,7 +40,8 @@ class Latency(TypedDict):
     p90_ns: int
     p99_ns: int
     p999_ns: int  # 99.9 %
-    mean_ns: float  # 0 where no call was timed
+    mean_ns: float
+    """0 where no call was timed."""
     buckets: list[list[int]]  # [end in ns, calls up to it and above the end before], none empty
 
 
@@ -89,8 +90,10 @@ class StoreStat(TypedDict):
     blocks_written: int
     recovered: int
     lost_pairs: int
-    device_reads_per_get: float | None  # all four classes of reads; None before the first get
-    latency: dict[str, Latency]  # by operation: "get", "put_many", ...; all of OPERATIONS
+    device_reads_per_get: float | None
+    """All four classes of reads by gets; None before the first get."""
+    latency: dict[str, Latency]
+    """By operation: "get", "put_many", and so on."""
 
 
 def gather_stats(session: Session, path: str) -> StoreStat:

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing

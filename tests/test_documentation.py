@@ -20,7 +20,7 @@ WITH_EXAMPLE = {
     *("cubbydb.Space", "cubbydb.blockdev", "cubbydb.blockdev.BlockDevice"),
     *(f"cubbydb.Store.{name}" for name in ("get", "put", "delete", "get_many", "put_many")),
     *(f"cubbydb.Store.{name}" for name in ("scan", "space", "add", "compare_and_swap", "incr")),
-    *(f"cubbydb.Store.{name}" for name in ("pop", "get_into", "get_view", "stat", "check")),
+    *(f"cubbydb.Store.{name}" for name in ("pop", "get_into", "get_view", "stats", "check")),
 }
 
 

@@ -98,7 +98,7 @@ def test_stat_for_people_shows_the_device(path, monkeypatch):
         device_capacity_bytes=2 * GIB,
         device_source="zram",
     )
-    monkeypatch.setattr(cubbydb.Store, "stat", lambda _: figures)
+    monkeypatch.setattr(cubbydb.Store, "stats", lambda _: figures)
     lines = [line.split() for line in cubby("stat", path).stdout.splitlines()]
     assert ["before", "compression", "3.0", "GiB"] in lines
     assert ["physically", "used", "1.0", "GiB"] in lines
@@ -112,7 +112,7 @@ def test_a_device_that_gets_full_is_one_line_on_standard_error(path, tmp_path, m
         figures = store.stats()
     figures.update(device_physical_bytes=93, device_capacity_bytes=100, space_mark=2)
     figures["device_source"] = "csd"
-    monkeypatch.setattr(cubbydb.Store, "stat", lambda _: figures)
+    monkeypatch.setattr(cubbydb.Store, "stats", lambda _: figures)
     (tmp_path / "one.jsonl").write_text('{"k": "a", "v": "b"}\n')
     for words in (
         ["create", tmp_path / "other.cubby", "--size", "1M"],

@@ -24,7 +24,7 @@ the examples of these pages *store* is an open, empty one.
 | change a pair depending on what it is | `Store.add`, `Store.compare_and_swap`, `Store.incr`, ... |
 | go through all pairs, or page by page | `Store.scan`, `Scan.cursor` |
 | keep several mappings in one store | `Store.space` |
-| see how full it is, and look for damage | `Store.stat`, `Store.check` |
+| see how full it is, and look for damage | `Store.stats`, `Store.check` |
 
 # What is promised
 
@@ -47,7 +47,7 @@ Keys have 1 to 65,535 bytes, values 0 bytes to 1 GiB.  Pairs come in an order wi
 
 - `cubbydb.errors`: every exception.
 - `cubbydb.dbm`: a store as a dbm database, for shelve.
-- `cubbydb.prometheus`: the figures of `Store.stat` for Prometheus.
+- `cubbydb.prometheus`: the figures of `Store.stats` for Prometheus.
 - `cubbydb.blockdev`: block devices without a store on them, and emulated drives.
 """
 
@@ -71,6 +71,6 @@ __all__ = [
 ]
 
 __version__: str = ffi.string(lib.cubby_version()).decode()
-"""The version of CubbyDB, as in "0.1.0"; that of the format on the device is in Store.stat."""
+"""The version of CubbyDB, as in "0.1.0"; that of the format on the device is in Store.stats."""
 
 del ffi, lib

@@ -93,7 +93,7 @@ class Full(Error):
 class PhysicalFull(Error):
     """The device or file system under the store is out of space, or nearly so.
 
-    The message says which; Store.stat()["space_mark"] how near.  Gets and deletes go on, and what
+    The message says which; Store.stats()["space_mark"] how near.  Gets and deletes go on, and what
     deletes have freed the device gets back at the next sync: then puts work again.
     """
 
