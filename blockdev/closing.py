@@ -5,7 +5,7 @@ Depends on: nothing.  Used by: whatever has a close.
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
 
 __all__ = ["Closing"]
 
@@ -29,3 +29,7 @@ class Closing(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        # Two that close one and the same thing would crash; pickles would be of addresses.
+        raise TypeError(f"a {type(self).__name__} can be neither copied nor pickled")

@@ -51,13 +51,13 @@ class ConditionalCalls(BytesMapping):
         """Return which of _ANSWERS it was."""
         if type(key) is not bytes:
             key = key_bytes(key)
-        if type(value) is not bytes:
-            value = value_buffer(value)
-        if type(expected) is not bytes:
-            expected = value_buffer(expected)
         session = self._session()
         session.busy = True
         try:
+            if type(value) is not bytes:
+                value = value_buffer(value)
+            if type(expected) is not bytes:
+                expected = value_buffer(expected)
             status: int = lib.cubby_put_if(
                 session.handle,
                 key,
@@ -69,28 +69,30 @@ class ConditionalCalls(BytesMapping):
                 len(expected),
             )
             if status not in _ANSWERS:
-                fail_pair(session, status, key, value)
+                fail_pair(session, status, key, len(value))
             return status
         finally:
             session.busy = False
+            del value, expected  # as in Store.put
 
     def _delete_if(self, key: BytesLike, expected: BytesLike) -> int:
         """Return which of _ANSWERS it was."""
         if type(key) is not bytes:
             key = key_bytes(key)
-        if type(expected) is not bytes:
-            expected = value_buffer(expected)
         session = self._session()
         session.busy = True
         try:
+            if type(expected) is not bytes:
+                expected = value_buffer(expected)
             status: int = lib.cubby_delete_if(
                 session.handle, key, len(key), expected, len(expected)
             )
             if status not in _ANSWERS:
-                fail_pair(session, status, key, b"")
+                fail_pair(session, status, key)
             return status
         finally:
             session.busy = False
+            del expected
 
     def add(self, key: BytesLike, value: BytesLike) -> bool:
         """Store a pair if the key has none; tell whether it was stored.
@@ -194,7 +196,7 @@ class ConditionalCalls(BytesMapping):
             if status == 0:
                 return ffi.unpack(session.value_data[0], session.value_size[0])
             if status != lib.CUBBY_NOT_FOUND:
-                fail_pair(session, status, key, b"")
+                fail_pair(session, status, key)
         finally:
             session.busy = False
         if default is _NO_DEFAULT:
@@ -268,7 +270,7 @@ class ConditionalCalls(BytesMapping):
                 if status == lib.CUBBY_NOT_FOUND:
                     return None
                 if status != 0:
-                    fail_pair(session, status, key, b"")
+                    fail_pair(session, status, key)
                 size = int(session.value_size[0])
                 if size > memory.nbytes:
                     raise ValueError(

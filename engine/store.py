@@ -200,7 +200,7 @@ class Store(ConditionalCalls, Closing):
             status = _cubby_get(session.handle, key, len(key), session.value_struct)
             if status == 0:
                 return _unpack(session.value_data[0], session.value_size[0])
-            fail_pair(session, status, key, b"")
+            fail_pair(session, status, key)
         finally:
             session.busy = False
 
@@ -232,7 +232,7 @@ class Store(ConditionalCalls, Closing):
                 return _unpack(session.value_data[0], session.value_size[0])
             if status == lib.CUBBY_NOT_FOUND:
                 return default
-            fail_pair(session, status, key, b"")
+            fail_pair(session, status, key)
         finally:
             session.busy = False
 
@@ -241,6 +241,8 @@ class Store(ConditionalCalls, Closing):
 
         When it returns, the pair survives the death of the process; after sync, a power cut.
         Costs one device read and one write, or the rewriting of one segment (half a MiB or so).
+        A value that is not bytes is read in place, so no thread may change it meanwhile; resizing
+        a bytearray is a BufferError there.
 
         >>> store.put(b"key", b"value")
         >>> store[b"key"] = bytearray(b"another")  # the same
@@ -249,16 +251,17 @@ class Store(ConditionalCalls, Closing):
         """
         if type(key) is not bytes:
             key = key_bytes(key)
-        if type(value) is not bytes:
-            value = value_buffer(value)
         session = self._session()
         session.busy = True
         try:
+            if type(value) is not bytes:
+                value = value_buffer(value)
             status = _cubby_put(session.handle, key, len(key), value, len(value))
             if status != 0:
-                fail_pair(session, status, key, value)
+                fail_pair(session, status, key, len(value))
         finally:
             session.busy = False
+            del value  # else who keeps the exception keeps a bytearray from being resized
 
     __setitem__ = put
 
@@ -278,7 +281,7 @@ class Store(ConditionalCalls, Closing):
         try:
             status = lib.cubby_delete(session.handle, key, len(key))
             if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
-                fail_pair(session, status, key, b"")
+                fail_pair(session, status, key)
             return bool(status == lib.CUBBY_OK)
         finally:
             session.busy = False
@@ -295,7 +298,7 @@ class Store(ConditionalCalls, Closing):
         try:
             status = lib.cubby_contains(session.handle, key, len(key))
             if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
-                fail_pair(session, status, key, b"")
+                fail_pair(session, status, key)
             return bool(status == lib.CUBBY_OK)
         finally:
             session.busy = False
@@ -356,7 +359,8 @@ class Store(ConditionalCalls, Closing):
 
         Each pair is put by itself: this is no transaction.  Of two pairs with one key the later
         one stays.  The pairs may be more than memory holds: they are taken 1,024 at a time, or
-        8 MiB.  Where storing fails, the message says how many of them are stored.
+        8 MiB, and copied end to end for the C side; a buffer may be used again for the next pair.
+        Where storing fails, the message says how many of them are stored.
 
         >>> store.put_many((b"user%d" % number, b"x" * 400) for number in range(1000))
         1000

@@ -112,8 +112,6 @@ class StoreContract:
         store[memoryview(words)] = memoryview(words)
         assert store[words.tobytes()] == words.tobytes()
         assert store.get_many([memoryview(words)]) == [words.tobytes()]
-        store[b"key"] = memoryview(b"0123456789")[::2]
-        assert store[b"key"] == b"02468"
 
     @pytest.mark.parametrize("wrong", ["text", 5, None, [1, 2], 1.5, ("a",)])
     def test_what_is_not_bytes_is_a_type_error(self, store, wrong):

@@ -10,7 +10,8 @@ True
 
 `prometheus_client.start_http_server(9121, registry=registry)` serves them.  The figures are
 gathered when they are asked for, and at no other time.  Every sample has the label store, which is
-the store's path; a closed store has no samples.  text returns them without a registry or a server.
+the store's path.  A closed store has no samples; in a forked child its parent's store raises
+errors.Forked.  text returns the figures without a registry or a server.
 """
 
 from collections.abc import Iterator
@@ -139,6 +140,8 @@ class Collector(_Collector):
         for store in self._stores:
             try:
                 stat = store.stats()
+            except errors.Forked:
+                raise  # a mistake to be told, not an end that was meant
             except errors.Closed:
                 continue
             for field, family in families.items():
