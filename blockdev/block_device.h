@@ -99,8 +99,10 @@ struct block_device_ops {
     /* Tell the device that blocks are no longer needed. Their content is then anything at all.
      * EOPNOTSUPP where it cannot, EROFS where it is read-only. */
     int (*discard)(struct block_device *device, uint64_t lba, uint64_t block_count);
-    /* Change the size, new blocks reading as zeros. EINVAL where the size is fixed. Other calls may
-     * run meanwhile; one who reads geometry.block_count meanwhile does so with an atomic load. */
+    /* Change the size, new blocks reading as zeros. EINVAL where the size is fixed; a block device
+     * that has grown since it was opened is then taken as it is, which geometry.block_count tells
+     * afterwards. Other calls may run meanwhile; one who reads geometry.block_count meanwhile does
+     * so with an atomic load. */
     int (*resize)(struct block_device *device, uint64_t block_count);
     /* What the data take up physically: cheap enough to ask once per MiB written. */
     int (*usage)(struct block_device *device, struct block_usage *usage);

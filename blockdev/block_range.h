@@ -12,11 +12,16 @@
 #include "blockdev/block_device.h"
 #include "engine/cubby.h"
 
+static inline uint64_t block_range_total(const struct block_device *device)
+{
+    return __atomic_load_n(&device->geometry.block_count, __ATOMIC_RELAXED);
+}
+
 /* 0, or EINVAL if the range is empty or not wholly inside. */
 static inline int block_range_check(const struct block_device *device, uint64_t lba,
                                     uint64_t block_count)
 {
-    uint64_t total = __atomic_load_n(&device->geometry.block_count, __ATOMIC_RELAXED);
+    uint64_t total = block_range_total(device);
     if (block_count == 0 || block_count > total || lba > total - block_count) {
         return EINVAL;
     }

@@ -210,11 +210,9 @@ static int fault_resize(struct block_device *device, uint64_t block_count)
     struct block_device *inner = fault->inner;
     lock_cache(fault);
     int status = atomic_load(&fault->power_is_off) ? EIO : inner->ops->resize(inner, block_count);
-    if (status == 0) {
-        block_range_resize(device, block_count);
-        if (fault->cache != NULL) {
-            fault_cache_truncate(fault->cache, block_count);
-        }
+    block_range_resize(device, block_range_total(inner));
+    if (status == 0 && fault->cache != NULL) {
+        fault_cache_truncate(fault->cache, block_count);
     }
     unlock_cache(fault);
     return status;

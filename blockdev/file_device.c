@@ -150,13 +150,30 @@ static int file_discard(struct block_device *device, uint64_t lba, uint64_t bloc
     return errno == ENOTTY || errno == ENOSYS ? EOPNOTSUPP : errno;
 }
 
+/* A block device has the size it has; only take note if that has grown since it was opened. */
+static int follow_growth(struct file_device *file, uint64_t block_count)
+{
+    uint64_t size_bytes = 0;
+    if (ioctl(file->fd, BLKGETSIZE64, &size_bytes) != 0) {
+        return errno;
+    }
+    uint64_t present_count = size_bytes / CUBBY_BLOCK_BYTES;
+    if (present_count > block_range_total(&file->device)) {
+        block_range_resize(&file->device, present_count);
+    }
+    return block_count == present_count ? 0 : EINVAL;
+}
+
 static int file_resize(struct block_device *device, uint64_t block_count)
 {
     struct file_device *file = (struct file_device *)device;
     if (!file->writable) {
         return EROFS;
     }
-    if (file->is_block_device || block_count > INT64_MAX / CUBBY_BLOCK_BYTES) {
+    if (file->is_block_device) {
+        return follow_growth(file, block_count);
+    }
+    if (block_count > INT64_MAX / CUBBY_BLOCK_BYTES) {
         return EINVAL;
     }
     if (ftruncate(file->fd, (off_t)(block_count * CUBBY_BLOCK_BYTES)) != 0) {

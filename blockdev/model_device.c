@@ -219,9 +219,7 @@ static int model_resize(struct block_device *device, uint64_t block_count)
 {
     struct block_device *inner = ((struct model_device *)device)->inner;
     int status = inner->ops->resize(inner, block_count);
-    if (status == 0) {
-        block_range_resize(device, block_count);
-    }
+    block_range_resize(device, block_range_total(inner));
     return status;
 }
 

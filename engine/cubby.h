@@ -418,6 +418,18 @@ void cubby_scan_close(cubby_scan *scan);
  * device's errno. */
 int cubby_sync(cubby_session *session);
 
+/* Make the store larger: a file to size_bytes of pairs, roughly, as cubby_options.size_bytes says
+ * (it becomes a sparse file four times as large), or, with 0, to the size that the file has by now;
+ * a device up to four times size_bytes, or, with 0, to all of the size that it has by now. Flushed,
+ * so that it survives a power cut, which leaves the old size or the new one. Nothing is moved.
+ * Other threads go on; who needs a checkpoint meanwhile waits. Room for a log does not grow.
+ * *logical_bytes: set to the store's size, new or not: the same size is nothing to do.
+ * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (smaller than it is: a store does not shrink; larger than a
+ * device that cannot grow, or than 16 times the size at the opening and 1 TiB; out of range),
+ * CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_PHYSICAL_FULL, CUBBY_CLOSED, CUBBY_FORKED, ENOMEM, or the
+ * device's errno. */
+int cubby_resize(cubby_session *session, uint64_t size_bytes, uint64_t *logical_bytes);
+
 /* Do one piece of background work (a split that growth owes, or a checkpoint that releases
  * quarantined space), if there is any. Puts do this by themselves; call it from an idle thread to
  * take it off them. *did_work is 1 or 0. Returns as cubby_put. */

@@ -349,14 +349,15 @@ int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t cap
     }
     cubby_store *store = session->store;
     struct check check = {.session = session, .damages = damages, .capacity = capacity};
-    check.claims = calloc(store->extents.extent_count, sizeof *check.claims);
-    if (check.claims == NULL) {
-        return session_leave(session, ENOMEM);
-    }
     session_keep_writers_out(session);
-    pthread_mutex_lock(&store->checkpoint_lock);
-    status = check_all(&check);
-    pthread_mutex_unlock(&store->checkpoint_lock);
+    /* Now that it does not grow. */
+    check.claims = calloc(store->extents.extent_count, sizeof *check.claims);
+    status = ENOMEM;
+    if (check.claims != NULL) {
+        pthread_mutex_lock(&store->checkpoint_lock);
+        status = check_all(&check);
+        pthread_mutex_unlock(&store->checkpoint_lock);
+    }
     session_let_writers_in(session);
     if (status == CUBBY_OK) {
         *count = check.count;

@@ -21,7 +21,7 @@
  *       80     8  secret             random, of checksum_of
  *       88     8  block_count        size of the store
  *       96     8  wal_lba
- *      104     8  wal_block_count
+ *      104     8  wal_block_count    as for the size that the store was created with
  *      112     8  extents_lba
  *      120     8  extent_count
  *      128     4  fill_percent       target, 10 to 75

@@ -12,6 +12,7 @@
 enum {
     WORD_BITS = 64,
     ALL_GRANULES = 0xffff,
+    MAP_COUNT = 4, /* taken, full_words, live_granules, held_granules */
     /* Extents looked at for free granules before a fresh one is taken. */
     GRANULE_SEARCH_EXTENTS = 256,
 };
@@ -32,24 +33,38 @@ static uint16_t *held_maps(const struct extents *extents)
     return extents->held_granules.data;
 }
 
-static int open_maps(struct extents *extents, uint64_t extent_count)
+static struct reserved_array *map_of(struct extents *extents, int map)
+{
+    struct reserved_array *maps[MAP_COUNT] = {&extents->taken, &extents->full_words,
+                                              &extents->live_granules, &extents->held_granules};
+    return maps[map];
+}
+
+static size_t map_size_of(int map, uint64_t extent_count)
 {
     uint64_t words = divide_up(extent_count, WORD_BITS);
-    size_t bytes[] = {words * 8, divide_up(words, WORD_BITS) * 8, extent_count * 2,
-                      extent_count * 2};
-    struct reserved_array *arrays[] = {&extents->taken, &extents->full_words,
-                                       &extents->live_granules, &extents->held_granules};
-    for (size_t i = 0; i < 4; i++) {
-        int status = reserved_array_open(arrays[i], bytes[i]);
-        if (status == 0) {
-            /* Usable at once, taken on first touch: blobs begin at the far end. */
-            status = reserved_array_grow(arrays[i], bytes[i]);
-        }
-        if (status != 0) {
-            return status;
-        }
+    size_t sizes[MAP_COUNT] = {words * 8, divide_up(words, WORD_BITS) * 8, extent_count * 2,
+                               extent_count * 2};
+    return sizes[map];
+}
+
+/* Usable at once, taken on first touch: blobs begin at the far end. */
+static int grow_maps(struct extents *extents, uint64_t extent_count)
+{
+    int status = 0;
+    for (int i = 0; i < MAP_COUNT && status == 0; i++) {
+        status = reserved_array_grow(map_of(extents, i), map_size_of(i, extent_count));
     }
-    return 0;
+    return status;
+}
+
+static int open_maps(struct extents *extents, uint64_t extent_count)
+{
+    int status = 0;
+    for (int i = 0; i < MAP_COUNT && status == 0; i++) {
+        status = reserved_array_open(map_of(extents, i), map_size_of(i, extents->growth_limit));
+    }
+    return status == 0 ? grow_maps(extents, extent_count) : status;
 }
 
 int extents_open(struct extents *extents, uint64_t first_lba, uint64_t extent_count)
@@ -58,6 +73,7 @@ int extents_open(struct extents *extents, uint64_t first_lba, uint64_t extent_co
     *extents = (struct extents){
         .first_lba = first_lba,
         .extent_count = extent_count,
+        .growth_limit = extents_growth_limit(extent_count),
         .blob_end = extent_count,
         .blob_cursor = extent_count,
         .high_hint = extent_count,
@@ -120,6 +136,30 @@ static void set_blob_end(struct extents *extents, uint64_t blob_end)
     extents->blob_end = blob_end;
     atomic_store_explicit(&extents->blob_span, extents->extent_count - blob_end,
                           memory_order_relaxed);
+}
+
+int extents_reserve_growth(struct extents *extents, uint64_t extent_count)
+{
+    pthread_mutex_lock(&extents->lock);
+    int status = grow_maps(extents, extent_count);
+    pthread_mutex_unlock(&extents->lock);
+    return status;
+}
+
+void extents_grow(struct extents *extents, uint64_t extent_count)
+{
+    pthread_mutex_lock(&extents->lock);
+    uint64_t old_count = extents->extent_count;
+    CUBBY_ASSERT(extent_count >= old_count);
+    CUBBY_ASSERT(extents->live_granules.usable_bytes >= extent_count * sizeof *live_maps(extents));
+    bool has_blobs = extents->blob_end < old_count;
+    extents->extent_count = extent_count;
+    if (!has_blobs) {
+        extents->high_hint = extent_count;
+        extents->blob_cursor = extent_count;
+    }
+    set_blob_end(extents, has_blobs ? extents->blob_end : extent_count);
+    pthread_mutex_unlock(&extents->lock);
 }
 
 /* The first extent at or after from, below limit, that is free; limit if none. */

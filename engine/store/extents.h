@@ -35,7 +35,8 @@ struct held_run {
 struct extents {
     pthread_mutex_t lock;                /* guards everything below */
     uint64_t first_lba;                  /* of extent 0; constant */
-    uint64_t extent_count;               /* constant */
+    _Atomic uint64_t extent_count;       /* grows; may be read without the lock, too */
+    uint64_t growth_limit;               /* of extent_count; constant */
     struct reserved_array taken;         /* uint64_t words, a bit per extent: live or held */
     struct reserved_array full_words;    /* a bit per word of taken that is all ones */
     struct reserved_array live_granules; /* uint16_t per extent: granules of live blobs */
@@ -56,10 +57,33 @@ struct extents {
 enum {
     /* A checkpoint is due when so many runs are held: 1 MiB of DRAM. */
     EXTENTS_HELD_MAX = 65536,
+    EXTENTS_GROWTH = 16,
 };
+
+/* 1 TiB and 4 PiB. */
+#define EXTENTS_GROWN_MIN (UINT64_C(1) << 24)
+#define EXTENTS_GROWN_MAX (UINT64_C(1) << 36)
+
+/* As far as a store of extent_count extents can grow while it is open: so much address space is
+ * reserved for what is kept per extent, or per segment, without ever moving. */
+static inline uint64_t extents_growth_limit(uint64_t extent_count)
+{
+    uint64_t limit = extent_count < EXTENTS_GROWN_MAX / EXTENTS_GROWTH
+                         ? extent_count * EXTENTS_GROWTH
+                         : EXTENTS_GROWN_MAX;
+    limit = limit > EXTENTS_GROWN_MIN ? limit : EXTENTS_GROWN_MIN;
+    return limit > extent_count ? limit : extent_count;
+}
 
 int extents_open(struct extents *extents, uint64_t first_lba, uint64_t extent_count);
 void extents_close(struct extents *extents);
+
+/* Grow in two steps, so that the second one cannot fail: make the maps large enough for so many
+ * extents (returns CUBBY_OK, or ENOMEM, also beyond extents_growth_limit), then let the new ones be
+ * taken. What stands is left where it is: as long as there are no blobs, they will begin at the new
+ * high end, else the new extents are free ones among the blobs' own. One thread at a time. */
+int extents_reserve_growth(struct extents *extents, uint64_t extent_count);
+void extents_grow(struct extents *extents, uint64_t extent_count);
 
 static inline uint64_t extent_lba(const struct extents *extents, uint64_t extent)
 {

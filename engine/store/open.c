@@ -23,10 +23,8 @@
 #include "engine/store/space.h"
 
 enum {
-    SIZE_MIN = 1 << 20,
     SIZE_DEFAULT = 1 << 30,
-    LOGICAL_PER_ASKED = 4, /* see cubby_options.size_bytes */
-    BLANK_BLOCKS = 64,     /* looked at to tell whether a device holds something */
+    BLANK_BLOCKS = 64, /* looked at to tell whether a device holds something */
     FILL_PERCENT_COMPRESSING = 40,
     FILL_PERCENT_PLAIN = 50,
 };
@@ -97,11 +95,11 @@ static int check_options(const struct opening *opening)
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "fill is 10 to 75 percent, not %u",
                          options->fill_percent);
     }
-    if (options->size_bytes != 0 && options->size_bytes < SIZE_MIN) {
+    if (options->size_bytes != 0 && options->size_bytes < STORE_SIZE_MIN) {
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "size is at least 1 MiB, not %llu bytes",
                          (unsigned long long)options->size_bytes);
     }
-    if (options->size_bytes > UINT64_C(1) << 50) {
+    if (options->size_bytes > STORE_SIZE_MAX) {
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "size is at most 1 PiB, not %llu bytes",
                          (unsigned long long)options->size_bytes);
     }
@@ -207,7 +205,7 @@ static int open_maps(cubby_store *store)
     store->secret = super->secret;
     memcpy(store->store_id, super->store_id, sizeof store->store_id);
     store->fill_percent = super->fill_percent;
-    int status = directory_open(&store->directory, super->extent_count);
+    int status = directory_open(&store->directory, extents_growth_limit(super->extent_count));
     if (status != CUBBY_OK) {
         return status;
     }
@@ -236,12 +234,12 @@ static int is_blank(struct opening *opening, bool *blank)
 static uint64_t choose_size(const struct opening *opening)
 {
     const struct block_geometry *geometry = &opening->store->device->geometry;
-    uint64_t asked = opening->options.size_bytes / BLOCK_BYTES * LOGICAL_PER_ASKED;
+    uint64_t asked = opening->options.size_bytes / BLOCK_BYTES * STORE_LOGICAL_PER_ASKED;
     if (!geometry->resizable) {
         return asked != 0 && asked < geometry->block_count ? asked : geometry->block_count;
     }
     if (asked == 0 && geometry->block_count == 0) {
-        return (uint64_t)SIZE_DEFAULT / BLOCK_BYTES * LOGICAL_PER_ASKED;
+        return (uint64_t)SIZE_DEFAULT / BLOCK_BYTES * STORE_LOGICAL_PER_ASKED;
     }
     return asked != 0 ? asked : geometry->block_count;
 }

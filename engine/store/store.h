@@ -44,8 +44,12 @@ enum {
      * of 25 runs in turn, AMD EPYC). Puts look at the clock anyway, for longest_put_ns. A prime, so
      * that a program that goes round some keys is not timed at the same one each time. */
     TIMED_ONE_IN = 17,
+    STORE_SIZE_MIN = 1 << 20,
+    STORE_LOGICAL_PER_ASKED = 4, /* see cubby_options.size_bytes */
 };
 #define NOT_TIMED UINT64_MAX
+
+#define STORE_SIZE_MAX (UINT64_C(1) << 50)
 
 /* One per stripe, on a line of its own. */
 struct segment_stripe {

@@ -32,6 +32,13 @@ int superblock_lay_out(struct superblock *super, uint64_t block_count)
     return CUBBY_OK;
 }
 
+void superblock_grow(struct superblock *super, uint64_t block_count)
+{
+    CUBBY_ASSERT(block_count >= super->block_count);
+    super->block_count = block_count;
+    super->extent_count = (block_count - super->extents_lba) / EXTENT_BLOCKS;
+}
+
 int superblock_write(struct page_io *io, const struct superblock *super, uint8_t *buffer)
 {
     CUBBY_ASSERT(super->run_count <= SUPERBLOCK_RUNS_MAX);
@@ -100,17 +107,25 @@ static void decode(struct superblock *super, const uint8_t *buffer)
     super->checkpoint_generation = load_u64(buffer + 184);
 }
 
+/* Whether the areas fill the size. A store that has grown has kept its log's room. */
+static bool areas_fit(const struct superblock *super)
+{
+    struct superblock expected;
+    return superblock_lay_out(&expected, super->block_count) == CUBBY_OK &&
+           super->wal_lba == expected.wal_lba && super->wal_block_count >= WAL_BLOCKS_MIN &&
+           super->wal_block_count <= expected.wal_block_count &&
+           super->wal_block_count % EXTENT_BLOCKS == 0 &&
+           super->extents_lba == super->wal_lba + super->wal_block_count &&
+           super->extent_count == (super->block_count - super->extents_lba) / EXTENT_BLOCKS;
+}
+
 /* Whether the fields can be true together. Returns NULL or the reason why not. */
 static const char *check_fields(const struct superblock *super, uint64_t device_block_count)
 {
-    struct superblock expected;
     if (super->block_count > device_block_count) {
         return "the store is larger than the device; the file or device has been truncated";
     }
-    if (superblock_lay_out(&expected, super->block_count) != CUBBY_OK ||
-        expected.wal_lba != super->wal_lba || expected.wal_block_count != super->wal_block_count ||
-        expected.extents_lba != super->extents_lba ||
-        expected.extent_count != super->extent_count) {
+    if (!areas_fit(super)) {
         return "its areas do not fit its size";
     }
     if (super->format_version == 0 || super->fill_percent < 10 || super->fill_percent > 75 ||

@@ -50,6 +50,10 @@ struct superblock {
  * small to hold anything. */
 int superblock_lay_out(struct superblock *super, uint64_t block_count);
 
+/* Give a store that is laid out a larger size: the new blocks are extents, all else stays where it
+ * is. */
+void superblock_grow(struct superblock *super, uint64_t block_count);
+
 /* Write the copy of super->generation. buffer: one aligned block. Does not flush. */
 int superblock_write(struct page_io *io, const struct superblock *super, uint8_t *buffer);
 

@@ -67,6 +67,14 @@ static inline void close_model(void)
     extents_close(&model.extents);
 }
 
+static inline void grow(uint64_t growth)
+{
+    model.extent_count += growth;
+    CHECK(model.extent_count <= EXTENTS_MAX);
+    CHECK_EQUAL(extents_reserve_growth(&model.extents, model.extent_count), CUBBY_OK);
+    extents_grow(&model.extents, model.extent_count);
+}
+
 static inline void add_piece(struct pieces *pieces, struct piece piece)
 {
     CHECK(pieces->count < EXTENTS_MAX);

@@ -4,6 +4,7 @@
  */
 #include "engine/store/extents.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -29,6 +30,43 @@ static void test_space_is_given_out_once_and_comes_back(void)
         }
     }
     CHECK(full_count > 1000);
+}
+
+static void test_extents_that_grow_are_as_others_and_keep_what_they_hold(void)
+{
+    static const uint64_t sizes[] = {1, 13, 63, 64, 65, 200};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (uint64_t state = 1; state <= 5; state++) {
+            open_model(sizes[i], state);
+            for (int step = 0; step < 2000; step++) {
+                step_model(step / 300 % 2 == 0 ? 75 : 35);
+                if (step % 200 == 199) {
+                    grow(random_below(&model.state, 70));
+                    check_model();
+                }
+            }
+            run_model(1000);
+            close_model();
+        }
+    }
+}
+
+static void test_growth_ends_where_its_limit_is(void)
+{
+    static const uint64_t counts[] = {1, 1 << 20, 1 << 21, 1 << 24, UINT64_C(1) << 34};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        struct extents extents;
+        CHECK_EQUAL(extents_open(&extents, FIRST_LBA, counts[i]), 0);
+        uint64_t limit = extents_growth_limit(counts[i]);
+        CHECK_EQUAL(extents.growth_limit, limit);
+        CHECK(limit >= UINT64_C(1) << 24 && limit >= counts[i] && limit <= UINT64_C(1) << 36);
+        uint64_t next_step = limit + (UINT64_C(1) << 20); /* further than a whole page of any map */
+        CHECK_EQUAL(extents_reserve_growth(&extents, next_step), ENOMEM);
+        CHECK_EQUAL(extents_reserve_growth(&extents, counts[i] + 1), CUBBY_OK);
+        CHECK_EQUAL(extents_free_count(&extents), counts[i]);
+        extents_close(&extents);
+    }
+    CHECK(extents_growth_limit(UINT64_C(1) << 36) == UINT64_C(1) << 36);
 }
 
 /* As a checkpoint or recovery does: segments first, then blobs, each anywhere. */
@@ -385,6 +423,8 @@ static void test_threads_never_get_the_same_space(void)
 int main(void)
 {
     RUN(test_space_is_given_out_once_and_comes_back);
+    RUN(test_extents_that_grow_are_as_others_and_keep_what_they_hold);
+    RUN(test_growth_ends_where_its_limit_is);
     RUN(test_marked_space_is_used_and_freed_like_any_other);
     RUN(test_marks_that_cannot_be_true_are_corrupt);
     RUN(test_segments_stand_low_and_blobs_high);

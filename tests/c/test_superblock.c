@@ -440,6 +440,35 @@ static void test_fields_out_of_range_are_corrupt(void)
     check_field(144, 8, super.extent_count + 1, CUBBY_CORRUPT);
 }
 
+static void test_a_store_that_has_grown_keeps_the_room_of_its_log(void)
+{
+    struct place place = open_place();
+    struct superblock super = sound_superblock(4);
+    CHECK_EQUAL(superblock_lay_out(&super, DEVICE_BLOCKS / 2), CUBBY_OK);
+    struct superblock large = super;
+    CHECK_EQUAL(superblock_lay_out(&large, DEVICE_BLOCKS), CUBBY_OK);
+    CHECK(large.wal_block_count > super.wal_block_count);
+    superblock_grow(&super, DEVICE_BLOCKS);
+    CHECK_EQUAL(super.extents_lba, super.wal_lba + super.wal_block_count);
+    CHECK_EQUAL(super.extent_count, (DEVICE_BLOCKS - super.extents_lba) / EXTENT_BLOCKS);
+    CHECK(super.extent_count > large.extent_count);
+    write_generation(&place, 3);
+    write_superblock(&place, &super);
+    struct superblock read;
+    CHECK_EQUAL(try_read(&place, &read), CUBBY_OK);
+    check_same(&super, &read);
+    /* More room for the log than a store of this size is made with is nothing that growing does. */
+    large.wal_block_count += EXTENT_BLOCKS;
+    large.extents_lba += EXTENT_BLOCKS;
+    large.extent_count--;
+    large.generation = 6;
+    write_superblock(&place, &large);
+    const char *reason;
+    CHECK_EQUAL(superblock_read_copy(place.io, 0, DEVICE_BLOCKS, &read, place.buffer, &reason),
+                CUBBY_CORRUPT);
+    close_place(&place);
+}
+
 static void test_every_flipped_bit_is_detected(void)
 {
     struct place place = open_place();
@@ -526,6 +555,7 @@ int main(void)
     RUN(test_newer_format_in_either_copy_is_refused);
     RUN(test_newer_format_is_refused_before_its_fields_are_understood);
     RUN(test_fields_out_of_range_are_corrupt);
+    RUN(test_a_store_that_has_grown_keeps_the_room_of_its_log);
     RUN(test_every_flipped_bit_is_detected);
     RUN(test_copy_in_the_place_of_the_other_is_damaged);
     RUN(test_random_copies_with_a_valid_checksum_are_survived);
