@@ -451,6 +451,137 @@ int cubby_stat_latency(cubby_session *session, enum cubby_operation operation,
 int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t capacity,
                 size_t *count);
 
+/* Single blocks, for people who want to see them -------------------------------------------------
+ *
+ * None of these calls writes, or counts as a get. They are safe while others write: what they tell
+ * is true of one moment.
+ */
+
+/* Who has a block. */
+enum cubby_block_kind {
+    CUBBY_BLOCK_SUPERBLOCK = 1,
+    CUBBY_BLOCK_UNUSED = 2, /* beside the superblocks, or behind the last extent */
+    CUBBY_BLOCK_LOG = 3,    /* room for a write-ahead log */
+    CUBBY_BLOCK_HOME = 4,   /* of a segment, likewise the next one */
+    CUBBY_BLOCK_SPILL = 5,
+    CUBBY_BLOCK_BLOB = 6, /* key or value of some pair */
+    CUBBY_BLOCK_BLOB_INDEX = 7,
+    CUBBY_BLOCK_CHECKPOINT = 8,
+    CUBBY_BLOCK_QUARANTINED = 9, /* freed, and not reusable yet; or being written, and not named yet
+                                  */
+    CUBBY_BLOCK_FREE = 10,
+};
+
+/* What is known of a block. Fields that its kind does not have are 0. */
+struct cubby_block_info {
+    uint64_t lba;
+    uint64_t kind;       /* enum cubby_block_kind, by what the store has in memory */
+    uint64_t is_damaged; /* 1: the block is not what it should be; damage says why */
+    char damage[128];    /* one clause, NUL-terminated; empty if it is sound */
+    /* home and spill blocks: what they should be, */
+    uint64_t segment;
+    uint64_t block_index; /* in the segment; of a checkpoint's block, in the checkpoint */
+    uint64_t home_count;  /* home blocks of the segment; spill blocks follow */
+    uint64_t epoch;
+    uint64_t depth;
+    /* and, unless they are damaged, what is in them */
+    uint64_t lsn;
+    uint64_t pair_count;
+    uint64_t used_bytes;      /* header, displaced list and pairs */
+    uint64_t displaced_count; /* home: pairs displaced from it. spill: pairs in it that homes list;
+                                 told by cubby_segment_info alone */
+    /* superblocks and checkpoints */
+    uint64_t generation;
+    uint64_t is_current;  /* superblock: 1: the newer one; 0: the one before */
+    uint64_t is_clean;    /* superblock: it says that the store was closed in order */
+    uint64_t block_count; /* superblock: the size of the store that it tells */
+    /* blobs, and free or quarantined blocks beside them: bit n is 1 if block n of the extent, of 16
+     * blocks, belongs to a blob */
+    uint64_t granules;
+};
+
+/* Read a block, and tell what it is. block: room for CUBBY_BLOCK_BYTES. Costs one device read, and
+ * a look at every segment's descriptor. A damaged block is described, with CUBBY_OK; where the
+ * device itself finds it damaged, block is all zeros.
+ * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (an LBA outside the store), CUBBY_CLOSED, CUBBY_FORKED, or
+ * the device's errno. */
+int cubby_read_block(cubby_session *session, uint64_t lba, uint8_t *block,
+                     struct cubby_block_info *info);
+
+/* One pair as it stands in a block. */
+struct cubby_block_pair {
+    uint64_t offset;       /* in the block */
+    uint64_t encoded_size; /* bytes from there on */
+    uint64_t key_size;
+    uint64_t value_size;
+    uint64_t is_blob;         /* 1: the value, and a key over 128 bytes, are in the blob */
+    struct cubby_slice key;   /* in the block; data is NULL if it is not there */
+    struct cubby_slice value; /* likewise */
+    uint64_t hash_low;        /* of a key that is not there, else 0 */
+    uint64_t hash_high;
+    uint64_t blob_lba; /* its first block, or, of a blob over 64 KiB, its first index block */
+    uint64_t blob_checksum;
+};
+
+/* Step through the pairs of a home or spill block in memory: *offset is 0 to begin with. Any bytes
+ * will do. Returns CUBBY_OK, CUBBY_NOT_FOUND at the end, or CUBBY_CORRUPT. Pure, thread-safe. */
+int cubby_block_next_pair(const uint8_t *block, uint64_t *offset, struct cubby_block_pair *pair);
+
+/* The same for entry number index, from 0, of a home block's displaced list. */
+int cubby_block_displaced(const uint8_t *block, uint64_t index, uint64_t *fingerprint,
+                          uint64_t *spill_block);
+
+/* A segment as a whole. */
+struct cubby_segment_info {
+    uint64_t segment;
+    uint64_t segment_count; /* of the store */
+    uint64_t lba;           /* of its first block */
+    uint64_t block_count;   /* whole extents: home blocks, then spill blocks */
+    uint64_t home_count;
+    uint64_t epoch;
+    uint64_t depth;         /* all its keys agree in this many low bits of the hash */
+    uint64_t payload_bytes; /* of its pairs, as encoded */
+    uint64_t home_bytes;    /* that its home blocks have room for */
+};
+
+/* Tell what a segment is, and, with room for capacity infos at blocks, what is in each of its
+ * blocks; there may be more than capacity, as info->block_count says. With capacity 0 (blocks may
+ * be NULL) no device is read, else the whole segment is, at once.
+ * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (there is no such segment), CUBBY_CLOSED, CUBBY_FORKED,
+ * ENOMEM, or the device's errno. */
+int cubby_segment_info(cubby_session *session, uint64_t segment, struct cubby_segment_info *info,
+                       struct cubby_block_info *blocks, size_t capacity);
+
+/* Where a key's pair is, or, if it has none, would be put first. */
+struct cubby_location {
+    uint64_t hash_low;
+    uint64_t hash_high;
+    uint64_t segment;
+    uint64_t home_count; /* home blocks of the segment */
+    uint64_t home_block; /* which of them is the key's, from 0 */
+    uint64_t home_lba;
+    uint64_t fingerprint; /* of the hash, by which a home block lists displaced pairs */
+    uint64_t is_found;    /* 1: there is a pair, and the rest is set */
+    uint64_t is_displaced;
+    uint64_t spill_block; /* if displaced: which of the segment's spill blocks, from 0 */
+    uint64_t lba;         /* of the block that has the pair; without a pair home_lba, too */
+    uint64_t pair_offset; /* in that block */
+    uint64_t encoded_size;
+    uint64_t key_size;
+    uint64_t value_size;
+    uint64_t is_blob;
+    uint64_t blob_lba;    /* as in struct cubby_block_pair */
+    uint64_t blob_blocks; /* its index blocks included */
+    uint64_t blob_checksum;
+    uint64_t device_reads; /* that cubby_get makes for it; set without a pair, too */
+};
+
+/* Find a key as cubby_get does, and tell where. Costs what cubby_contains does, and the reading of
+ * the index of a blob over 64 KiB. An absent key is no error: see is_found.
+ * Returns CUBBY_OK, or else as cubby_get. */
+int cubby_locate(cubby_session *session, const uint8_t *key, size_t key_size,
+                 struct cubby_location *location);
+
 /* Devices without a store on them, for tools: the same names and locks as cubby_open. -----------
  */
 

@@ -259,6 +259,27 @@ int block_next(const uint8_t *block, size_t *offset, struct block_pair *pair)
     return CUBBY_OK;
 }
 
+const char *block_check_pairs(const uint8_t *block)
+{
+    size_t offset = 0;
+    uint32_t count = 0;
+    struct block_pair pair;
+    int status;
+    while ((status = block_next(block, &offset, &pair)) == CUBBY_OK) {
+        count++;
+    }
+    if (status == CUBBY_CORRUPT) {
+        return "a pair in it does not fit";
+    }
+    if (count != block_pair_count(block)) {
+        return "its pair count is wrong";
+    }
+    if (!block_tail_is_zero(block)) {
+        return "there are bytes behind its pairs";
+    }
+    return block_room(block, false) < 0 ? "it has no room left for its displaced list" : NULL;
+}
+
 int block_find(const uint8_t *block, const uint8_t *key, size_t key_size, struct key_hash hash,
                struct block_pair *pair)
 {

@@ -85,6 +85,10 @@ bool block_tail_is_zero(const uint8_t *block);
  * or CUBBY_CORRUPT if a pair does not fit. The pair count is for cubby_check to compare. */
 int block_next(const uint8_t *block, size_t *offset, struct block_pair *pair);
 
+/* Step through all pairs of a block that has passed block_check, and look behind them. Returns
+ * NULL, or the reason in a few words. */
+const char *block_check_pairs(const uint8_t *block);
+
 /* Split the bytes of one pair. Returns false if they do not make a pair that ends in time. */
 bool block_pair_decode(const uint8_t *from, size_t available, struct block_pair *pair);
 

@@ -198,27 +198,12 @@ static bool check_blocks(struct check *check, struct segment_view view, uint64_t
     bool sound = true;
     for (uint32_t i = 0; i < segment_block_count(view.place.home_count); i++) {
         const uint8_t *block = check->image.data + (size_t)i * BLOCK_BYTES;
-        size_t offset = 0;
-        uint32_t count = 0;
-        struct block_pair pair;
-        const char *reason = NULL;
         if (lookup_check_block(session, view, i, block) != CUBBY_OK) {
             report(check, lba + i, view.number, "%s", session->message);
             sound = false;
             continue;
         }
-        while (block_next(block, &offset, &pair) == CUBBY_OK) {
-            count++;
-        }
-        if (block_next(block, &offset, &pair) == CUBBY_CORRUPT) {
-            reason = "a pair in it does not fit";
-        } else if (count != block_pair_count(block)) {
-            reason = "its pair count is wrong";
-        } else if (!block_tail_is_zero(block)) {
-            reason = "there are bytes behind its pairs";
-        } else if (block_room(block, false) < 0) {
-            reason = "it has no room left for its displaced list";
-        }
+        const char *reason = block_check_pairs(block);
         if (reason != NULL) {
             report(check, lba + i, view.number, "block %u of segment %llu is damaged: %s", i,
                    (unsigned long long)view.number, reason);

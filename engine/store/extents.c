@@ -603,6 +603,11 @@ uint16_t extents_live_granules_locked(const struct extents *extents, uint64_t ex
     return live_maps(extents)[extent];
 }
 
+uint16_t extents_held_granules_locked(const struct extents *extents, uint64_t extent)
+{
+    return held_maps(extents)[extent];
+}
+
 void extents_usage(struct extents *extents, struct extents_usage *usage)
 {
     pthread_mutex_lock(&extents->lock);

@@ -141,7 +141,9 @@ int extents_mark(struct extents *extents, uint64_t extent, uint64_t count);
 int extents_mark_granules(struct extents *extents, uint64_t extent, uint16_t granules);
 int extents_mark_run(struct extents *extents, uint64_t lba, uint64_t granule_count);
 
-/* The live granules of an extent (0 if none), and whether it is live or held at all. */
+/* The held and the live granules of an extent (0 if none), and whether it is live or held at all.
+ */
+uint16_t extents_held_granules_locked(const struct extents *extents, uint64_t extent);
 uint16_t extents_live_granules_locked(const struct extents *extents, uint64_t extent);
 bool extents_is_taken_locked(const struct extents *extents, uint64_t extent);
 

@@ -8,15 +8,23 @@ enum {
     LOOKUP_TRIES = 4, /* without the segment's lock */
 };
 
-int lookup_check_block(cubby_session *session, struct segment_view view, uint32_t block_index,
-                       const uint8_t *block)
+const char *lookup_block_damage(const cubby_store *store, struct segment_view view,
+                                uint32_t block_index, const uint8_t *block)
 {
-    uint64_t lba = segment_lba(session->store, view.place) + block_index;
-    const char *reason = block_check(block, lba, session->store->secret);
+    uint64_t lba = segment_lba(store, view.place) + block_index;
+    const char *reason = block_check(block, lba, store->secret);
     if (reason == NULL &&
         !block_identity_equal(block_identity_of(block), segment_identity(view, block_index))) {
         reason = "it belongs to another segment, or to another state of this one";
     }
+    return reason;
+}
+
+int lookup_check_block(cubby_session *session, struct segment_view view, uint32_t block_index,
+                       const uint8_t *block)
+{
+    uint64_t lba = segment_lba(session->store, view.place) + block_index;
+    const char *reason = lookup_block_damage(session->store, view, block_index, block);
     if (reason == NULL) {
         return CUBBY_OK;
     }
@@ -97,10 +105,11 @@ struct look {
     lookup_visit *visit;
     void *state;
     struct session_counters *counters;
+    struct lookup_place place; /* of the last try */
 };
 
 /* One try: read home, search, visit. */
-static int look_once(const struct look *look, struct segment_view view, bool is_retry,
+static int look_once(struct look *look, struct segment_view view, bool is_retry,
                      uint64_t *spill_reads)
 {
     cubby_session *session = look->session;
@@ -114,11 +123,12 @@ static int look_once(const struct look *look, struct segment_view view, bool is_
     }
     struct found_pair found;
     status = lookup_in_home(session, view, wanted, &found, spill_reads);
+    look->place = (struct lookup_place){view, found.displaced_index, *spill_reads};
     session_count(is_retry ? &counters->get_retry_reads : &counters->get_spill_reads, *spill_reads);
     return status == CUBBY_OK ? look->visit(session, &found.pair, look->state) : status;
 }
 
-static int look_without_lock(const struct look *look, bool is_retry, bool *settled)
+static int look_without_lock(struct look *look, bool is_retry, bool *settled)
 {
     cubby_session *session = look->session;
     cubby_store *store = session->store;
@@ -143,23 +153,39 @@ static int look_without_lock(const struct look *look, bool is_retry, bool *settl
     return status;
 }
 
-int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
-               void *state, struct session_counters *counters)
+static int look_up(struct look *look)
 {
-    struct look look = {session, wanted, visit, state, counters};
+    cubby_session *session = look->session;
     cubby_store *store = session->store;
     uint64_t blob_reads = session->blob_reads;
     int status = CUBBY_CORRUPT;
     bool settled = false;
     for (int i = 0; i < LOOKUP_TRIES && !settled; i++) {
-        status = look_without_lock(&look, i > 0, &settled);
+        status = look_without_lock(look, i > 0, &settled);
     }
     if (!settled) {
-        struct segment_view view = store_lock_segment(store, wanted->hash.low);
+        struct segment_view view = store_lock_segment(store, look->wanted->hash.low);
         uint64_t spill_reads = 0;
-        status = look_once(&look, view, true, &spill_reads);
+        status = look_once(look, view, true, &spill_reads);
         store_unlock_segment(store, view.number);
     }
-    session_count(&counters->get_blob_reads, session->blob_reads - blob_reads);
+    session_count(&look->counters->get_blob_reads, session->blob_reads - blob_reads);
+    return status;
+}
+
+int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
+               void *state, struct session_counters *counters)
+{
+    struct look look = {session, wanted, visit, state, counters, {.displaced_index = -1}};
+    return look_up(&look);
+}
+
+int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
+                      void *state, struct lookup_place *place)
+{
+    struct session_counters uncounted = {0};
+    struct look look = {session, wanted, visit, state, &uncounted, {.displaced_index = -1}};
+    int status = look_up(&look);
+    *place = look.place;
     return status;
 }

@@ -1,7 +1,8 @@
 /* lookup.h -- find one key's pair on the device: its home block, then, if listed there, a spill
  * block.
  *
- * Depends on: store.h.   Used by: get.c, get_many.c, put.c, condition.c, scan.c.
+ * Depends on: store.h.   Used by: get.c, get_many.c, put.c, condition.c, scan.c,
+ * inspect.c.
  */
 #ifndef CUBBY_LOOKUP_H
 #define CUBBY_LOOKUP_H
@@ -26,6 +27,10 @@ struct found_pair {
 int lookup_check_block(cubby_session *session, struct segment_view view, uint32_t block_index,
                        const uint8_t *block);
 
+/* The same without a session: NULL, or what is wrong in a few words. */
+const char *lookup_block_damage(const cubby_store *store, struct segment_view view,
+                                uint32_t block_index, const uint8_t *block);
+
 /* Read one block of a segment into buffer and check it. */
 int lookup_read_block(cubby_session *session, struct segment_view view, uint32_t block_index,
                       uint8_t *buffer);
@@ -46,5 +51,18 @@ typedef int lookup_visit(cubby_session *session, const struct block_pair *pair, 
  * a failure with a message. */
 int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
                void *state, struct session_counters *counters);
+
+/* Where a key's pair was found, or would have been. */
+struct lookup_place {
+    struct segment_view view;
+    int displaced_index;  /* as in found_pair */
+    uint64_t spill_reads; /* spill blocks that were read */
+};
+
+/* As lookup_key, but tells where it has looked, and counts nothing. *place is set if CUBBY_OK or
+ * CUBBY_NOT_FOUND is returned; session->home, and session->spill if spill_reads is not 0, are then
+ * the blocks that were read last. */
+int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
+                      void *state, struct lookup_place *place);
 
 #endif
