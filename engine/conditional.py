@@ -56,17 +56,10 @@ class ConditionalCalls(BytesMapping):
         try:
             if type(value) is not bytes:
                 value = value_buffer(value)
-            if type(expected) is not bytes:
-                expected = value_buffer(expected)
-            status: int = lib.cubby_put_if(
-                session.handle,
-                key,
-                len(key),
-                value,
-                len(value),
-                condition,
-                expected,
-                len(expected),
+            expected = value_buffer(expected)
+            options = ffi.new("struct cubby_put_options *", (condition, expected, len(expected), 0))
+            status: int = lib.cubby_put_with(
+                session.handle, key, len(key), value, len(value), options
             )
             if status not in _ANSWERS:
                 fail_pair(session, status, key, len(value))

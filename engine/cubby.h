@@ -65,6 +65,13 @@
  *     What deletes have freed the device gets back at cubby_sync; then puts work again. The
  *     percentages are options. Plain files and memory have no such marks: a full file system fails
  *     the put itself, with the same status.
+ *   - Expiry. A pair may be given a time at which it ceases to be there, in milliseconds since 1970
+ *     (UTC): from that millisecond on no call finds it. It takes up space until its block is next
+ *     written, its segment rebuilt, or cubby_compact has come by; until then cubby_count and
+ *     cubby_stat count it. The time is compared with the wall clock of the machine that has the
+ *     store open, when a call looks at the pair: a clock that is set forward ends pairs early; one
+ *     that is set back lets them live longer, and those that are expired but still take up space
+ *     come back. A put without an expiry takes away the one that the pair had.
  *   - Statuses. Every function that can fail returns an int: 0, a positive errno of the operating
  *     system, or a negative enum cubby_status. Results are set on success only.
  */
@@ -120,8 +127,9 @@ enum cubby_space_mark {
     CUBBY_MARK_READ_DELETE = 3, /* pairs can only be read and deleted */
 };
 
-/* What must hold for cubby_put_if to store a pair. */
+/* What must hold for cubby_put_with to store a pair. */
 enum cubby_condition {
+    CUBBY_ALWAYS = 0,     /* nothing */
     CUBBY_IF_ABSENT = 1,  /* no pair has the key; else CUBBY_EXISTS */
     CUBBY_IF_PRESENT = 2, /* a pair has the key; else CUBBY_NOT_FOUND */
     CUBBY_IF_EQUAL = 3,   /* a pair has the key (else CUBBY_NOT_FOUND), and its value is, byte for
@@ -149,9 +157,11 @@ struct cubby_slice {
 
 /* What the store takes from outside, so that a test or a simulator can give its own. */
 struct cubby_environment {
-    void *state;                                                 /* handed to both functions */
+    void *state;                                                 /* handed to all functions */
     uint64_t (*now_ns)(void *state);                             /* monotonic clock, nanoseconds */
     int (*random_bytes)(void *state, void *buffer, size_t size); /* 0 or an errno */
+    uint64_t (*wall_ms)(void *state); /* wall clock, milliseconds since 1970 (UTC); asked only where
+                                         a pair with an expiry is met */
 };
 
 struct cubby_options {
@@ -175,7 +185,7 @@ struct cubby_options {
  */
 struct cubby_stat {
     /* gauges: what the store holds */
-    uint64_t pairs;
+    uint64_t pairs;      /* with those that are expired and still take up space; so the next two */
     uint64_t pair_bytes; /* keys and values of all pairs */
     uint64_t blobs;      /* pairs too large to sit in a home block */
     uint64_t segments;
@@ -200,7 +210,7 @@ struct cubby_stat {
     char device_source[16];         /* who tells the bytes: "csd", "zram", "st_blocks", "scaleflux",
                                        "vdo", "memory", or "none"; NUL-terminated */
     /* counters: calls */
-    uint64_t gets;       /* keys asked for by get, contains and get_many */
+    uint64_t gets;       /* keys asked for by get, contains, get_expiry and get_many */
     uint64_t get_misses; /* of these, not found */
     uint64_t puts;       /* of pairs that were stored: not where a condition failed */
     uint64_t deletes;    /* that removed a pair; takes too */
@@ -215,7 +225,7 @@ struct cubby_stat {
     uint64_t rebuilds;
     uint64_t splits;
     uint64_t checkpoints;
-    uint64_t longest_put_ns; /* of cubby_put and cubby_put_if, with the background step it did */
+    uint64_t longest_put_ns; /* of cubby_put and cubby_put_with, with the background step it did */
     uint64_t longest_rebuild_ns; /* a rebuild or a split */
     /* counters: all device traffic, in blocks */
     uint64_t blocks_read;
@@ -230,7 +240,7 @@ struct cubby_stat {
 enum cubby_operation {
     CUBBY_OPERATION_GET = 0,      /* cubby_get and cubby_contains, one in 17 */
     CUBBY_OPERATION_GET_MANY = 1, /* a whole call */
-    CUBBY_OPERATION_PUT = 2,      /* cubby_put and cubby_put_if */
+    CUBBY_OPERATION_PUT = 2,      /* cubby_put and cubby_put_with */
     CUBBY_OPERATION_PUT_MANY = 3, /* a whole call */
     CUBBY_OPERATION_DELETE = 4,   /* cubby_delete, cubby_delete_if and cubby_take, one in 17 */
     CUBBY_OPERATION_SYNC = 5,
@@ -332,7 +342,13 @@ int cubby_get(cubby_session *session, const uint8_t *key, size_t key_size,
  */
 int cubby_contains(cubby_session *session, const uint8_t *key, size_t key_size);
 
-/* Store a pair, replacing the key's value if it has one. value may be NULL if value_size is 0.
+/* The time at which a key's pair expires, in milliseconds since 1970 (UTC), or 0: never. Costs and
+ * statuses as cubby_contains. */
+int cubby_get_expiry(cubby_session *session, const uint8_t *key, size_t key_size,
+                     uint64_t *expires_ms);
+
+/* Store a pair that never expires, replacing the key's value, and its expiry, if it has one. value
+ * may be NULL if value_size is 0.
  * One device read and one write, or the rebuild of one segment. On CUBBY_OK the pair is written.
  * Returns CUBBY_OK, CUBBY_FULL, CUBBY_PHYSICAL_FULL, CUBBY_CORRUPT, CUBBY_UNPLACEABLE,
  * CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_BAD_ARGUMENT, CUBBY_CLOSED, CUBBY_FORKED, ENOMEM, or the
@@ -343,21 +359,35 @@ int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const
 /* Remove a pair. One device read and one write. Returns as cubby_put, or CUBBY_NOT_FOUND. */
 int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size);
 
-/* Store a pair if a condition holds, with nothing between looking and storing: of many threads that
- * change one key so, each sees what the one before it has left. A counter, for example, is a get,
- * and a put_if that expects what was got, again and again until one returns CUBBY_OK.
- * expected, expected_size: with CUBBY_IF_EQUAL the expected value, may be NULL if the size is 0;
- * else not looked at. It must not point into what a call on this session has handed out: that is
- * overwritten before it is compared. Copy it.
+/* For expires_ms: what the pair has already; never, where there is no pair. */
+#define CUBBY_EXPIRY_KEEP 18446744073709551615u
+
+/* How cubby_put_with stores a pair. All zeros: as cubby_put does. */
+struct cubby_put_options {
+    enum cubby_condition condition;
+    const uint8_t *expected; /* with CUBBY_IF_EQUAL, else not looked at: the expected value; NULL is
+                                allowed if it has no bytes. It must not point into what a call on
+                                this session has handed out: that is overwritten before it is
+                                compared. Copy it. */
+    size_t expected_size;
+    uint64_t expires_ms; /* when the pair expires: milliseconds since 1970 (UTC), 0 for never, or
+                            CUBBY_EXPIRY_KEEP. A time that is past is no error: the pair is stored,
+                            in the place of another one, and is not there. */
+};
+
+/* Store a pair that may expire, if a condition holds, with nothing between looking and storing: of
+ * many threads that change one key so, each sees what the one before it has left. A counter, for
+ * example, is a get, and a put that expects what was got, again and again until one returns
+ * CUBBY_OK.
  * Costs what cubby_put does. CUBBY_IF_EQUAL reads the present value if it is a blob of the expected
  * size. Before a value is stored as a blob (a pair over about 1,000 bytes) the condition is looked
  * at once more, so that one that fails writes nothing; only if it comes to fail between the two, a
  * blob has been written in vain, and its space is free again.
  * Returns as cubby_put, or, with nothing changed, CUBBY_EXISTS, CUBBY_NOT_FOUND or CUBBY_DIFFERS.
  * Of these, and of CUBBY_FULL or CUBBY_PHYSICAL_FULL, a condition that fails comes first. */
-int cubby_put_if(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
-                 size_t value_size, enum cubby_condition condition, const uint8_t *expected,
-                 size_t expected_size);
+int cubby_put_with(cubby_session *session, const uint8_t *key, size_t key_size,
+                   const uint8_t *value, size_t value_size,
+                   const struct cubby_put_options *options);
 
 /* Remove a pair if its value is the expected one (CUBBY_IF_EQUAL above). Costs what cubby_delete
  * does, and the reading of a blob of the expected size. Returns as cubby_delete, or, with nothing
@@ -381,14 +411,16 @@ int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
                    const uint32_t *key_sizes, struct cubby_slice *values, size_t *value_sizes);
 
 /* Store count pairs with many device reads and writes in flight. Each pair is put by itself, in no
- * particular order, but of two pairs with one key the later one stays. Arguments as in get_many.
+ * particular order, but of two pairs with one key the later one stays. Arguments as in get_many;
+ * expires_ms is that of struct cubby_put_options, for all of the pairs.
  * Returns as cubby_put; on an error *put_count of the pairs, not always the first ones, are stored;
  * put_count may be NULL. */
 int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
                    const uint32_t *key_sizes, const uint8_t *values, const size_t *value_sizes,
-                   size_t *put_count);
+                   uint64_t expires_ms, size_t *put_count);
 
-/* The number of pairs. No device read. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
+/* The number of pairs, those that are expired but still take up space too (a scan leaves them out,
+ * cubby_compact drops them). No device read. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
 int cubby_count(cubby_session *session, uint64_t *count);
 
 /* Begin a scan of all pairs whose key begins with prefix (NULL for all), in an order that is fixed
@@ -406,6 +438,10 @@ int cubby_scan_open(cubby_session *session, const uint8_t *prefix, size_t prefix
  * value only the key is given, and values above about 1,000 bytes are not read.
  * Returns CUBBY_OK, CUBBY_NOT_FOUND at the end, or as cubby_get. */
 int cubby_scan_next(cubby_scan *scan, struct cubby_slice *key, struct cubby_slice *value);
+
+/* When the pair handed out last expires, in milliseconds since 1970 (UTC); 0: never, or there is no
+ * such pair. */
+uint64_t cubby_scan_expiry(const cubby_scan *scan);
 
 /* Write the position after the last returned pair into CUBBY_CURSOR_BYTES at cursor. */
 void cubby_scan_cursor(const cubby_scan *scan, uint8_t *cursor);
@@ -434,6 +470,25 @@ int cubby_resize(cubby_session *session, uint64_t size_bytes, uint64_t *logical_
  * quarantined space), if there is any. Puts do this by themselves; call it from an idle thread to
  * take it off them. *did_work is 1 or 0. Returns as cubby_put. */
 int cubby_step(cubby_session *session, int *did_work);
+
+/* What cubby_compact has done. */
+struct cubby_compaction {
+    uint64_t segments;      /* looked at */
+    uint64_t rebuilt;       /* of these, written anew */
+    uint64_t dropped_pairs; /* that were expired */
+    uint64_t freed_bytes;   /* of blocks that are no longer needed, to be had again after
+                               cubby_sync */
+};
+
+/* Drop the expired pairs of one segment, and take back the space that they and deletes have left in
+ * it: it is read, and rewritten where that gains something. A segment that cannot be rewritten for
+ * lack of space has its expired pairs dropped where they are.
+ * To compact a store: set *segment and *totals to zeros, call it until it returns CUBBY_NOT_FOUND
+ * (cubby_stat says how many segments there are, about), then cubby_sync. Any call may be the last.
+ * segment: which one; set to the next one on CUBBY_OK. totals: what was done is added.
+ * Works wherever cubby_delete does. Other threads may use the store meanwhile.
+ * Returns CUBBY_OK, CUBBY_NOT_FOUND after the last segment, or as cubby_delete. */
+int cubby_compact(cubby_session *session, uint64_t *segment, struct cubby_compaction *totals);
 
 /* Gather the figures above. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
 int cubby_stat(cubby_session *session, struct cubby_stat *stat);

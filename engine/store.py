@@ -399,6 +399,7 @@ class Store(ConditionalCalls, Closing):
                 ffi.from_buffer(_UINT32S, key_sizes),
                 packed_values,
                 ffi.from_buffer(_SIZES, value_sizes),
+                0,
                 ffi.cast("size_t *", session.count),
             )
             if status != 0:

@@ -83,6 +83,6 @@ def test_the_pages_have_what_is_inherited_too(tmp_path, capsys):
     page = (tmp_path / "cubbydb.html").read_text()
     for name in ("Store.put", "Store.scan", "Store.incr", "Store.compare_and_swap", "Space.scan"):
         assert f'id="{name}"' in page
-    assert "keys asked for by get, contains and get_many" in page  # a comment of cubby.h
+    assert "keys asked for by get, contains, get_expiry and get_many" in page  # a comment of cubby.h
     linked_nowhere = re.findall(r"<code>((?:Store|Scan|Space|cubbydb)\.[^<]*)</code>", page)
     assert linked_nowhere == []

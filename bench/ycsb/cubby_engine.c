@@ -64,7 +64,7 @@ static int get_many(void *session, size_t count, const uint8_t *keys, const uint
 static int put_many(void *session, size_t count, const uint8_t *keys, const uint32_t *key_sizes,
                     const uint8_t *values, const size_t *value_sizes)
 {
-    return cubby_put_many(session, count, keys, key_sizes, values, value_sizes, NULL);
+    return cubby_put_many(session, count, keys, key_sizes, values, value_sizes, 0, NULL);
 }
 
 static int sync_store(void *session)

@@ -18,6 +18,15 @@ static uint64_t now_ns(void *state)
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t wall_ms(void *state)
+{
+    (void)state;
+    struct timespec now;
+    int status = clock_gettime(CLOCK_REALTIME, &now);
+    CUBBY_ASSERT(status == 0);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 static int random_bytes(void *state, void *buffer, size_t size)
 {
     (void)state;
@@ -63,6 +72,7 @@ const struct cubby_environment *environment_of_system(void)
     static const struct cubby_environment environment = {
         .now_ns = now_ns,
         .random_bytes = random_bytes,
+        .wall_ms = wall_ms,
     };
     return &environment;
 }

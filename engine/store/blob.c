@@ -401,3 +401,24 @@ int blob_compare_key(cubby_session *session, const struct block_pair *pair, cons
     }
     return memcmp(session->value.data, key, key_size) == 0 ? CUBBY_OK : CUBBY_NOT_FOUND;
 }
+
+uint64_t blob_free(cubby_session *session, const struct block_pair *pair)
+{
+    char message[sizeof session->message];
+    memcpy(message, session->message, sizeof message); /* of another pair's failure */
+    struct blob_runs runs = {0};
+    uint64_t freed_bytes = 0;
+    int status = blob_list(session, pair->blob_lba, blob_bytes(pair), pair->blob_checksum, &runs);
+    if (status == CUBBY_OK && runs.count == 1) {
+        status = blob_read(session, pair);
+    }
+    if (status == CUBBY_OK) {
+        blob_hold(session, &runs);
+    }
+    for (size_t i = 0; status == CUBBY_OK && i < runs.count; i++) {
+        freed_bytes += blocks_of(runs.runs[i].byte_count) * BLOCK_BYTES;
+    }
+    blob_runs_free(&runs);
+    memcpy(session->message, message, sizeof message);
+    return freed_bytes;
+}

@@ -3,7 +3,8 @@
  * A blob is written once, before anything names it, and never changed; freed by quarantine. The
  * layout is drawn in disk_format.h.
  *
- * Depends on: store.h.   Used by: get.c, put.c, condition.c, scan.c, check.c, recovery.c.
+ * Depends on: store.h.   Used by: get.c, put.c, expiry.c, condition.c, scan.c, check.c,
+ * recovery.c.
  */
 #ifndef CUBBY_BLOB_H
 #define CUBBY_BLOB_H
@@ -52,6 +53,12 @@ int blob_list(cubby_session *session, uint64_t lba, uint64_t byte_count, uint64_
 
 /* Put a listed blob into quarantine. */
 void blob_hold(cubby_session *session, const struct blob_runs *runs);
+
+/* Free the blob of a pair that has gone, if it is the pair's: a pair comes from a device, and what
+ * it names may be another's by now. Its index carries its checksum; of a blob without one the bytes
+ * are read, into session->value. What is not freed is lost space, until the next recovery. Leaves
+ * the session's message alone. Returns the bytes of the blocks that were freed. */
+uint64_t blob_free(cubby_session *session, const struct block_pair *pair);
 
 static inline uint64_t blob_bytes(const struct block_pair *pair)
 {

@@ -50,13 +50,13 @@ static size_t pairs_offset(const uint8_t *block)
     return BLOCK_HEADER_BYTES + (size_t)const_header_of(block)->displaced_count * DISPLACED_BYTES;
 }
 
-bool pair_is_blob(size_t key_size, size_t value_size)
+bool pair_is_blob(size_t key_size, size_t value_size, bool has_expiry)
 {
     if (key_size + value_size > PAIR_INLINE_BYTES_MAX) {
         return true;
     }
-    size_t head =
-        varint_size((uint32_t)key_size << PAIR_FLAG_BITS) + varint_size((uint32_t)value_size);
+    size_t head = varint_size((uint32_t)key_size << PAIR_FLAG_BITS) +
+                  varint_size((uint32_t)value_size) + (has_expiry ? PAIR_EXPIRY_BYTES : 0);
     return head + key_size + value_size > PAIR_INLINE_BYTES_MAX;
 }
 
@@ -67,8 +67,9 @@ static size_t blob_tail_size(uint32_t key_size)
 
 size_t pair_encoded_size(const struct pair_content *content)
 {
-    size_t head =
-        varint_size(content->key_size << PAIR_FLAG_BITS) + varint_size(content->value_size);
+    size_t head = varint_size(content->key_size << PAIR_FLAG_BITS) +
+                  varint_size(content->value_size) +
+                  (content->expires_ms != 0 ? PAIR_EXPIRY_BYTES : 0);
     if (content->is_blob) {
         return head + blob_tail_size(content->key_size);
     }
@@ -78,8 +79,14 @@ size_t pair_encoded_size(const struct pair_content *content)
 void pair_encode(const struct pair_content *content, uint8_t *to)
 {
     uint32_t flags = content->is_blob ? PAIR_FLAG_BLOB : 0;
+    flags |= content->expires_ms != 0 ? PAIR_FLAG_EXPIRY : 0;
     to += varint_store(to, content->key_size << PAIR_FLAG_BITS | flags);
     to += varint_store(to, content->value_size);
+    if (content->expires_ms != 0) {
+        CUBBY_ASSERT(content->expires_ms != CUBBY_EXPIRY_KEEP);
+        store_u64(to, content->expires_ms);
+        to += PAIR_EXPIRY_BYTES;
+    }
     if (content->is_blob) {
         store_u64(to, content->blob_lba);
         store_u64(to + 8, content->blob_checksum);
@@ -202,6 +209,11 @@ bool block_tail_is_zero(const uint8_t *block)
     return block[used] == 0 && memcmp(block + used, block + used + 1, BLOCK_BYTES - used - 1) == 0;
 }
 
+bool pair_has_expiry(const uint8_t *encoded)
+{
+    return (encoded[0] & PAIR_FLAG_EXPIRY) != 0; /* varints begin with their low bits */
+}
+
 bool block_pair_decode(const uint8_t *from, size_t available, struct block_pair *pair)
 {
     uint32_t key_word;
@@ -212,11 +224,22 @@ bool block_pair_decode(const uint8_t *from, size_t available, struct block_pair 
     size_t second = varint_load(from + first, available - first, &pair->value_size);
     uint32_t key_size = key_word >> PAIR_FLAG_BITS;
     bool is_blob = (key_word & PAIR_FLAG_BLOB) != 0;
-    if (second == 0 || (key_word & PAIR_FLAG_EXPIRY) != 0 || key_size == 0 ||
-        key_size > CUBBY_KEY_BYTES_MAX || pair->value_size > CUBBY_VALUE_BYTES_MAX) {
+    if (second == 0 || key_size == 0 || key_size > CUBBY_KEY_BYTES_MAX ||
+        pair->value_size > CUBBY_VALUE_BYTES_MAX) {
         return false;
     }
     size_t head = first + second;
+    pair->expires_ms = 0;
+    if ((key_word & PAIR_FLAG_EXPIRY) != 0) {
+        if (available - head < PAIR_EXPIRY_BYTES) {
+            return false;
+        }
+        pair->expires_ms = load_u64(from + head);
+        head += PAIR_EXPIRY_BYTES;
+        if (pair->expires_ms == 0 || pair->expires_ms == CUBBY_EXPIRY_KEEP) {
+            return false;
+        }
+    }
     size_t tail = is_blob ? blob_tail_size(key_size) : (size_t)key_size + pair->value_size;
     if (tail > available - head || head + tail > PAIR_INLINE_BYTES_MAX) {
         return false;

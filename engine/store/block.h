@@ -36,6 +36,7 @@ struct block_pair {
     struct key_hash hash;   /* set where key is NULL */
     uint64_t blob_lba;      /* set for a blob */
     uint64_t blob_checksum; /* set for a blob */
+    uint64_t expires_ms;    /* 0: never */
     bool is_blob;
 };
 
@@ -49,10 +50,11 @@ struct pair_content {
     bool is_blob;
     uint64_t blob_lba;
     uint64_t blob_checksum;
+    uint64_t expires_ms; /* 0: never */
 };
 
-/* Whether a pair of these sizes is to be a blob. */
-bool pair_is_blob(size_t key_size, size_t value_size);
+/* Whether a pair of these sizes, with an expiry or not, is to be a blob. */
+bool pair_is_blob(size_t key_size, size_t value_size, bool has_expiry);
 
 /* Encoded size of a pair, and the encoding into that many bytes, at most PAIR_INLINE_BYTES_MAX. */
 size_t pair_encoded_size(const struct pair_content *content);
@@ -88,6 +90,9 @@ int block_next(const uint8_t *block, size_t *offset, struct block_pair *pair);
 /* Step through all pairs of a block that has passed block_check, and look behind them. Returns
  * NULL, or the reason in a few words. */
 const char *block_check_pairs(const uint8_t *block);
+
+/* Whether encoded bytes that block_pair_decode has taken are of a pair with an expiry. */
+bool pair_has_expiry(const uint8_t *encoded);
 
 /* Split the bytes of one pair. Returns false if they do not make a pair that ends in time. */
 bool block_pair_decode(const uint8_t *from, size_t available, struct block_pair *pair);

@@ -12,7 +12,7 @@ static bool overlaps(const uint8_t *bytes, size_t size, const uint8_t *buffer, s
 }
 
 /* Expected bytes in a buffer that the call reads into would be compared with themselves. */
-static bool is_own_result(const cubby_session *session, const struct condition *condition)
+static bool is_own_result(const cubby_session *session, const struct cubby_put_options *condition)
 {
     const uint8_t *bytes = condition->expected;
     size_t size = condition->expected_size;
@@ -22,20 +22,20 @@ static bool is_own_result(const cubby_session *session, const struct condition *
            overlaps(bytes, size, session->many_values.data, session->many_values.capacity);
 }
 
-int condition_check_arguments(cubby_session *session, const struct condition *condition)
+int condition_check_arguments(cubby_session *session, const struct cubby_put_options *condition)
 {
-    if (condition->kind < CUBBY_IF_ABSENT || condition->kind > CUBBY_IF_EQUAL) {
-        return session_fail(session, CUBBY_BAD_ARGUMENT, "%d is no condition",
-                            (int)condition->kind);
+    int kind = (int)condition->condition;
+    if (kind < CUBBY_ALWAYS || kind > CUBBY_IF_EQUAL) {
+        return session_fail(session, CUBBY_BAD_ARGUMENT, "%d is no condition", kind);
     }
-    if (condition->kind == CUBBY_IF_EQUAL) {
+    if (condition->condition == CUBBY_IF_EQUAL) {
         CUBBY_ASSERT(condition->expected != NULL || condition->expected_size == 0);
         CUBBY_ASSERT(!is_own_result(session, condition));
     }
     return CUBBY_OK;
 }
 
-static int compare_value(cubby_session *session, const struct condition *condition,
+static int compare_value(cubby_session *session, const struct cubby_put_options *condition,
                          const struct block_pair *old)
 {
     if (old->value_size != condition->expected_size) {
@@ -54,29 +54,36 @@ static int compare_value(cubby_session *session, const struct condition *conditi
     return equal ? CUBBY_OK : CUBBY_DIFFERS;
 }
 
-int condition_check(cubby_session *session, const struct condition *condition,
+int condition_check(cubby_session *session, const struct cubby_put_options *condition,
                     const struct block_pair *old)
 {
-    if (condition->kind == CUBBY_IF_ABSENT) {
+    if (condition->condition == CUBBY_ALWAYS) {
+        return CUBBY_OK;
+    }
+    if (condition->condition == CUBBY_IF_ABSENT) {
         return old == NULL ? CUBBY_OK : CUBBY_EXISTS;
     }
     if (old == NULL) {
         return CUBBY_NOT_FOUND;
     }
-    return condition->kind == CUBBY_IF_EQUAL ? compare_value(session, condition, old) : CUBBY_OK;
+    return condition->condition == CUBBY_IF_EQUAL ? compare_value(session, condition, old)
+                                                  : CUBBY_OK;
 }
 
 static int visit_old(cubby_session *session, const struct block_pair *old, void *state)
 {
-    const struct condition *condition = state;
+    const struct cubby_put_options *condition = state;
     return condition_check(session, condition, old);
 }
 
-int condition_look(cubby_session *session, const struct condition *condition,
+int condition_look(cubby_session *session, const struct cubby_put_options *condition,
                    const struct wanted_key *wanted)
 {
+    if (condition->condition == CUBBY_ALWAYS) {
+        return CUBBY_OK;
+    }
     struct session_counters not_counted = {0};
-    struct condition asked = *condition;
+    struct cubby_put_options asked = *condition;
     int status = lookup_key(session, wanted, visit_old, &asked, &not_counted);
     /* Of a pair that is there no condition says that it is not. */
     return status == CUBBY_NOT_FOUND ? condition_check(session, condition, NULL) : status;

@@ -70,11 +70,11 @@
  *        -     -  pairs, one after the other; then zeros to the end
  *
  * Pair
- *   varint     key_size << 2 | has_expiry << 1 | is_blob     (has_expiry is 0 in this version)
+ *   varint     key_size << 2 | has_expiry << 1 | is_blob
  *   varint     value_size
- *   in line:   key, value
- *   blob:      lba: u64, checksum: u64, then the key if it has up to 128 bytes, else its hash: low
- *              u64, high u64
+ *   [expiry]   u64, only with has_expiry: milliseconds since 1970 (UTC) from which on the pair is
+ * no longer there; neither 0 nor 2^64 - 1 in line:   key, value blob:      lba: u64, checksum: u64,
+ * then the key if it has up to 128 bytes, else its hash: low u64, high u64
  *
  * Blob: key and value end to end, zero-padded to whole blocks (granules).
  *   Up to 16 blocks: at lba, inside one extent; the pair's checksum is that of the bytes, seeded
@@ -131,6 +131,7 @@ enum {
 
     PAIR_INLINE_BYTES_MAX = HOME_PAIR_BYTES / 4, /* encoded; four pairs fit a home block */
     BLOB_KEY_INLINE_BYTES_MAX = 128,
+    PAIR_EXPIRY_BYTES = 8,
 
     BLOB_DIRECT_BLOCKS_MAX = EXTENT_BLOCKS,
     BLOB_RUN_EXTENTS_MAX = 16, /* 1 MiB: what one checksum covers, and one read fetches */

@@ -1,4 +1,4 @@
-/* get.c -- cubby_get, cubby_contains and cubby_count.
+/* get.c -- cubby_get, cubby_contains, cubby_get_expiry and cubby_count.
  *
  * Depends on: lookup.h, blob.h.   Used by: users of cubby.h.
  */
@@ -68,6 +68,25 @@ int cubby_get(cubby_session *session, const uint8_t *key, size_t key_size,
 int cubby_contains(cubby_session *session, const uint8_t *key, size_t key_size)
 {
     return find(session, key, key_size, visit_nothing, NULL);
+}
+
+static int visit_expiry(cubby_session *session, const struct block_pair *pair, void *state)
+{
+    (void)session;
+    *(uint64_t *)state = pair->expires_ms;
+    return CUBBY_OK;
+}
+
+int cubby_get_expiry(cubby_session *session, const uint8_t *key, size_t key_size,
+                     uint64_t *expires_ms)
+{
+    CUBBY_ASSERT(expires_ms != NULL);
+    uint64_t found;
+    int status = find(session, key, key_size, visit_expiry, &found);
+    if (status == CUBBY_OK) {
+        *expires_ms = found;
+    }
+    return status;
 }
 
 int cubby_count(cubby_session *session, uint64_t *count)

@@ -8,12 +8,13 @@
  * entered anew around it; after that, blobs that slots still point to may be gone, and are looked
  * up again.
  *
- * Depends on: lookup.h, get.h.   Used by: users of cubby.h.
+ * Depends on: lookup.h, get.h, expiry.h.   Used by: users of cubby.h.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "engine/base/cubby_assert.h"
+#include "engine/store/expiry.h"
 #include "engine/store/get.h"
 #include "engine/store/lookup.h"
 
@@ -149,7 +150,7 @@ static int complete(struct get_many *many, struct slot *slot)
     slot->state =
         SLOT_AGAIN; /* moved, damaged, missing in its spill block, or a long key to compare */
     if (status == CUBBY_OK && slot->pair.key != NULL) {
-        slot->state = SLOT_FOUND;
+        slot->state = expiry_has_passed(session, &slot->pair) ? SLOT_ABSENT : SLOT_FOUND;
         slot->round = many->round;
     }
     return CUBBY_OK;

@@ -3,6 +3,7 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
+#include "engine/store/expiry.h"
 
 enum {
     LOOKUP_TRIES = 4, /* without the segment's lock */
@@ -125,6 +126,9 @@ static int look_once(struct look *look, struct segment_view view, bool is_retry,
     status = lookup_in_home(session, view, wanted, &found, spill_reads);
     look->place = (struct lookup_place){view, found.displaced_index, *spill_reads};
     session_count(is_retry ? &counters->get_retry_reads : &counters->get_spill_reads, *spill_reads);
+    if (status == CUBBY_OK && expiry_has_passed(session, &found.pair)) {
+        status = CUBBY_NOT_FOUND;
+    }
     return status == CUBBY_OK ? look->visit(session, &found.pair, look->state) : status;
 }
 

@@ -36,8 +36,9 @@ int lookup_read_block(cubby_session *session, struct segment_view view, uint32_t
                       uint8_t *buffer);
 
 /* Search the home block of a key, which is in session->home and checked, and the spill blocks that
- * it points to, which are read into session->spill. *spill_reads goes up by their number.
- * Returns CUBBY_OK, CUBBY_NOT_FOUND, CUBBY_CORRUPT with a message, ENOMEM or the device's errno. */
+ * it points to, which are read into session->spill. *spill_reads goes up by their number. An
+ * expired pair is found. Returns CUBBY_OK, CUBBY_NOT_FOUND, CUBBY_CORRUPT with a message, ENOMEM or
+ * the device's errno. */
 int lookup_in_home(cubby_session *session, struct segment_view view,
                    const struct wanted_key *wanted, struct found_pair *found,
                    uint64_t *spill_reads);
@@ -46,9 +47,9 @@ int lookup_in_home(cubby_session *session, struct segment_view view,
 typedef int lookup_visit(cubby_session *session, const struct block_pair *pair, void *state);
 
 /* Find a key's pair without a lock, falling back to the segment's lock when too much moves, and
- * visit it. visit may be called again if its first call failed. Must not be called inside the
- * epoch. counters: where the device reads are counted. Returns visit's status, CUBBY_NOT_FOUND, or
- * a failure with a message. */
+ * visit it. One that is expired is not found. visit may be called again if its first call failed.
+ * Must not be called inside the epoch. counters: where the device reads are counted. Returns
+ * visit's status, CUBBY_NOT_FOUND, or a failure with a message. */
 int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
                void *state, struct session_counters *counters);
 

@@ -12,7 +12,11 @@
  * that spill block for the same home, or a rebuild. So there is no moment at which the pair is
  * nowhere.
  *
- * Depends on: put.h, blob.h, rebuild.h, space.h, step.h.   Used by: users of cubby.h, put_if.c.
+ * Expired pairs of the home block go whenever it is written, and those of a spill block that is
+ * written for it with them, as all that leaves a spill block does.
+ *
+ * Depends on: put.h, expiry.h, blob.h, rebuild.h, space.h, step.h.   Used by: users of cubby.h,
+ * put_if.c.
  */
 #include "engine/store/put.h"
 
@@ -77,7 +81,8 @@ static int write_blob(cubby_session *session, struct new_pair *new_pair)
 }
 
 int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
-                size_t value_size, const struct condition *condition, struct new_pair *new_pair)
+                size_t value_size, const struct cubby_put_options *options,
+                struct new_pair *new_pair)
 {
     int status = session_check_key(session, key, key_size);
     if (status != CUBBY_OK) {
@@ -97,26 +102,31 @@ int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, con
         .value = value,
         .value_size = (uint32_t)value_size,
         .hash = hash,
-        .is_blob = pair_is_blob(key_size, value_size),
+        /* One that may get an expiry is stored as if it did. */
+        .is_blob = pair_is_blob(key_size, value_size, options->expires_ms != 0),
     };
     new_pair->admitted = false;
     new_pair->grows = true;
-    new_pair->condition = condition;
+    new_pair->options = options;
     if (new_pair->content.is_blob) {
         /* So that a condition that fails costs no blob; put_locked checks it again. */
-        if (condition != NULL) {
-            status = condition_look(session, condition, &new_pair->wanted);
-        }
+        status = condition_look(session, options, &new_pair->wanted);
         if (status == CUBBY_OK) {
             status = write_blob(session, new_pair);
         }
-        if (status != CUBBY_OK) {
-            return status;
-        }
     }
+    return status;
+}
+
+void put_encode(struct new_pair *new_pair, const struct block_pair *old)
+{
+    uint64_t expires_ms = new_pair->options->expires_ms;
+    if (expires_ms == CUBBY_EXPIRY_KEEP) {
+        expires_ms = old != NULL ? old->expires_ms : 0;
+    }
+    new_pair->content.expires_ms = expires_ms;
     new_pair->encoded_size = (uint32_t)pair_encoded_size(&new_pair->content);
     pair_encode(&new_pair->content, new_pair->encoded);
-    return CUBBY_OK;
 }
 
 int put_write_block(cubby_session *session, struct segment_view view, uint32_t block_index,
@@ -141,7 +151,8 @@ struct putting {
     struct segment_view view;
     const struct new_pair *new_pair;
     uint32_t home_index;
-    bool existed;
+    struct dropped_pairs *dropped;              /* in memory so far */
+    bool existed;                               /* and is not expired */
     struct found_pair found;                    /* if existed */
     uint8_t old_encoded[PAIR_INLINE_BYTES_MAX]; /* if existed */
 };
@@ -208,6 +219,9 @@ static int put_displaced(struct putting *putting, uint64_t payload_bytes)
         if (status == CUBBY_OK) {
             status = drop_dead_records(putting, i);
         }
+        if (status == CUBBY_OK) {
+            status = expiry_strike_displaced(session, putting->view, i, putting->dropped);
+        }
         if (status != CUBBY_OK) {
             return status;
         }
@@ -229,8 +243,8 @@ static int put_displaced(struct putting *putting, uint64_t payload_bytes)
     return CUBBY_NOT_FOUND;
 }
 
-/* Replace a displaced pair in its own spill block; the home block need not change. Returns
- * CUBBY_NOT_FOUND if there is no room. session->spill holds the block. */
+/* Replace a displaced pair in its own spill block; the home block changes only if expired pairs are
+ * dropped. Returns CUBBY_NOT_FOUND if there is no room. session->spill holds the block. */
 static int replace_in_spill(struct putting *putting)
 {
     cubby_session *session = putting->session;
@@ -242,9 +256,14 @@ static int replace_in_spill(struct putting *putting)
         return CUBBY_NOT_FOUND;
     }
     block_remove(session->spill, &putting->found.pair);
+    int status = expiry_strike_displaced(session, putting->view, spill_index, putting->dropped);
+    if (status != CUBBY_OK) {
+        return status;
+    }
     block_append(session->spill, new_pair->encoded, new_pair->encoded_size);
-    return put_write_block(session, putting->view, spill_block_index(putting, spill_index),
-                           session->spill);
+    status = put_write_block(session, putting->view, spill_block_index(putting, spill_index),
+                             session->spill);
+    return status == CUBBY_OK && putting->dropped->count > 0 ? write_home(putting) : status;
 }
 
 /* Change blocks in place. Returns CUBBY_NOT_FOUND if the segment has to be rebuilt. */
@@ -284,7 +303,7 @@ static int rebuild_with(struct putting *putting)
         change.old_encoded = putting->old_encoded;
         change.old_size = putting->found.pair.encoded_size;
     }
-    int status = rebuild_segment(putting->session, putting->view, &change);
+    int status = rebuild_segment(putting->session, putting->view, &change, putting->dropped);
     if (status == CUBBY_UNPLACEABLE) {
         session_fail(putting->session, status,
                      "too many pairs share the hash of this key of %zu bytes: segment %llu cannot "
@@ -294,22 +313,36 @@ static int rebuild_with(struct putting *putting)
     return status;
 }
 
-/* Read a key's home block and find the key's pair. */
+/* Read a key's home block and find the key's pair. What is expired in the block is dropped from it,
+ * in memory, and so is the key's own pair: then it is not found. */
 static int find_old(cubby_session *session, struct segment_view view,
-                    const struct wanted_key *wanted, struct found_pair *found)
+                    const struct wanted_key *wanted, struct dropped_pairs *dropped,
+                    struct found_pair *found)
 {
     uint32_t home_index = key_hash_home(wanted->hash, view.place.home_count);
     int status = lookup_read_block(session, view, home_index, session->home);
+    if (status == CUBBY_OK) {
+        status = expiry_drop_from_block(session, session->home, dropped);
+    }
     uint64_t spill_reads = 0;
-    return status == CUBBY_OK ? lookup_in_home(session, view, wanted, found, &spill_reads) : status;
+    if (status == CUBBY_OK) {
+        status = lookup_in_home(session, view, wanted, found, &spill_reads);
+    }
+    if (status == CUBBY_OK && expiry_has_passed(session, &found->pair)) {
+        CUBBY_ASSERT(found->displaced_index >= 0);
+        block_displaced_remove(session->home, (uint32_t)found->displaced_index);
+        status = expiry_note(dropped, &found->pair);
+        return status == CUBBY_OK ? CUBBY_NOT_FOUND : status;
+    }
+    return status;
 }
 
 /* There is no room to rebuild: displace the pair however much of the segment is displaced already.
  */
 static int put_in_full_store(struct putting *putting)
 {
-    int status =
-        find_old(putting->session, putting->view, &putting->new_pair->wanted, &putting->found);
+    int status = find_old(putting->session, putting->view, &putting->new_pair->wanted,
+                          putting->dropped, &putting->found);
     if (status == CUBBY_OK || status == CUBBY_NOT_FOUND) {
         status = put_in_place(putting, UINT64_MAX / 100);
     }
@@ -327,10 +360,7 @@ static void note_old(struct put_outcome *outcome, const struct block_pair *old)
 static int allow(cubby_session *session, const struct new_pair *new_pair,
                  const struct block_pair *old, struct put_outcome *outcome)
 {
-    int status = CUBBY_OK;
-    if (new_pair->condition != NULL) {
-        status = condition_check(session, new_pair->condition, old);
-    }
+    int status = condition_check(session, new_pair->options, old);
     if (status == CUBBY_OK && !new_pair->admitted) {
         space_note_writes(session);
         status = space_admit(session, put_grows(&new_pair->content, old));
@@ -339,67 +369,67 @@ static int allow(cubby_session *session, const struct new_pair *new_pair,
     return status;
 }
 
-int put_locked(cubby_session *session, struct segment_view view, const struct new_pair *new_pair,
+/* Put a pair into its segment; putting->dropped may hold something on failure, too. */
+static int put_in_segment(struct putting *putting, struct new_pair *new_pair,
+                          struct put_outcome *outcome)
+{
+    cubby_session *session = putting->session;
+    struct directory *directory = &session->store->directory;
+    uint64_t segment_number = putting->view.number;
+    const struct dropped_pairs none = {0};
+    int status =
+        find_old(session, putting->view, &new_pair->wanted, putting->dropped, &putting->found);
+    if (status != CUBBY_OK && status != CUBBY_NOT_FOUND) {
+        return status;
+    }
+    putting->existed = status == CUBBY_OK;
+    const struct block_pair *old = putting->existed ? &putting->found.pair : NULL;
+    uint32_t old_size = 0;
+    if (putting->existed) {
+        note_old(outcome, old);
+        old_size = old->encoded_size;
+        memcpy(putting->old_encoded, old->encoded, old_size);
+    }
+    status = allow(session, new_pair, old, outcome);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    put_encode(new_pair, old);
+    outcome->untouched = false;
+    status = put_in_place(putting, directory_payload(directory, segment_number));
+    if (status == CUBBY_NOT_FOUND) {
+        expiry_go_back(putting->dropped, &none);
+        outcome->rebuilt = true;
+        status = rebuild_with(putting); /* sets the payload */
+        if (status != CUBBY_FULL) {
+            return status;
+        }
+        outcome->rebuilt = false;
+        status = put_in_full_store(putting);
+    }
+    if (status == CUBBY_OK) {
+        old_size += (uint32_t)putting->dropped->encoded_bytes;
+        directory_change_payload(directory, segment_number, old_size, new_pair->encoded_size);
+    }
+    return status;
+}
+
+int put_locked(cubby_session *session, struct segment_view view, struct new_pair *new_pair,
                struct put_outcome *outcome)
 {
-    cubby_store *store = session->store;
+    *outcome = (struct put_outcome){.untouched = true};
     struct putting putting = {
         .session = session,
         .view = view,
         .new_pair = new_pair,
         .home_index = key_hash_home(new_pair->wanted.hash, view.place.home_count),
+        .dropped = &outcome->dropped,
     };
-    *outcome = (struct put_outcome){.untouched = true};
-    int status = find_old(session, view, &new_pair->wanted, &putting.found);
-    if (status != CUBBY_OK && status != CUBBY_NOT_FOUND) {
-        return status;
-    }
-    putting.existed = status == CUBBY_OK;
-    uint32_t old_size = 0;
-    if (putting.existed) {
-        note_old(outcome, &putting.found.pair);
-        old_size = putting.found.pair.encoded_size;
-        memcpy(putting.old_encoded, putting.found.pair.encoded, old_size);
-    }
-    status = allow(session, new_pair, putting.existed ? &putting.found.pair : NULL, outcome);
+    int status = put_in_segment(&putting, new_pair, outcome);
     if (status != CUBBY_OK) {
-        return status;
-    }
-    outcome->untouched = false;
-    uint32_t payload = directory_payload(&store->directory, view.number);
-    status = put_in_place(&putting, payload);
-    if (status == CUBBY_NOT_FOUND) {
-        outcome->rebuilt = true;
-        status = rebuild_with(&putting); /* sets the payload */
-        if (status != CUBBY_FULL) {
-            return status;
-        }
-        outcome->rebuilt = false;
-        status = put_in_full_store(&putting);
-    }
-    if (status == CUBBY_OK) {
-        directory_change_payload(&store->directory, view.number, old_size, new_pair->encoded_size);
+        expiry_forget(&outcome->dropped);
     }
     return status;
-}
-
-/* Free the blob of a pair that has gone, if it is the pair's: a pair comes from a device, and what
- * it names may be another's by now. Its index carries its checksum; of a blob without one the bytes
- * are read. What is not freed is lost space, until the next recovery. */
-static void free_blob(cubby_session *session, const struct block_pair *old)
-{
-    char message[sizeof session->message];
-    memcpy(message, session->message, sizeof message); /* of another pair's failure */
-    struct blob_runs runs = {0};
-    int status = blob_list(session, old->blob_lba, blob_bytes(old), old->blob_checksum, &runs);
-    if (status == CUBBY_OK && runs.count == 1) {
-        status = blob_read(session, old);
-    }
-    if (status == CUBBY_OK) {
-        blob_hold(session, &runs);
-    }
-    blob_runs_free(&runs);
-    memcpy(session->message, message, sizeof message);
 }
 
 /* Count a pair that has gone. */
@@ -409,12 +439,12 @@ static void settle_old(cubby_session *session, const struct block_pair *old)
     atomic_fetch_sub(&store->pair_bytes, blob_bytes(old));
     if (old->is_blob) {
         atomic_fetch_sub(&store->blob_count, 1);
-        free_blob(session, old);
+        (void)blob_free(session, old);
     }
 }
 
 void put_settle(cubby_session *session, const struct new_pair *new_pair,
-                const struct put_outcome *outcome)
+                struct put_outcome *outcome)
 {
     cubby_store *store = session->store;
     uint64_t bytes = (uint64_t)new_pair->content.key_size + new_pair->content.value_size;
@@ -426,6 +456,7 @@ void put_settle(cubby_session *session, const struct new_pair *new_pair,
         atomic_fetch_add(&store->pair_count, 1);
         session_count(&session->counters.inserted_bytes, new_pair->encoded_size);
     }
+    (void)expiry_settle(session, &outcome->dropped);
     session_count(&session->counters.puts, 1);
 }
 
@@ -441,11 +472,12 @@ void put_abandon(cubby_session *session, const struct new_pair *new_pair,
     }
 }
 
-static int put_prepared(cubby_session *session, const struct new_pair *new_pair,
+static int put_prepared(cubby_session *session, struct new_pair *new_pair,
                         struct put_outcome *outcome)
 {
     cubby_store *store = session->store;
     struct segment_view view = store_lock_segment(store, new_pair->wanted.hash.low);
+    session_forget_now(session);
     int status = put_locked(session, view, new_pair, outcome);
     store_unlock_segment(store, view.number);
     return status;
@@ -453,10 +485,10 @@ static int put_prepared(cubby_session *session, const struct new_pair *new_pair,
 
 static int prepare_and_put(cubby_session *session, const uint8_t *key, size_t key_size,
                            const uint8_t *value, size_t value_size,
-                           const struct condition *condition)
+                           const struct cubby_put_options *options)
 {
     struct new_pair new_pair;
-    int status = put_prepare(session, key, key_size, value, value_size, condition, &new_pair);
+    int status = put_prepare(session, key, key_size, value, value_size, options, &new_pair);
     if (status != CUBBY_OK) {
         return status;
     }
@@ -477,10 +509,10 @@ static int prepare_and_put(cubby_session *session, const uint8_t *key, size_t ke
 }
 
 int put_pair(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
-             size_t value_size, const struct condition *condition)
+             size_t value_size, const struct cubby_put_options *options)
 {
     uint64_t begin_ns = store_now_ns(session->store);
-    int status = prepare_and_put(session, key, key_size, value, value_size, condition);
+    int status = prepare_and_put(session, key, key_size, value, value_size, options);
     uint64_t taken_ns = store_now_ns(session->store) - begin_ns;
     session_count_longest(&session->counters.longest_put_ns, taken_ns);
     histogram_record(&session->latencies[CUBBY_OPERATION_PUT], taken_ns);
@@ -494,7 +526,8 @@ int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const
     if (status != CUBBY_OK) {
         return status;
     }
-    return session_leave(session, put_pair(session, key, key_size, value, value_size, NULL));
+    const struct cubby_put_options plain = {0};
+    return session_leave(session, put_pair(session, key, key_size, value, value_size, &plain));
 }
 
 /* Whether so little is left in a segment that it should be rebuilt smaller. */
@@ -531,8 +564,8 @@ static int keep_value(cubby_session *session, const struct block_pair *pair,
 /* What a delete was asked. */
 struct deletion {
     struct wanted_key wanted;
-    const struct condition *condition; /* NULL: none */
-    struct cubby_slice *taken;         /* NULL: nobody asks for the value */
+    const struct cubby_put_options *condition; /* NULL: none */
+    struct cubby_slice *taken;                 /* NULL: nobody asks for the value */
 };
 
 /* Remove a key's pair from a segment whose lock is held. */
@@ -542,7 +575,7 @@ static int delete_locked(cubby_session *session, struct segment_view view,
     const struct wanted_key *wanted = &deletion->wanted;
     cubby_store *store = session->store;
     struct found_pair found;
-    int status = find_old(session, view, wanted, &found);
+    int status = find_old(session, view, wanted, &outcome->dropped, &found);
     if (status == CUBBY_OK && deletion->condition != NULL) {
         status = condition_check(session, deletion->condition, &found.pair);
     }
@@ -564,17 +597,18 @@ static int delete_locked(cubby_session *session, struct segment_view view,
     if (status != CUBBY_OK) {
         return status;
     }
+    old_size += (uint32_t)outcome->dropped.encoded_bytes;
     uint32_t payload = directory_change_payload(&store->directory, view.number, old_size, 0);
     if (is_sparse(store, view, payload)) {
         /* Failing to shrink is no failure to delete. */
-        outcome->rebuilt = rebuild_segment(session, view, NULL) == CUBBY_OK;
+        outcome->rebuilt = rebuild_segment(session, view, NULL, &outcome->dropped) == CUBBY_OK;
         session->message[0] = '\0';
     }
     return CUBBY_OK;
 }
 
 static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
-                       const struct condition *condition, struct cubby_slice *taken)
+                       const struct cubby_put_options *condition, struct cubby_slice *taken)
 {
     cubby_store *store = session->store;
     int status = session_check_key(session, key, key_size);
@@ -589,13 +623,16 @@ static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_si
     };
     struct put_outcome outcome = {0};
     struct segment_view view = store_lock_segment(store, hash.low);
+    session_forget_now(session);
     status = delete_locked(session, view, &deletion, &outcome);
     store_unlock_segment(store, view.number);
     if (status != CUBBY_OK) {
+        expiry_forget(&outcome.dropped);
         return status;
     }
     atomic_fetch_sub(&store->pair_count, 1);
     settle_old(session, &outcome.old);
+    (void)expiry_settle(session, &outcome.dropped);
     session_count(&session->counters.deletes, 1);
     if (!outcome.rebuilt) {
         (void)step_after_write(session);
@@ -604,7 +641,7 @@ static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_si
 }
 
 int put_delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
-                    const struct condition *condition, struct cubby_slice *taken)
+                    const struct cubby_put_options *condition, struct cubby_slice *taken)
 {
     uint64_t begin_ns = session_sample_clock(session, CUBBY_OPERATION_DELETE);
     int status = delete_pair(session, key, key_size, condition, taken);

@@ -1,4 +1,4 @@
-/* put_if.c -- changes of one pair on a condition: cubby_put_if, cubby_delete_if and cubby_take.
+/* put_if.c -- changes of one pair on a condition: cubby_put_with, cubby_delete_if and cubby_take.
  *
  * Depends on: put.h, condition.h.   Used by: users of cubby.h.
  */
@@ -6,18 +6,17 @@
 #include "engine/store/condition.h"
 #include "engine/store/put.h"
 
-int cubby_put_if(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
-                 size_t value_size, enum cubby_condition kind, const uint8_t *expected,
-                 size_t expected_size)
+int cubby_put_with(cubby_session *session, const uint8_t *key, size_t key_size,
+                   const uint8_t *value, size_t value_size, const struct cubby_put_options *options)
 {
+    CUBBY_ASSERT(options != NULL);
     int status = session_enter(session, true);
     if (status != CUBBY_OK) {
         return status;
     }
-    struct condition condition = {kind, expected, expected_size};
-    status = condition_check_arguments(session, &condition);
+    status = condition_check_arguments(session, options);
     if (status == CUBBY_OK) {
-        status = put_pair(session, key, key_size, value, value_size, &condition);
+        status = put_pair(session, key, key_size, value, value_size, options);
     }
     return session_leave(session, status);
 }
@@ -29,7 +28,7 @@ int cubby_delete_if(cubby_session *session, const uint8_t *key, size_t key_size,
     if (status != CUBBY_OK) {
         return status;
     }
-    struct condition condition = {CUBBY_IF_EQUAL, expected, expected_size};
+    struct cubby_put_options condition = {CUBBY_IF_EQUAL, expected, expected_size, 0};
     status = condition_check_arguments(session, &condition);
     if (status == CUBBY_OK) {
         status = put_delete_pair(session, key, key_size, &condition, NULL);

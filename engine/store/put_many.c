@@ -40,6 +40,7 @@ struct batch_block {
     struct block_request request; /* of the home block */
     struct segment_view view;
     uint32_t home_index;
+    struct dropped_pairs dropped; /* in memory; to be settled if the block is written */
     bool changed;
     bool left_over; /* a pair of it was: so are the later ones */
 };
@@ -167,7 +168,7 @@ static void put_at_home(struct batch *batch, struct batch_pair *pair)
 {
     struct batch_block *block = &batch->blocks[pair->block];
     uint8_t *home = memory_of(batch, pair->block);
-    const struct new_pair *new_pair = &pair->new_pair;
+    struct new_pair *new_pair = &pair->new_pair;
     const struct wanted_key *wanted = &new_pair->wanted;
     if (block->left_over) {
         return;
@@ -185,6 +186,7 @@ static void put_at_home(struct batch *batch, struct batch_pair *pair)
             return;
         }
     }
+    put_encode(new_pair, exists ? &old : NULL);
     int room = block_room(home, false) + (exists ? (int)old.encoded_size : 0);
     bool grows = put_grows(&new_pair->content, exists ? &old : NULL);
     if (room < (int)new_pair->encoded_size ||
@@ -201,7 +203,7 @@ static void put_at_home(struct batch *batch, struct batch_pair *pair)
     block->left_over = false;
 }
 
-/* Check what was read, put pairs at home, seal the changed blocks. */
+/* Check what was read, drop what is expired, put pairs at home, seal the changed blocks. */
 static int change_blocks(struct batch *batch)
 {
     cubby_session *session = batch->session;
@@ -215,6 +217,9 @@ static int change_blocks(struct batch *batch)
         }
         int status =
             lookup_check_block(session, block->view, block->home_index, memory_of(batch, i));
+        if (status == CUBBY_OK) {
+            status = expiry_drop_from_block(session, memory_of(batch, i), &block->dropped);
+        }
         if (status != CUBBY_OK) {
             return status;
         }
@@ -259,7 +264,24 @@ static int account(struct batch *batch)
                                  pair->new_pair.encoded_size);
         pair->stored = true;
     }
+    for (size_t i = 0; i < batch->block_count; i++) {
+        struct batch_block *block = &batch->blocks[i];
+        if (block->changed && block->request.result == 0) {
+            directory_change_payload(directory, block->view.number,
+                                     (uint32_t)block->dropped.encoded_bytes, 0);
+        } else {
+            expiry_forget(&block->dropped);
+        }
+    }
     return status;
+}
+
+/* Nothing has been written: nothing has been dropped. */
+static void forget_dropped(struct batch *batch)
+{
+    for (size_t i = 0; i < batch->block_count; i++) {
+        expiry_forget(&batch->blocks[i].dropped);
+    }
 }
 
 /* Put one pair into its segment, whose lock is held. A refusal is remembered, and no failure. */
@@ -300,6 +322,7 @@ static int put_unlocked(struct batch *batch)
         if (!pair->locked) {
             struct segment_view view =
                 store_lock_segment(session->store, pair->new_pair.wanted.hash.low);
+            session_forget_now(session);
             status = put_one(batch, pair, view);
             store_unlock_segment(session->store, view.number);
         }
@@ -335,7 +358,8 @@ static int put_refused(struct batch *batch)
     return put_unlocked(batch);
 }
 
-/* Count what was stored and free what it replaced; give up what was not. Returns how many were. */
+/* Count what was stored and free what it replaced, and what was dropped; give up what was not
+ * stored. Returns how many were. */
 static size_t settle_all(struct batch *batch, int status)
 {
     size_t stored = 0;
@@ -348,6 +372,9 @@ static size_t settle_all(struct batch *batch, int status)
             put_abandon(batch->session, &pair->new_pair, &pair->outcome, status);
         }
     }
+    for (size_t i = 0; i < batch->block_count; i++) {
+        (void)expiry_settle(batch->session, &batch->blocks[i].dropped);
+    }
     return stored;
 }
 
@@ -356,6 +383,7 @@ static int put_batch(struct batch *batch)
 {
     batch->refusal = CUBBY_OK;
     lock_all(batch);
+    session_forget_now(batch->session);
     list_blocks(batch);
     int status = transfer(batch, BLOCK_READ);
     if (status == 0) {
@@ -365,6 +393,8 @@ static int put_batch(struct batch *batch)
         status = transfer(batch, BLOCK_WRITE);
         int written = account(batch);
         status = status == 0 ? written : status;
+    } else {
+        forget_dropped(batch);
     }
     if (status == CUBBY_OK) {
         status = put_left_over(batch);
@@ -381,6 +411,7 @@ static int put_batch(struct batch *batch)
 
 /* What put_many was given, and how far it is. */
 struct put_many {
+    const struct cubby_put_options *options;
     const uint8_t *key;
     const uint32_t *key_size;
     const uint8_t *value;
@@ -399,7 +430,7 @@ static int fill_batch(struct batch *batch, struct put_many *many)
         pair->outcome = (struct put_outcome){0};
         pair->locked = pair->at_home = pair->stored = false;
         status = put_prepare(batch->session, many->key, *many->key_size, many->value,
-                             *many->value_size, NULL, &pair->new_pair);
+                             *many->value_size, many->options, &pair->new_pair);
         if (status == CUBBY_OK) {
             batch->pair_count++;
             many->key += *many->key_size++;
@@ -429,7 +460,7 @@ static int put_batches(struct batch *batch, struct put_many *many, size_t *put_c
 
 int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
                    const uint32_t *key_sizes, const uint8_t *values, const size_t *value_sizes,
-                   size_t *put_count)
+                   uint64_t expires_ms, size_t *put_count)
 {
     CUBBY_ASSERT(count == 0 || (keys != NULL && key_sizes != NULL && value_sizes != NULL));
     size_t stored = 0;
@@ -451,7 +482,8 @@ int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
     }
     if (status == CUBBY_OK) {
         const uint8_t *bytes = values != NULL ? values : (const uint8_t *)"";
-        struct put_many many = {keys, key_sizes, bytes, value_sizes, count};
+        const struct cubby_put_options options = {.expires_ms = expires_ms};
+        struct put_many many = {&options, keys, key_sizes, bytes, value_sizes, count};
         status = put_batches(batch, &many, &stored);
     }
     free(batch);

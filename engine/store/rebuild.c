@@ -17,6 +17,7 @@ enum {
 struct new_segment {
     struct segment_view view;
     struct segment_pairs pairs;
+    uint32_t home_count_kept; /* where more extents are planned than these take; 0: never */
 };
 
 /* Drop the old pair and add the new one. */
@@ -65,13 +66,27 @@ static void untake_segment(cubby_session *session, const struct new_segment *seg
     extents_untake(&store->extents, place.base_extent, segment_extent_count(place.home_count));
 }
 
+/* Choose a size for a segment, and the places of its pairs. */
+static int plan(struct new_segment *segment, uint32_t fill_percent)
+{
+    struct segment_place *place = &segment->view.place;
+    uint32_t kept = segment->home_count_kept;
+    int status = segment_plan(&segment->pairs, fill_percent, &place->home_count);
+    if (status == CUBBY_OK && kept != 0 &&
+        segment_extent_count(place->home_count) > segment_extent_count(kept)) {
+        place->home_count = kept;
+        status = segment_place(&segment->pairs, kept);
+    }
+    return status;
+}
+
 /* Plan a segment and take extents for it; in a store that is nearly full, at a higher fill. */
 static int plan_and_take(cubby_session *session, struct new_segment *segment)
 {
     struct segment_place *place = &segment->view.place;
     uint32_t fill_percent = session->store->fill_percent;
     for (;;) {
-        int status = segment_plan(&segment->pairs, fill_percent, &place->home_count);
+        int status = plan(segment, fill_percent);
         if (status == CUBBY_OK) {
             status = take_extents(session, place->home_count, &place->base_extent);
         }
@@ -135,12 +150,17 @@ static void trim_buffers(cubby_session *session)
 }
 
 int rebuild_segment(cubby_session *session, struct segment_view view,
-                    const struct rebuild_change *change)
+                    const struct rebuild_change *change, struct dropped_pairs *dropped)
 {
     cubby_store *store = session->store;
     uint64_t begin_ns = store_now_ns(store);
+    const struct dropped_pairs before = *dropped;
     struct new_segment new_segment = {.view = view};
+    new_segment.home_count_kept = change == NULL ? view.place.home_count : 0;
     int status = segment_read(session, view, &session->work, &new_segment.pairs);
+    if (status == CUBBY_OK) {
+        status = expiry_drop_from_pairs(session, &new_segment.pairs, dropped);
+    }
     uint64_t old_bytes = new_segment.pairs.bytes;
     if (status == CUBBY_OK && change != NULL) {
         status = apply_change(&new_segment.pairs, change);
@@ -168,6 +188,9 @@ int rebuild_segment(cubby_session *session, struct segment_view view,
     session_count(&session->counters.rebuilds, 1);
     count_rebuild(session, begin_ns, old_bytes);
 free_pairs:
+    if (status != CUBBY_OK) {
+        expiry_go_back(dropped, &before);
+    }
     segment_pairs_free(&new_segment.pairs);
     trim_buffers(session);
     return status;
@@ -217,8 +240,9 @@ static int publish_split(cubby_store *store, struct segment_view old, const stru
     return status;
 }
 
-/* Split a segment whose lock is held. */
-static int split_segment(cubby_session *session, struct segment_view view, uint64_t new_number)
+/* Split a segment whose lock is held. dropped, which is empty, is set to the pairs left out. */
+static int split_segment(cubby_session *session, struct segment_view view, uint64_t new_number,
+                         struct dropped_pairs *dropped)
 {
     cubby_store *store = session->store;
     struct segment_pairs pairs = {0};
@@ -227,6 +251,9 @@ static int split_segment(cubby_session *session, struct segment_view view, uint6
     struct new_segment high = {.view = low.view};
     high.view.number = new_number;
     int status = segment_read(session, view, &session->work, &pairs);
+    if (status == CUBBY_OK) {
+        status = expiry_drop_from_pairs(session, &pairs, dropped);
+    }
     if (status == CUBBY_OK) {
         status = divide_pairs(&pairs, view.depth, &low, &high);
     }
@@ -249,6 +276,9 @@ static int split_segment(cubby_session *session, struct segment_view view, uint6
     }
     session_count(&session->counters.rebuilt_bytes, pairs.bytes);
 free_pairs:
+    if (status != CUBBY_OK) {
+        expiry_forget(dropped);
+    }
     segment_pairs_free(&pairs);
     segment_pairs_free(&low.pairs);
     segment_pairs_free(&high.pairs);
@@ -264,13 +294,15 @@ int rebuild_split_next(cubby_session *session, bool *did_split)
         return CUBBY_OK; /* whoever holds it is doing our work */
     }
     int status = CUBBY_OK;
+    struct dropped_pairs dropped = {0};
     if (rebuild_owes_split(store)) {
         uint64_t begin_ns = store_now_ns(store);
         uint64_t count = atomic_load(&store->directory.segment_count);
         uint64_t number = count - (UINT64_C(1) << directory_level(count));
         struct segment_view view = store_lock_segment(store, number);
         CUBBY_ASSERT(view.number == number);
-        status = split_segment(session, view, count);
+        session_forget_now(session);
+        status = split_segment(session, view, count, &dropped);
         store_unlock_segment(store, number);
         if (status == CUBBY_OK) {
             *did_split = true;
@@ -279,5 +311,6 @@ int rebuild_split_next(cubby_session *session, bool *did_split)
         }
     }
     pthread_mutex_unlock(&store->split_lock);
+    (void)expiry_settle(session, &dropped);
     return status;
 }

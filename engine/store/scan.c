@@ -9,9 +9,10 @@
  *            A scan that has ended is at the largest position.
  *
  * A blob is looked up by its key when its turn comes: it may have been replaced since. Where only
- * keys are wanted it is not, if its block holds its key.
+ * keys are wanted it is not, if its block holds its key. What is expired is left out of the copy;
+ * what has expired since is looked up too: it may have been put again.
  *
- * Depends on: segment.h, lookup.h, blob.h.   Used by: users of cubby.h.
+ * Depends on: segment.h, lookup.h, blob.h, expiry.h.   Used by: users of cubby.h.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
+#include "engine/store/expiry.h"
 #include "engine/store/lookup.h"
 #include "engine/store/segment_read.h"
 
@@ -47,6 +49,7 @@ struct cubby_scan {
     struct aligned_buffer image;
     struct segment_pairs pairs; /* of image, in order, from index on still to be returned */
     size_t index;
+    uint64_t expires_ms; /* of the pair handed out last */
 };
 
 static struct position position_of(struct key_hash hash)
@@ -118,6 +121,11 @@ static int load_segment(struct cubby_scan *scan)
     struct segment_view view = store_lock_segment(store, bit_reverse(scan->next_low));
     int status = segment_read(scan->session, view, &scan->image, &scan->pairs);
     store_unlock_segment(store, view.number);
+    if (status == CUBBY_OK) {
+        struct dropped_pairs left_out = {0};
+        status = expiry_drop_from_pairs(scan->session, &scan->pairs, &left_out);
+        expiry_forget(&left_out);
+    }
     if (status != CUBBY_OK) {
         return status;
     }
@@ -139,15 +147,16 @@ static int load_segment(struct cubby_scan *scan)
     return CUBBY_OK;
 }
 
-/* A blob as it is now; its key comes from the blob itself. */
-struct blob_result {
+/* A pair as it is now; a blob's key comes from the blob itself. */
+struct pair_result {
     struct cubby_slice *key;
     struct cubby_slice *value;
+    uint64_t expires_ms;
 };
 
-static int visit_blob(cubby_session *session, const struct block_pair *pair, void *state)
+static int visit_pair(cubby_session *session, const struct block_pair *pair, void *state)
 {
-    struct blob_result *result = state;
+    struct pair_result *result = state;
     if (!pair->is_blob) {
         result->key->data = pair->key;
         result->value->data = pair->value;
@@ -159,6 +168,7 @@ static int visit_blob(cubby_session *session, const struct block_pair *pair, voi
         result->key->data = session->value.data;
         result->value->data = session->value.data + pair->key_size;
     }
+    result->expires_ms = pair->expires_ms;
     result->key->size = pair->key_size;
     result->value->size = pair->value_size;
     return CUBBY_OK;
@@ -180,20 +190,25 @@ static int give_pair(struct cubby_scan *scan, const struct segment_pair *copied,
     if (pair.key != NULL && !has_prefix(scan, pair.key, pair.key_size)) {
         return CUBBY_NOT_FOUND;
     }
-    if (!pair.is_blob || (value == NULL && pair.key != NULL)) {
+    bool is_here = !pair.is_blob || (value == NULL && pair.key != NULL);
+    if (is_here && !expiry_has_passed(scan->session, &pair)) {
         *key = (struct cubby_slice){.data = pair.key, .size = pair.key_size};
         if (value != NULL) {
             *value = (struct cubby_slice){.data = pair.value, .size = pair.value_size};
         }
+        scan->expires_ms = pair.expires_ms;
         return CUBBY_OK;
     }
     struct cubby_slice unwanted;
-    struct blob_result result = {.key = key, .value = value != NULL ? value : &unwanted};
+    struct pair_result result = {.key = key, .value = value != NULL ? value : &unwanted};
     struct wanted_key wanted = {.key = pair.key, .key_size = pair.key_size, .hash = copied->hash};
     struct session_counters uncounted = {0}; /* a scan is no get */
-    int status = lookup_key(scan->session, &wanted, visit_blob, &result, &uncounted);
+    int status = lookup_key(scan->session, &wanted, visit_pair, &result, &uncounted);
     if (status == CUBBY_OK && pair.key == NULL && !has_prefix(scan, key->data, key->size)) {
         return CUBBY_NOT_FOUND;
+    }
+    if (status == CUBBY_OK) {
+        scan->expires_ms = result.expires_ms;
     }
     return status;
 }
@@ -245,6 +260,12 @@ int cubby_scan_next(cubby_scan *scan, struct cubby_slice *key, struct cubby_slic
         }
     }
     return session_leave(scan->session, status);
+}
+
+uint64_t cubby_scan_expiry(const cubby_scan *scan)
+{
+    CUBBY_ASSERT(scan != NULL);
+    return scan->expires_ms;
 }
 
 void cubby_scan_cursor(const cubby_scan *scan, uint8_t *cursor)

@@ -327,6 +327,18 @@ static bool best_candidate(struct segment_pairs *pairs, uint32_t extent_count,
     return found;
 }
 
+int segment_place(struct segment_pairs *pairs, uint32_t home_count)
+{
+    struct plan_scratch scratch;
+    if (scratch_open(&scratch, segment_extent_count(home_count), pairs->count) != CUBBY_OK) {
+        return ENOMEM;
+    }
+    uint64_t displaced_bytes;
+    bool placed = place_pairs(pairs, home_count, &scratch, &displaced_bytes);
+    free(scratch.displaced);
+    return placed ? CUBBY_OK : CUBBY_UNPLACEABLE;
+}
+
 int segment_plan(struct segment_pairs *pairs, uint32_t fill_percent, uint32_t *home_count)
 {
     uint64_t per_home = (uint64_t)HOME_PAIR_BYTES * fill_percent / 100;
@@ -358,15 +370,8 @@ int segment_plan(struct segment_pairs *pairs, uint32_t fill_percent, uint32_t *h
         return CUBBY_UNPLACEABLE;
     }
     /* Place them once more for the winner: a later candidate has written over its places. */
-    struct plan_scratch scratch;
-    int status = scratch_open(&scratch, segment_extent_count(*home_count), pairs->count);
-    if (status == CUBBY_OK) {
-        uint64_t displaced;
-        bool placed = place_pairs(pairs, *home_count, &scratch, &displaced);
-        CUBBY_ASSERT(placed);
-        CUBBY_ASSERT(displaced == best);
-        free(scratch.displaced);
-    }
+    int status = segment_place(pairs, *home_count);
+    CUBBY_ASSERT(status != CUBBY_UNPLACEABLE);
     return status;
 }
 

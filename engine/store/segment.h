@@ -53,6 +53,9 @@ int segment_collect(const cubby_store *store, const uint8_t *image, struct segme
  * CUBBY_UNPLACEABLE or ENOMEM. Source: architecture 4.2. */
 int segment_plan(struct segment_pairs *pairs, uint32_t fill_percent, uint32_t *home_count);
 
+/* Choose a place for each pair in a segment of so many home blocks. Statuses as above. */
+int segment_place(struct segment_pairs *pairs, uint32_t home_count);
+
 /* Bytes that may be displaced in a segment before it is rebuilt, when a pair of pair_bytes is. */
 uint64_t segment_displaced_limit(uint64_t payload_bytes, uint64_t pair_bytes);
 

@@ -64,6 +64,7 @@ int session_enter(cubby_session *session, bool writes)
         return session_fail(session, CUBBY_CLOSED, "%s", cubby_status_text(CUBBY_CLOSED));
     }
     trim_results(session);
+    session_forget_now(session);
     int status = CUBBY_OK;
     if (writes) {
         if (store->read_only) {

@@ -152,6 +152,7 @@ struct cubby_session {
     struct page_io *io; /* NULL after the store was closed */
     struct session_counters counters;
     uint64_t blocks_noted;             /* of io->blocks_written, by space_note_writes */
+    uint64_t now_ms;                   /* by session_now_ms; 0: to be asked */
     uint64_t blob_reads;               /* of any call; a get counts its own */
     uint64_t damaged_lba;              /* of the blob block that was found damaged last */
     uint8_t *home;                     /* one block */
@@ -226,6 +227,22 @@ static inline void session_note_latency(cubby_session *session, enum cubby_opera
     if (begin_ns != NOT_TIMED) {
         histogram_record(&session->latencies[operation], store_now_ns(session->store) - begin_ns);
     }
+}
+
+/* The wall clock. It stands still from the first question on until session_forget_now, which
+ * session_enter calls, and whoever takes a segment's lock to change it: so a pair that one look
+ * finds expired is so to all that follows under the same lock. */
+static inline uint64_t session_now_ms(cubby_session *session)
+{
+    if (session->now_ms == 0) {
+        session->now_ms = session->store->environment.wall_ms(session->store->environment.state);
+    }
+    return session->now_ms;
+}
+
+static inline void session_forget_now(cubby_session *session)
+{
+    session->now_ms = 0;
 }
 
 static inline struct segment_stripe *store_stripe(const cubby_store *store, uint64_t segment_number)

@@ -29,7 +29,8 @@ static inline void make_sample(struct sample *sample, uint64_t number, uint32_t 
                                uint32_t value_size)
 {
     uint64_t state = number;
-    bool is_blob = pair_is_blob(key_size, value_size);
+    uint64_t expires_ms = number % 4 == 3 ? number : 0;
+    bool is_blob = pair_is_blob(key_size, value_size, expires_ms != 0);
     CHECK(key_size <= SAMPLE_KEY_BYTES_MAX);
     random_fill(&state, sample->key, key_size);
     random_fill(&state, sample->value, is_blob ? 0 : value_size);
@@ -43,6 +44,7 @@ static inline void make_sample(struct sample *sample, uint64_t number, uint32_t 
         .is_blob = is_blob,
         .blob_lba = is_blob ? random_next(&state) : 0,
         .blob_checksum = is_blob ? random_next(&state) : 0,
+        .expires_ms = expires_ms,
     };
     sample->encoded_size = pair_encoded_size(&sample->content);
     CHECK(sample->encoded_size <= PAIR_INLINE_BYTES_MAX);
@@ -58,6 +60,8 @@ static inline void check_pair(const struct block_pair *pair, const struct sample
     CHECK_EQUAL(pair->key_size, content->key_size);
     CHECK_EQUAL(pair->value_size, content->value_size);
     CHECK_EQUAL(pair->is_blob, content->is_blob);
+    CHECK_EQUAL(pair->expires_ms, content->expires_ms);
+    CHECK_EQUAL(pair_has_expiry(pair->encoded), content->expires_ms != 0);
     if (content->is_blob) {
         CHECK(pair->value == NULL);
         CHECK(pair->blob_lba == content->blob_lba);

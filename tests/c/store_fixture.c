@@ -169,12 +169,32 @@ struct cubby_stat read_stat(struct fixture *fixture)
     return stat;
 }
 
+int put_on_condition(cubby_session *session, const uint8_t *key, size_t key_size,
+                     const uint8_t *value, size_t value_size, enum cubby_condition condition,
+                     const uint8_t *expected, size_t expected_size)
+{
+    const struct cubby_put_options options = {
+        .condition = condition,
+        .expected = expected,
+        .expected_size = expected_size,
+    };
+    return cubby_put_with(session, key, key_size, value, value_size, &options);
+}
+
 static uint64_t now_ns(void *state)
 {
     (void)state;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t wall_ms(void *state)
+{
+    (void)state;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static int repeatable_bytes(void *state, void *buffer, size_t size)
@@ -193,6 +213,7 @@ const struct cubby_environment *repeatable_environment(void)
     static const struct cubby_environment environment = {
         .now_ns = now_ns,
         .random_bytes = repeatable_bytes,
+        .wall_ms = wall_ms,
     };
     return &environment;
 }

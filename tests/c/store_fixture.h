@@ -66,6 +66,11 @@ void expect_absent(struct fixture *fixture, uint64_t number);
 uint64_t count_pairs(struct fixture *fixture);
 struct cubby_stat read_stat(struct fixture *fixture);
 
+/* cubby_put_with on a condition, without an expiry. */
+int put_on_condition(cubby_session *session, const uint8_t *key, size_t key_size,
+                     const uint8_t *value, size_t value_size, enum cubby_condition condition,
+                     const uint8_t *expected, size_t expected_size);
+
 /* An environment whose randomness is the same each time, so that placement is too. */
 const struct cubby_environment *repeatable_environment(void);
 

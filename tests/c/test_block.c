@@ -174,12 +174,15 @@ static void test_pair_becomes_a_blob_exactly_above_the_inline_limit(void)
         for (uint32_t value_size = 0; value_size <= PAIR_INLINE_BYTES_MAX + 2; value_size++) {
             struct pair_content content = {.key_size = key_size, .value_size = value_size};
             bool fits = pair_encoded_size(&content) <= PAIR_INLINE_BYTES_MAX;
-            CHECK_EQUAL(pair_is_blob(key_size, value_size), !fits);
+            CHECK_EQUAL(pair_is_blob(key_size, value_size, false), !fits);
+            content.expires_ms = 1;
+            fits = pair_encoded_size(&content) <= PAIR_INLINE_BYTES_MAX;
+            CHECK_EQUAL(pair_is_blob(key_size, value_size, true), !fits);
         }
     }
-    CHECK(pair_is_blob(1, CUBBY_VALUE_BYTES_MAX));
-    CHECK(pair_is_blob(CUBBY_KEY_BYTES_MAX, 0));
-    CHECK(pair_is_blob(CUBBY_KEY_BYTES_MAX, CUBBY_VALUE_BYTES_MAX));
+    CHECK(pair_is_blob(1, CUBBY_VALUE_BYTES_MAX, false));
+    CHECK(pair_is_blob(CUBBY_KEY_BYTES_MAX, 0, false));
+    CHECK(pair_is_blob(CUBBY_KEY_BYTES_MAX, CUBBY_VALUE_BYTES_MAX, false));
     /* The smallest pair: two sizes of a byte each, and the key. */
     struct pair_content smallest = {.key_size = 1};
     CHECK_EQUAL(pair_encoded_size(&smallest), 3);
@@ -227,14 +230,21 @@ static void test_pair_that_is_cut_off_is_refused(void)
     }
 }
 
-/* Whether sizes as written make a pair, in a buffer that has room for all that is allowed. */
-static bool decodes(uint32_t key_word, uint32_t value_size)
+/* Whether sizes as written, and an expiry behind them, make a pair, in a buffer that has room for
+ * all that is allowed. */
+static bool decodes_with(uint32_t key_word, uint32_t value_size, uint64_t expires_ms)
 {
     uint8_t bytes[BLOCK_BYTES] = {0};
     struct block_pair pair;
     size_t size = varint_store(bytes, key_word);
-    varint_store(bytes + size, value_size);
+    size += varint_store(bytes + size, value_size);
+    store_u64(bytes + size, expires_ms);
     return block_pair_decode(bytes, sizeof bytes, &pair);
+}
+
+static bool decodes(uint32_t key_word, uint32_t value_size)
+{
+    return decodes_with(key_word, value_size, 0);
 }
 
 static void test_pair_of_impossible_sizes_is_refused(void)
@@ -242,8 +252,13 @@ static void test_pair_of_impossible_sizes_is_refused(void)
     CHECK(decodes(1 << 2, 0));
     CHECK(!decodes(0, 0));          /* no key */
     CHECK(!decodes(1, 0));          /* a blob without a key */
-    CHECK(!decodes(1 << 2 | 2, 0)); /* with an expiry, which this version does not know */
+    CHECK(!decodes(1 << 2 | 2, 0)); /* an expiry of 0 */
     CHECK(!decodes(1 << 2 | 3, 0));
+    CHECK(decodes_with(1 << 2 | 2, 0, 1));
+    CHECK(decodes_with(1 << 2 | 3, 0, UINT64_MAX - 1));
+    CHECK(!decodes_with(1 << 2 | 2, 0, UINT64_MAX));
+    CHECK(decodes_with(1 << 2 | 2, PAIR_INLINE_BYTES_MAX - 4 - PAIR_EXPIRY_BYTES, 1));
+    CHECK(!decodes_with(1 << 2 | 2, PAIR_INLINE_BYTES_MAX - 3 - PAIR_EXPIRY_BYTES, 1));
     CHECK(decodes(1 << 2, PAIR_INLINE_BYTES_MAX - 4));
     CHECK(!decodes(1 << 2, PAIR_INLINE_BYTES_MAX - 3)); /* it should have been a blob */
     CHECK(decodes(CUBBY_KEY_BYTES_MAX << 2 | 1, CUBBY_VALUE_BYTES_MAX));

@@ -40,8 +40,8 @@ static int put_if(struct fixture *fixture, uint64_t number, uint64_t version, si
 {
     uint8_t key[32];
     size_t key_size = format_key(number, key);
-    return cubby_put_if(fixture->session, key, key_size, value_of(number, version, size), size,
-                        condition, NULL, 0);
+    return put_on_condition(fixture->session, key, key_size, value_of(number, version, size), size,
+                            condition, NULL, 0);
 }
 
 static int swap(struct fixture *fixture, uint64_t number, uint64_t old_version, size_t old_size,
@@ -50,8 +50,8 @@ static int swap(struct fixture *fixture, uint64_t number, uint64_t old_version, 
     uint8_t key[32];
     size_t key_size = format_key(number, key);
     const uint8_t *expected = value_of(number, old_version, old_size);
-    return cubby_put_if(fixture->session, key, key_size, value_of(number, version, size), size,
-                        CUBBY_IF_EQUAL, expected, old_size);
+    return put_on_condition(fixture->session, key, key_size, value_of(number, version, size), size,
+                            CUBBY_IF_EQUAL, expected, old_size);
 }
 
 static int delete_if(struct fixture *fixture, uint64_t number, uint64_t version, size_t size)
@@ -156,13 +156,14 @@ static void test_each_condition_on_keys_too_long_for_a_home_block(void)
         const uint8_t *two = (const uint8_t *)"two";
         CHECK_EQUAL(cubby_delete_if(session, key, key_size, one, 3), CUBBY_NOT_FOUND);
         CHECK_STATUS(session,
-                     cubby_put_if(session, key, key_size, one, 3, CUBBY_IF_ABSENT, NULL, 0),
+                     put_on_condition(session, key, key_size, one, 3, CUBBY_IF_ABSENT, NULL, 0),
                      CUBBY_OK);
-        CHECK_EQUAL(cubby_put_if(session, key, key_size, one, 3, CUBBY_IF_ABSENT, NULL, 0),
+        CHECK_EQUAL(put_on_condition(session, key, key_size, one, 3, CUBBY_IF_ABSENT, NULL, 0),
                     CUBBY_EXISTS);
-        CHECK_EQUAL(cubby_put_if(session, key, key_size, one, 3, CUBBY_IF_EQUAL, two, 3),
+        CHECK_EQUAL(put_on_condition(session, key, key_size, one, 3, CUBBY_IF_EQUAL, two, 3),
                     CUBBY_DIFFERS);
-        CHECK_STATUS(session, cubby_put_if(session, key, key_size, two, 3, CUBBY_IF_EQUAL, one, 3),
+        CHECK_STATUS(session,
+                     put_on_condition(session, key, key_size, two, 3, CUBBY_IF_EQUAL, one, 3),
                      CUBBY_OK);
         CHECK_EQUAL(cubby_delete_if(session, key, key_size, one, 3), CUBBY_DIFFERS);
         struct cubby_slice value;
@@ -267,22 +268,22 @@ static void test_wrong_arguments_are_named(void)
     open_memory(&fixture, 0);
     const uint8_t *key = (const uint8_t *)"key";
     struct cubby_slice value = {0};
-    for (int condition = -1; condition <= 4; condition += 1 + 4 * (condition == 0)) {
-        CHECK_EQUAL(cubby_put_if(fixture.session, key, 3, NULL, 0, (enum cubby_condition)condition,
-                                 NULL, 0),
+    for (int condition = -1; condition <= 4; condition += 5) {
+        CHECK_EQUAL(put_on_condition(fixture.session, key, 3, NULL, 0,
+                                     (enum cubby_condition)condition, NULL, 0),
                     CUBBY_BAD_ARGUMENT);
         CHECK(strstr(cubby_session_message(fixture.session), "no condition") != NULL);
     }
-    CHECK_EQUAL(cubby_put_if(fixture.session, key, 0, NULL, 0, CUBBY_IF_ABSENT, NULL, 0),
+    CHECK_EQUAL(put_on_condition(fixture.session, key, 0, NULL, 0, CUBBY_IF_ABSENT, NULL, 0),
                 CUBBY_BAD_ARGUMENT);
-    CHECK_EQUAL(cubby_put_if(fixture.session, key, 3, key, (size_t)CUBBY_VALUE_BYTES_MAX + 1,
-                             CUBBY_IF_ABSENT, NULL, 0),
+    CHECK_EQUAL(put_on_condition(fixture.session, key, 3, key, (size_t)CUBBY_VALUE_BYTES_MAX + 1,
+                                 CUBBY_IF_ABSENT, NULL, 0),
                 CUBBY_BAD_ARGUMENT);
     CHECK_EQUAL(cubby_delete_if(fixture.session, key, 65536, NULL, 0), CUBBY_BAD_ARGUMENT);
     CHECK_EQUAL(cubby_take(fixture.session, key, 0, &value), CUBBY_BAD_ARGUMENT);
     CHECK(value.data == NULL);
     CHECK_EQUAL(cubby_close(fixture.store), CUBBY_OK);
-    CHECK_EQUAL(cubby_put_if(fixture.session, key, 3, NULL, 0, CUBBY_IF_ABSENT, NULL, 0),
+    CHECK_EQUAL(put_on_condition(fixture.session, key, 3, NULL, 0, CUBBY_IF_ABSENT, NULL, 0),
                 CUBBY_CLOSED);
     CHECK_EQUAL(cubby_delete_if(fixture.session, key, 3, NULL, 0), CUBBY_CLOSED);
     CHECK_EQUAL(cubby_take(fixture.session, key, 3, &value), CUBBY_CLOSED);
@@ -416,8 +417,8 @@ static void *increment(void *argument)
         number++;
         fill_value(0, number, value, shared->size);
         memcpy(value, &number, sizeof number);
-        int status = cubby_put_if(fixture.session, key, key_size, value, shared->size,
-                                  CUBBY_IF_EQUAL, expected, shared->size);
+        int status = put_on_condition(fixture.session, key, key_size, value, shared->size,
+                                      CUBBY_IF_EQUAL, expected, shared->size);
         CHECK(status == CUBBY_OK || status == CUBBY_DIFFERS);
         done += status == CUBBY_OK;
     }
@@ -437,8 +438,8 @@ static void test_increments_of_many_threads_are_all_counted(void)
         size_t key_size = format_key(0, key);
         uint8_t *zero = calloc(1, shared.size);
         CHECK_STATUS(fixture.session,
-                     cubby_put_if(fixture.session, key, key_size, zero, shared.size,
-                                  CUBBY_IF_ABSENT, NULL, 0),
+                     put_on_condition(fixture.session, key, key_size, zero, shared.size,
+                                      CUBBY_IF_ABSENT, NULL, 0),
                      CUBBY_OK);
         free(zero);
         run_threads(&fixture, &shared, increment);

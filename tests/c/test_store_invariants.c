@@ -2,10 +2,10 @@
  *
  * The store runs on a device that watches: no two writes of one block are under way at once (I9),
  * and no block is read after it was discarded and before it was written again (I8: neither by a
- * reader that is late, nor by the store itself). The order of writes within one put is watched too
- * (I21).
+ * reader that is late, nor by the store itself). The order of writes within one put is watched too,
+ * and that no spill block loses a pair that a home on the device lists (I21).
  *
- * Depends on: store_fixture.h.
+ * Depends on: expiry_fixture.h.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -15,7 +15,7 @@
 #include "engine/base/bytes.h"
 #include "engine/store/disk_format.h"
 #include "engine/store/store.h"
-#include "tests/c/store_fixture.h"
+#include "tests/c/expiry_fixture.h"
 
 enum {
     BLOCKS = 65536,
@@ -30,6 +30,8 @@ struct watching_device {
     _Atomic uint8_t writing[BLOCKS];
     _Atomic uint8_t discarded[BLOCKS];
     _Atomic uint64_t discard_count;
+    uint64_t hash_seed; /* of the store, once it is open */
+    _Atomic uint64_t spill_checks;
     bool logging;
     size_t log_count;
     uint8_t log[LOG_MAX]; /* roles of single blocks of segments, in the order written */
@@ -54,6 +56,43 @@ static int watch_read(struct block_device *device, uint64_t lba, size_t count, v
     return status;
 }
 
+static bool spill_holds(const uint8_t *spill, uint32_t home_index, uint16_t fingerprint,
+                        uint64_t hash_seed)
+{
+    uint32_t home_count = block_identity_of(spill).home_count;
+    size_t offset = 0;
+    struct block_pair pair;
+    while (block_next(spill, &offset, &pair) == CUBBY_OK) {
+        struct key_hash hash = block_pair_hash(&pair, hash_seed);
+        if (key_hash_fingerprint(hash) == fingerprint &&
+            key_hash_home(hash, home_count) == home_index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A spill block is about to be written: it has all that the homes on the device list of it. Its
+ * writer has the segment's lock, so that they stay as they are. */
+static void check_spill(struct watching_device *watching, uint64_t lba, const uint8_t *spill)
+{
+    struct block_identity identity = block_identity_of(spill);
+    uint64_t first = lba - identity.block_index;
+    uint8_t *home = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    CHECK(home != NULL);
+    for (uint32_t i = 0; i < identity.home_count; i++) {
+        CHECK_EQUAL(watching->memory->ops->read(watching->memory, first + i, 1, home), 0);
+        for (uint32_t entry = 0; entry < block_displaced_count(home); entry++) {
+            if (block_displaced_spill(home, entry) == identity.block_index - identity.home_count) {
+                CHECK(spill_holds(spill, i, block_displaced_fingerprint(home, entry),
+                                  watching->hash_seed));
+                atomic_fetch_add(&watching->spill_checks, 1);
+            }
+        }
+    }
+    free(home);
+}
+
 static int watch_write(struct block_device *device, uint64_t lba, size_t count, const void *buffer)
 {
     struct watching_device *watching = watching_of(device);
@@ -62,6 +101,9 @@ static int watch_write(struct block_device *device, uint64_t lba, size_t count, 
         atomic_store(&watching->discarded[lba + i], 0);
     }
     const uint8_t *block = buffer;
+    if (count == 1 && load_u32(block + 24) == BLOCK_MAGIC && !block_is_home(block)) {
+        check_spill(watching, lba, block);
+    }
     if (watching->logging && count == 1 && load_u32(block + 24) == BLOCK_MAGIC) {
         CHECK(watching->log_count < LOG_MAX);
         watching->log[watching->log_count++] = block[36];
@@ -131,12 +173,13 @@ static struct watching_device *open_watched(struct fixture *fixture)
     struct cubby_options options;
     cubby_options_init(&options);
     options.flags = CUBBY_CREATE;
-    options.environment = repeatable_environment();
+    options.environment = clock_environment();
     *fixture = (struct fixture){0};
     CHECK_EQUAL(store_open_device(&watching->device, "watched", &options, &fixture->store,
                                   fixture->message, sizeof fixture->message),
                 CUBBY_OK);
     CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
+    watching->hash_seed = fixture->store->hash_seed;
     /* What creating has discarded and recovery would read is no concern here. */
     for (size_t i = 0; i < BLOCKS; i++) {
         atomic_store(&watching->discarded[i], 0);
@@ -264,8 +307,29 @@ static void test_displaced_pairs_can_be_replaced_and_deleted(void)
     fixture_close(&fixture);
 }
 
+static void test_expired_pairs_leave_a_spill_block_after_no_home_lists_them(void)
+{
+    struct fixture fixture;
+    struct watching_device *watching = open_watched(&fixture);
+    uint64_t random = 1;
+    for (unsigned i = 0; i < 12000; i++) {
+        uint64_t now = atomic_fetch_add(&wall_now_ms, 1);
+        uint64_t expires_ms = i % 8 < 3 ? 0 : now + 1 + random_next(&random) % 1500;
+        put_expiring(&fixture, random_next(&random) % 1500, i, 100 + random_next(&random) % 400,
+                     expires_ms);
+        if (i % 2000 == 0) {
+            fixture_check(&fixture);
+            compact_all(&fixture);
+        }
+    }
+    CHECK(atomic_load(&watching->spill_checks) > 200);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
+    RUN(test_expired_pairs_leave_a_spill_block_after_no_home_lists_them);
     RUN(test_no_block_is_written_twice_at_once_or_read_after_its_discard);
     RUN(test_held_space_is_discarded_only_by_a_checkpoint);
     RUN(test_a_displaced_pair_is_written_to_spill_before_home);

@@ -79,15 +79,17 @@ static void test_every_call_of_an_operation_is_timed_or_one_in_17(void)
     cubby_session *session = fixture->session;
     const uint8_t *key = (const uint8_t *)"a";
     const uint8_t *value = (const uint8_t *)"value";
+    const struct cubby_put_options if_present = {.condition = CUBBY_IF_PRESENT};
+    const struct cubby_put_options if_absent = {.condition = CUBBY_IF_ABSENT};
     struct cubby_slice found;
     expect_counts(fixture, (uint64_t[CUBBY_OPERATION_COUNT]){0});
 
     CHECK_EQUAL(cubby_put(session, key, 1, value, 5), CUBBY_OK);
-    CHECK_EQUAL(cubby_put_if(session, key, 1, value, 4, CUBBY_IF_PRESENT, NULL, 0), CUBBY_OK);
-    CHECK_EQUAL(cubby_put_if(session, key, 1, value, 4, CUBBY_IF_ABSENT, NULL, 0), CUBBY_EXISTS);
+    CHECK_EQUAL(cubby_put_with(session, key, 1, value, 4, &if_present), CUBBY_OK);
+    CHECK_EQUAL(cubby_put_with(session, key, 1, value, 4, &if_absent), CUBBY_EXISTS);
     const uint32_t key_sizes[] = {1, 1};
     const size_t sizes[] = {2, 3};
-    CHECK_EQUAL(cubby_put_many(session, 2, (const uint8_t *)"xy", key_sizes, value, sizes, NULL),
+    CHECK_EQUAL(cubby_put_many(session, 2, (const uint8_t *)"xy", key_sizes, value, sizes, 0, NULL),
                 CUBBY_OK);
     size_t found_sizes[2];
     CHECK_EQUAL(cubby_get_many(session, 2, (const uint8_t *)"xz", key_sizes, &found, found_sizes),

@@ -350,7 +350,7 @@ static void test_a_batch_with_a_bad_pair_stores_the_others_before_it(void)
     const size_t value_sizes[] = {1, 1, 1, 1};
     size_t put_count = 99;
     CHECK_EQUAL(cubby_put_many(fixture.session, 4, (const uint8_t *)"abc", key_sizes,
-                               (const uint8_t *)"1234", value_sizes, &put_count),
+                               (const uint8_t *)"1234", value_sizes, 0, &put_count),
                 CUBBY_BAD_ARGUMENT);
     CHECK_EQUAL(put_count, 2);
     CHECK_EQUAL(count_pairs(&fixture), 2);

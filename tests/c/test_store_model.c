@@ -137,10 +137,10 @@ static void put_many(struct fixture *fixture, struct model *model, uint64_t *ran
         model_set(model, number, version + (int64_t)i, size);
     }
     size_t put_count;
-    CHECK_STATUS(
-        fixture->session,
-        cubby_put_many(fixture->session, BATCH, keys, key_sizes, values, value_sizes, &put_count),
-        CUBBY_OK);
+    CHECK_STATUS(fixture->session,
+                 cubby_put_many(fixture->session, BATCH, keys, key_sizes, values, value_sizes, 0,
+                                &put_count),
+                 CUBBY_OK);
     CHECK_EQUAL(put_count, BATCH);
     free(values);
 }

@@ -247,7 +247,7 @@ static void *put_batches(void *argument)
         }
         CHECK_STATUS(fixture.session,
                      cubby_put_many(fixture.session, KEYS_PER_WRITER, keys, key_sizes, values,
-                                    value_sizes, NULL),
+                                    value_sizes, 0, NULL),
                      CUBBY_OK);
     }
     cubby_session_close(fixture.session);

@@ -344,7 +344,7 @@ static void add_pair(struct many *many, uint64_t number, uint64_t version, size_
 static int put_all(struct fixture *fixture, const struct many *many, size_t *put_count)
 {
     return cubby_put_many(fixture->session, many->count, many->keys, many->key_sizes, many->values,
-                          many->value_sizes, put_count);
+                          many->value_sizes, 0, put_count);
 }
 
 static void test_put_many_refuses_pairs_by_themselves(void)
