@@ -39,10 +39,11 @@ enum {
     SEGMENT_HOME_MEAN = 96,
     FIRST_SEGMENT_HOMES = 15, /* one extent */
     SPACE_MARK_COUNT = CUBBY_MARK_READ_DELETE,
-    /* Of gets and deletes one in so many is timed. Two looks at the clock are 39 of the 371 ns that
-     * a get takes on mem:, and 43 of the 704 of a delete; so they are 2 to 7 ns of either (medians
-     * of 25 runs in turn, AMD EPYC). Puts look at the clock anyway, for longest_put_ns. A prime, so
-     * that a program that goes round some keys is not timed at the same one each time. */
+    /* Of gets and deletes one in so many is timed. Two looks at the clock are 39 of the 410 ns that
+     * a get takes on mem: with them, and 43 of the 747 of a delete (medians of 15 and 25 runs in
+     * turn, AMD EPYC); of one in 17 about 2 ns are left, less than runs differ. Puts look at the
+     * clock anyway, for longest_put_ns. A prime, so that a program that goes round some keys is not
+     * timed at the same one each time. */
     TIMED_ONE_IN = 17,
     STORE_SIZE_MIN = 1 << 20,
     STORE_LOGICAL_PER_ASKED = 4, /* see cubby_options.size_bytes */
