@@ -10,8 +10,10 @@ from cubbydb.cli.completion import completion
 from cubbydb.cli.data import delete, get, put, scan
 from cubbydb.cli.destroy import destroy
 from cubbydb.cli.device import device
+from cubbydb.cli.inspect import inspect
 from cubbydb.cli.manage import check, create
 from cubbydb.cli.report import hold_standard_streams, report
+from cubbydb.cli.resize import resize
 from cubbydb.cli.stat import stat
 from cubbydb.cli.transfer import dump, load
 from cubbydb.cli.version import version
@@ -62,6 +64,6 @@ def main(debug: bool) -> None:
     """
 
 
-COMMANDS = (create, load, get, put, delete, scan, dump, stat, check, destroy)
+COMMANDS = (create, load, get, put, delete, scan, dump, stat, check, inspect, resize, destroy)
 for command in (*COMMANDS, device, version, completion):
     main.add_command(command)

@@ -16,6 +16,8 @@ from typing import Any, TypeVar, overload
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.conditional import ConditionalCalls
+from cubbydb.engine.growth import GrowthCalls
+from cubbydb.engine.inspection import InspectionCalls
 from cubbydb.engine.mapping import Pair, Scan
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.scan import StoreScan
@@ -68,7 +70,7 @@ class Damage:
     text: str
 
 
-class Store(ConditionalCalls, Closing):
+class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be bytes, bytearray or memoryview.

@@ -53,14 +53,18 @@ Keys have 1 to 65,535 bytes, values 0 bytes to 1 GiB.  Pairs come in an order wi
 
 from cubbydb import errors
 from cubbydb._native import ffi, lib
+from cubbydb.engine.inspection import BlockInspection, KeyLocation, SegmentInspection
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.stats import Latency, StoreStat
 from cubbydb.engine.store import Damage, Scan, Space, Store, open
 
 __all__ = [
+    "BlockInspection",
     "Damage",
+    "KeyLocation",
     "Latency",
     "Scan",
+    "SegmentInspection",
     "Space",
     "Store",
     "StoreOptions",
