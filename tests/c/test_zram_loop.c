@@ -530,6 +530,36 @@ static void test_file_without_direct_io_keeps_the_contract(void)
     CHECK_EQUAL(umount(mount_point), 0);
 }
 
+/* The last one on the loop device: its size stays changed. */
+static void test_store_on_loop_follows_a_device_that_grows(void)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_NEW | CUBBY_FORCE;
+    struct fixture fixture;
+    fixture_open(&fixture, loop_path, &options);
+    put_number(&fixture, 1, 0, 100000);
+    uint64_t logical_bytes;
+    CHECK_STATUS(fixture.session, cubby_resize(fixture.session, 0, &logical_bytes), CUBBY_OK);
+    CHECK_EQUAL(logical_bytes, DEVICE_BYTES);
+    CHECK_STATUS(fixture.session, cubby_resize(fixture.session, DEVICE_BYTES, &logical_bytes),
+                 CUBBY_BAD_ARGUMENT);
+    char file[PATH_BYTES];
+    snprintf(file, sizeof file, "%s/loop", directory);
+    CHECK_EQUAL(truncate(file, 2 * (off_t)DEVICE_BYTES), 0);
+    CHECK(run_command("losetup -c '%s'%s", loop_path, ""));
+    CHECK_STATUS(fixture.session, cubby_resize(fixture.session, DEVICE_BYTES, &logical_bytes),
+                 CUBBY_OK);
+    CHECK_EQUAL(logical_bytes, 2 * (uint64_t)DEVICE_BYTES);
+    put_number(&fixture, 2, 0, DEVICE_BYTES);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+    fixture_open(&fixture, loop_path, NULL);
+    expect_number(&fixture, 1, 0, 100000);
+    expect_number(&fixture, 2, 0, DEVICE_BYTES);
+    fixture_close(&fixture);
+}
+
 static void run_tests(bool have_zram, bool have_loop)
 {
     if (have_zram) {
@@ -548,6 +578,7 @@ static void run_tests(bool have_zram, bool have_loop)
     if (have_loop) {
         RUN(test_loop_keeps_the_contract);
         RUN(test_queues_on_loop_keep_the_contract);
+        RUN(test_store_on_loop_follows_a_device_that_grows);
     }
 }
 
