@@ -3,7 +3,7 @@
 Of many threads that change one key so, each sees what the one before it has left: the C side looks
 and changes under one lock.
 
-Depends on: mapping.py, session.py.  Used by: store.py.
+Depends on: mapping.py, session.py.  Used by: expiry.py.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from cubbydb.engine.mapping import BytesMapping
 from cubbydb.engine.session import (
     BytesLike,
     Session,
+    Ttl,
+    expires_after,
     fail_pair,
     key_bytes,
     value_buffer,
@@ -28,6 +30,7 @@ __all__ = ["ConditionalCalls"]
 
 _Default = TypeVar("_Default")
 
+_BYTES = ffi.typeof("uint8_t[]")
 _NO_DEFAULT: Any = object()
 _INTEGER = re.compile(rb"-?[0-9]+")
 _ANSWERS = (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND, lib.CUBBY_EXISTS, lib.CUBBY_DIFFERS)
@@ -45,8 +48,13 @@ class ConditionalCalls(BytesMapping):
 
     # To store, if ... ----------------------------------------------------------------------------
 
-    def _put_if(
-        self, key: BytesLike, value: BytesLike, condition: int, expected: BytesLike = b""
+    def _put_with(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        condition: int = lib.CUBBY_ALWAYS,
+        expected: BytesLike = b"",
+        expires_ms: int = 0,
     ) -> int:
         """Return which of _ANSWERS it was."""
         if type(key) is not bytes:
@@ -56,8 +64,12 @@ class ConditionalCalls(BytesMapping):
         try:
             if type(value) is not bytes:
                 value = value_buffer(value)
-            expected = value_buffer(expected)
-            options = ffi.new("struct cubby_put_options *", (condition, expected, len(expected), 0))
+            expected = value_buffer(expected)  # kept during the call: options only point to it
+            options = session.options
+            options.condition = condition
+            options.expected = expected
+            options.expected_size = len(expected)
+            options.expires_ms = expires_ms
             status: int = lib.cubby_put_with(
                 session.handle, key, len(key), value, len(value), options
             )
@@ -87,24 +99,35 @@ class ConditionalCalls(BytesMapping):
             session.busy = False
             del expected
 
-    def add(self, key: BytesLike, value: BytesLike) -> bool:
+    # What is stored gets the ttl that put would give it.
+
+    def add(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> bool:
         """Store a pair if the key has none; tell whether it was stored.
 
         >>> store.add(b"key", b"first"), store.add(b"key", b"second"), store[b"key"]
         (True, False, b'first')
+        >>> store.add(b"lock", b"mine", ttl=30)  # it opens by itself, should its owner be gone
+        True
         """
-        return self._put_if(key, value, lib.CUBBY_IF_ABSENT) == 0
+        expires_ms = expires_after(ttl)
+        return self._put_with(key, value, lib.CUBBY_IF_ABSENT, expires_ms=expires_ms) == 0
 
-    def replace(self, key: BytesLike, value: BytesLike) -> bool:
+    def replace(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> bool:
         """Store a pair if the key has one already; tell whether it was stored.
 
         >>> store.replace(b"key", b"value"), b"key" in store
         (False, False)
         """
-        return self._put_if(key, value, lib.CUBBY_IF_PRESENT) == 0
+        expires_ms = expires_after(ttl)
+        return self._put_with(key, value, lib.CUBBY_IF_PRESENT, expires_ms=expires_ms) == 0
 
     def compare_and_swap(
-        self, key: BytesLike, expected: BytesLike | None, value: BytesLike | None
+        self,
+        key: BytesLike,
+        expected: BytesLike | None,
+        value: BytesLike | None,
+        *,
+        ttl: Ttl | None = None,
     ) -> bool:
         """Change a pair if it is what is expected; tell whether it was.
 
@@ -112,6 +135,7 @@ class ConditionalCalls(BytesMapping):
             key: whose pair.
             expected: the value that the key must have; None: it must have no pair.
             value: the new value; None: the pair is deleted.
+            ttl: of the new pair.
 
         >>> store[b"state"] = b"idle"
         >>> store.compare_and_swap(b"state", b"idle", b"busy")
@@ -119,20 +143,29 @@ class ConditionalCalls(BytesMapping):
         >>> store.compare_and_swap(b"state", b"idle", b"busy")  # somebody was faster
         False
         """
-        if expected is None:
-            if value is None:
-                return self.get(key_bytes(key)) is None
-            return self.add(key, value)
+        expires_ms = expires_after(ttl)
         if value is None:
+            if expected is None:
+                return self.get(key_bytes(key)) is None
             return self._delete_if(key, expected) == 0
-        return self._put_if(key, value, lib.CUBBY_IF_EQUAL, expected) == 0
+        return self._swap(key, expected, value, expires_ms)
 
-    def setdefault(self, key: BytesLike, default: BytesLike | None = None) -> bytes:
+    def _swap(
+        self, key: BytesLike, expected: BytesLike | None, value: BytesLike, expires_ms: int
+    ) -> bool:
+        if expected is None:
+            return self._put_with(key, value, lib.CUBBY_IF_ABSENT, expires_ms=expires_ms) == 0
+        return self._put_with(key, value, lib.CUBBY_IF_EQUAL, expected, expires_ms) == 0
+
+    def setdefault(
+        self, key: BytesLike, default: BytesLike | None = None, *, ttl: Ttl | None = None
+    ) -> bytes:
         """Return the value of *key*; where there is none, *default* is stored first.
 
         >>> store.setdefault(b"key", b"first"), store.setdefault(b"key", b"second")
         (b'first', b'first')
         """
+        expires_after(ttl)  # a bad one is told although there is a pair
         if type(key) is not bytes:
             key = key_bytes(key)
         if type(default) is not bytes:
@@ -141,14 +174,17 @@ class ConditionalCalls(BytesMapping):
             value = self.get(key)
             if value is not None:
                 return value
-            if self.add(key, default):
+            if self.add(key, default, ttl=ttl):
                 return default
 
-    def incr(self, key: BytesLike, delta: int = 1, *, initial: int = 0) -> int:
+    def incr(
+        self, key: BytesLike, delta: int = 1, *, initial: int = 0, ttl: Ttl | None = None
+    ) -> int:
         """Add *delta* to the integer that is the key's value, and return the sum.
 
         The value is decimal ASCII text, such as b"-12"; a key without a pair counts as *initial*.
-        Each of several threads that add to one key is counted.
+        Each of several threads that add to one key is counted.  Without a *ttl* the pair keeps
+        the one that it has.
 
         Raises:
             ValueError: the value is no integer, or the sum has too many digits for Python's int().
@@ -162,7 +198,8 @@ class ConditionalCalls(BytesMapping):
         while True:  # again only if another thread has changed the pair meanwhile
             before = self.get(key)
             total = (initial if before is None else _integer_of(before, key)) + delta
-            if self.compare_and_swap(key, before, _text_of(total, key)):
+            expires_ms = lib.CUBBY_EXPIRY_KEEP if ttl is None else expires_after(ttl)
+            if self._swap(key, before, _text_of(total, key), expires_ms):
                 return total
 
     # To delete, and ... --------------------------------------------------------------------------

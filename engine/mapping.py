@@ -37,6 +37,16 @@ class Scan(Iterator[_Item], Closing):
     def cursor(self) -> bytes:
         """The position after the last pair, 24 bytes; give it to scan to go on from there."""
 
+    @property
+    @abstractmethod
+    def expires_ms(self) -> int | None:
+        """When the last pair expires, in milliseconds since 1970 (UTC); None: never."""
+
+    @property
+    def expires(self) -> float | None:
+        """When the last pair expires, as time.time() tells the time; None: never."""
+        return None if self.expires_ms is None else self.expires_ms / 1000
+
     @abstractmethod
     def close(self) -> None:
         """End the scan; closing twice is allowed."""
@@ -58,6 +68,11 @@ class KeyScan(Scan[bytes]):
     def cursor(self) -> bytes:
         """The position after the last key."""
         return self._pairs.cursor
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When the pair of the last key expires."""
+        return self._pairs.expires_ms
 
     def close(self) -> None:
         """End the scan; closing twice is allowed."""

@@ -47,6 +47,7 @@ class StoreScan(Scan[Pair]):
         self._keys_only = keys_only
         self._thread = threading.get_ident()
         self._cursor = b""
+        self._expires_ms: int | None = None
         session = cast(ScanSession, store._new_session(ScanSession))
         out = ffi.new("cubby_scan **")
         native_cursor = ffi.NULL if cursor is None else cursor
@@ -97,7 +98,15 @@ class StoreScan(Scan[Pair]):
         lib.cubby_scan_cursor(self._session.scan, cursor)
         return bytes(ffi.buffer(cursor))
 
+    @property
+    def expires_ms(self) -> int | None:
+        """When the last pair expires, in milliseconds since 1970 (UTC); None: never."""
+        if self._session is None:
+            return self._expires_ms
+        return int(lib.cubby_scan_expiry(self._session.scan)) or None
+
     def close(self) -> None:
         """End the scan; closing twice is allowed."""
         self._cursor = self.cursor
+        self._expires_ms = self.expires_ms
         self._session = None

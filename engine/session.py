@@ -1,11 +1,14 @@
 """What one thread needs to call the C side: its session, and keys and values in the form C takes.
 
-Depends on: cubbydb._native.  Used by: store.py, conditional.py.
+Depends on: cubbydb._native.  Used by: store.py, conditional.py, expiry.py.
 """
 
+import math
 import os
+import time
 from array import array
 from collections.abc import Iterable
+from datetime import timedelta
 from mmap import mmap
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -16,6 +19,8 @@ __all__ = [
     "BytesLike",
     "ScanSession",
     "Session",
+    "Ttl",
+    "expires_after",
     "fail_many",
     "fail_pair",
     "key_bytes",
@@ -29,8 +34,10 @@ if TYPE_CHECKING:
     BytesLike = bytes | bytearray | memoryview | array[Any] | mmap
 else:  # an array cannot be subscripted before Python 3.12
     BytesLike = bytes | bytearray | memoryview | array | mmap
+Ttl = int | float | timedelta  # a time to live, numbers in seconds
 
 _BYTES = ffi.typeof("uint8_t[]")
+_TTL_SECONDS_MAX = 10**11  # some 3,000 years
 
 
 class Slice:
@@ -58,6 +65,7 @@ class Session:
         "busy",
         "count",
         "handle",
+        "options",
         "pid",
         "spare",
         "value",
@@ -71,6 +79,7 @@ class Session:
         self.busy = False
         self.spare: Session | None = None
         self.count = ffi.new("uint64_t *")
+        self.options = ffi.new("struct cubby_put_options *")
         self.value = Slice()
         self.value_struct = self.value.struct
         self.value_data = self.value.data
@@ -149,6 +158,18 @@ def _memory_of(thing: object, what: str) -> memoryview:
         text = f"a {what} is contiguous bytes, not a {type(thing).__name__} with gaps: copy it"
         raise TypeError(f"{text} with bytes()")
     return memory
+
+
+def expires_after(ttl: Ttl | None) -> int:
+    """When what is put now with this time to live expires, for the C side; 0, never, for None."""
+    if ttl is None:
+        return 0
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"a ttl is a number of seconds or a timedelta, not {type(ttl).__name__}")
+    if not 0 < seconds <= _TTL_SECONDS_MAX:  # nor NaN
+        raise ValueError(f"a ttl is above 0 and at most {_TTL_SECONDS_MAX:,} seconds, not {ttl}")
+    return time.time_ns() // 1_000_000 + math.ceil(seconds * 1000)
 
 
 def pack_keys(keys: Iterable[BytesLike]) -> tuple[bytes, "array[int]"]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from cubbydb.engine.mapping import BytesMapping, Pair, Scan
-from cubbydb.engine.session import BytesLike, key_bytes
+from cubbydb.engine.session import BytesLike, Ttl, key_bytes
 from cubbydb.errors import NotFound
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ class SpaceScan(Scan[Pair]):
     def cursor(self) -> bytes:
         """The position after the last pair."""
         return self._pairs.cursor
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When the last pair expires, in milliseconds since 1970 (UTC); None: never."""
+        return self._pairs.expires_ms
 
     def close(self) -> None:
         """End the scan; closing twice is allowed."""
@@ -119,9 +124,9 @@ class Space(BytesMapping):
         """Return the value of *key*, or *default* if there is none."""
         return self._store.get(self._key(key), default)
 
-    def put(self, key: BytesLike, value: BytesLike) -> None:
-        """Store a pair, replacing the key's value if it has one."""
-        self._store.put(self._key(key), value)
+    def put(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> None:
+        """Store a pair, replacing the key's value if it has one; see Store.put."""
+        self._store.put(self._key(key), value, ttl=ttl)
 
     __setitem__ = put
 
@@ -136,6 +141,17 @@ class Space(BytesMapping):
     def __contains__(self, key: object) -> bool:
         return self._key(key) in self._store
 
+    def ttl(self, key: BytesLike) -> float | None:
+        """The seconds that a pair still has, None if it never expires; see Store.ttl."""
+        try:
+            return self._store.ttl(self._key(key))
+        except NotFound:
+            raise NotFound(bytes(key)) from None
+
+    def expire(self, key: BytesLike, ttl: Ttl | None) -> bool:
+        """Give a pair another time to live; tell whether there was one.  See Store.expire."""
+        return self._store.expire(self._key(key), ttl)
+
     # Many pairs ----------------------------------------------------------------------------------
 
     def get_many(self, keys: Iterable[BytesLike]) -> list[bytes | None]:
@@ -143,11 +159,14 @@ class Space(BytesMapping):
         return self._store.get_many([self._key(key) for key in keys])
 
     def put_many(
-        self, pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]]
+        self,
+        pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]],
+        *,
+        ttl: Ttl | None = None,
     ) -> int:
         """Store many pairs, from a mapping or an iterable of pairs; return how many."""
         left = pairs.items() if isinstance(pairs, Mapping) else pairs
-        return self._store.put_many((self._key(key), value) for key, value in left)
+        return self._store.put_many(((self._key(key), value) for key, value in left), ttl=ttl)
 
     def _open_scan(
         self, prefix: BytesLike, cursor: bytes | None, limit: int | None, keys_only: bool

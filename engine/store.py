@@ -15,7 +15,7 @@ from typing import Any, TypeVar, overload
 
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing
-from cubbydb.engine.conditional import ConditionalCalls
+from cubbydb.engine.expiry import Compaction, ExpiringCalls
 from cubbydb.engine.growth import GrowthCalls
 from cubbydb.engine.inspection import InspectionCalls
 from cubbydb.engine.mapping import Pair, Scan
@@ -24,6 +24,8 @@ from cubbydb.engine.scan import StoreScan
 from cubbydb.engine.session import (
     BytesLike,
     Session,
+    Ttl,
+    expires_after,
     fail_many,
     fail_pair,
     key_bytes,
@@ -35,7 +37,7 @@ from cubbydb.engine.space import Space, space_prefix
 from cubbydb.engine.stats import StoreStat, gather_stats
 from cubbydb.errors import raise_for_status
 
-__all__ = ["Damage", "Scan", "Space", "Store", "open"]
+__all__ = ["Compaction", "Damage", "Scan", "Space", "Store", "open"]
 
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Default = TypeVar("_Default")
@@ -70,7 +72,7 @@ class Damage:
     text: str
 
 
-class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
+class Store(ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be bytes, bytearray or memoryview.
@@ -238,7 +240,7 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
         finally:
             session.busy = False
 
-    def put(self, key: BytesLike, value: BytesLike) -> None:
+    def put(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> None:
         """Store a pair, replacing the key's value if it has one.
 
         When it returns, the pair survives the death of the process; after sync, a power cut.
@@ -246,11 +248,18 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
         A value that is not bytes is read in place, so no thread may change it meanwhile; resizing
         a bytearray is a BufferError there.
 
+        After *ttl* seconds (or a timedelta) the pair is not there any more; None: it never expires,
+        whatever the pair was that it replaces.
+
         >>> store.put(b"key", b"value")
         >>> store[b"key"] = bytearray(b"another")  # the same
         >>> store[b"key"]
         b'another'
+        >>> store.put(b"session", b"token", ttl=60)
         """
+        if ttl is not None:
+            self._put_with(key, value, expires_ms=expires_after(ttl))
+            return
         if type(key) is not bytes:
             key = key_bytes(key)
         session = self._session()
@@ -355,14 +364,18 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
             session.busy = False
 
     def put_many(
-        self, pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]]
+        self,
+        pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]],
+        *,
+        ttl: Ttl | None = None,
     ) -> int:
         """Store many pairs, from a mapping or an iterable of pairs; return how many.
 
         Each pair is put by itself: this is no transaction.  Of two pairs with one key the later
         one stays.  The pairs may be more than memory holds: they are taken 1,024 at a time, or
         8 MiB, and copied end to end for the C side; a buffer may be used again for the next pair.
-        Where storing fails, the message says how many of them are stored.
+        Where storing fails, the message says how many of them are stored.  All of them get the
+        *ttl* that put would give them.
 
         >>> store.put_many((b"user%d" % number, b"x" * 400) for number in range(1000))
         1000
@@ -370,6 +383,7 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
         1
         """
         stored = 0
+        expires_after(ttl)  # a bad one is told although there are no pairs
         left = iter(pairs.items() if isinstance(pairs, Mapping) else pairs)
         while True:
             keys: list[bytes] = []
@@ -383,10 +397,12 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
                     break
             if not keys:
                 return stored
-            self._put_batch(keys, values, stored)
+            self._put_batch(keys, values, expires_after(ttl), stored)
             stored += len(keys)
 
-    def _put_batch(self, keys: list[bytes], values: list[bytes], stored: int) -> None:
+    def _put_batch(
+        self, keys: list[bytes], values: list[bytes], expires_ms: int, stored: int
+    ) -> None:
         packed_keys, key_sizes = pack_keys(keys)
         packed_values = b"".join(values)
         value_sizes = array("Q", map(len, values))
@@ -401,7 +417,7 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
                 ffi.from_buffer(_UINT32S, key_sizes),
                 packed_values,
                 ffi.from_buffer(_SIZES, value_sizes),
-                0,
+                expires_ms,
                 ffi.cast("size_t *", session.count),
             )
             if status != 0:
@@ -413,6 +429,7 @@ class Store(ConditionalCalls, InspectionCalls, GrowthCalls, Closing):
     # All pairs -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
+        """The number of pairs, expired ones that still take up space too (see compact)."""
         session = self._session()
         session.busy = True
         try:

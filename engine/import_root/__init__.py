@@ -56,10 +56,11 @@ from cubbydb._native import ffi, lib
 from cubbydb.engine.inspection import BlockInspection, KeyLocation, SegmentInspection
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.stats import Latency, StoreStat
-from cubbydb.engine.store import Damage, Scan, Space, Store, open
+from cubbydb.engine.store import Compaction, Damage, Scan, Space, Store, open
 
 __all__ = [
     "BlockInspection",
+    "Compaction",
     "Damage",
     "KeyLocation",
     "Latency",
