@@ -14,6 +14,7 @@ from cubbydb.cli.encodings import (
 )
 from cubbydb.cli.formats import key_as_json, pair_as_json
 from cubbydb.cli.report import warn_of_space
+from cubbydb.cli.ttl import ttl_option
 from cubbydb.errors import NotFound
 
 __all__ = ["delete", "get", "put", "scan"]
@@ -34,7 +35,9 @@ def key_of(text: str, encoding: str, name: str = "KEY") -> bytes:
 @click.argument("key")
 @key_encoding_option
 @value_encoding_option
-@click.option("--json", "as_json", is_flag=True, help="The pair, as cubby dump writes it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="The pair, as cubby dump writes it but for an expiry."
+)
 def get(path: str, key: str, key_encoding: str, value_encoding: str, as_json: bool) -> None:
     """Write the value of KEY to standard output.
 
@@ -59,8 +62,13 @@ def get(path: str, key: str, key_encoding: str, value_encoding: str, as_json: bo
 @click.argument("value", default="-")
 @key_encoding_option
 @value_encoding_option
-def put(path: str, key: str, value: str, key_encoding: str, value_encoding: str) -> None:
+@ttl_option
+def put(
+    path: str, key: str, value: str, key_encoding: str, value_encoding: str, ttl: float | None
+) -> None:
     """Store VALUE under KEY, in place of the value it may have.
+
+    A time to live that KEY may have is replaced, too: without --ttl, by none.
 
     Without VALUE, or with -, the value is what standard input holds, all of its bytes; with a
     --value-encoding other than utf8, white space at its end does not count.
@@ -74,7 +82,7 @@ def put(path: str, key: str, value: str, key_encoding: str, value_encoding: str)
         text = sys.stdin.buffer.read().rstrip().decode(errors="surrogateescape")
         content = key_of(text, value_encoding, "VALUE")
     with cubbydb.open(path, "w") as store:
-        store.put(wanted, content)
+        store.put(wanted, content, ttl=ttl)
         warn_of_space(path, store.stats())
 
 
@@ -125,7 +133,7 @@ def scan(
             elif keys_only:
                 out.write(encode_key(key, key_encoding) + b"\n")
             else:
-                out.write(pair_as_json(key, value))
+                out.write(pair_as_json(key, value, pairs.expires_ms))
         rest = pairs.cursor
         if limit is not None and next(pairs, None) is not None:
             out.flush()

@@ -29,12 +29,17 @@ __all__ = [
 
 # JSON lines --------------------------------------------------------------------------------------
 
+EXPIRY_MS_END = (1 << 64) - 1
 _json_text = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def pair_as_json(key: bytes, value: bytes) -> bytes:
-    """A pair as one line: {"k": ..., "v": ...}; "k_b64" and "v_b64" for what is not UTF-8."""
-    return f"{{{_json_field('k', key)}, {_json_field('v', value)}}}\n".encode()
+def pair_as_json(key: bytes, value: bytes, expires_ms: int | None = None) -> bytes:
+    """A pair as one line: {"k": ..., "v": ...}; "k_b64" and "v_b64" for what is not UTF-8.
+
+    One that expires also has "expires_ms", in milliseconds since 1970 (UTC).
+    """
+    expiry = "" if expires_ms is None else f', "expires_ms": {expires_ms}'
+    return f"{{{_json_field('k', key)}, {_json_field('v', value)}{expiry}}}\n".encode()
 
 
 def key_as_json(key: bytes) -> bytes:
@@ -64,12 +69,16 @@ def read_jsonl(lines: Lines) -> Iterator[Record]:
         except (ValueError, RecursionError):
             raise lines.error("not JSON that a pair could be") from None
         # Only objects become tuples, of tuples (name, content).
-        if not isinstance(fields, tuple) or len(fields) != 2:
+        contents = dict(fields) if isinstance(fields, tuple) else {}
+        expires_ms = contents.pop("expires_ms", None)
+        has_expiry = expires_ms is not None
+        if not isinstance(fields, tuple) or len(fields) != 2 + has_expiry:
             raise lines.error('not an object of two fields, "k" and "v"')
-        contents = dict(fields)
+        if has_expiry and not (type(expires_ms) is int and 0 < expires_ms < EXPIRY_MS_END):
+            raise lines.error('"expires_ms" is not a number of milliseconds since 1970')
         key = _field_bytes(lines, contents, "k")
         value = _field_bytes(lines, contents, "v")
-        yield lines.record(key, value, lines.number)
+        yield lines.record(key, value, lines.number, expires_ms)
 
 
 def _field_bytes(lines: Lines, contents: dict[str, object], name: str) -> bytes:
@@ -172,9 +181,10 @@ class Writer(Protocol):
 
     head: bytes
     tail: bytes
+    keeps_expiry: bool
 
-    def pair(self, key: bytes, value: bytes) -> bytes:
-        """A pair as text."""
+    def pair(self, key: bytes, value: bytes, expires_ms: int | None) -> bytes:
+        """A pair as text; without its expiry, if the format has no place for one."""
         ...
 
 
@@ -183,6 +193,7 @@ class JsonWriter:
 
     head = b""
     tail = b""
+    keeps_expiry = True
     pair = staticmethod(pair_as_json)
 
 

@@ -18,6 +18,7 @@ class Record(NamedTuple):
     key: bytes
     value: bytes
     line_number: int
+    expires_ms: int | None = None  # since 1970 (UTC), if the input says so
 
 
 class Lines:
@@ -39,7 +40,9 @@ class Lines:
         """An error about a line; the last one read by default."""
         return InputError(f"{self.name}:{number or self.number}: {text}")
 
-    def record(self, key: bytes, value: bytes, number: int) -> Record:
+    def record(
+        self, key: bytes, value: bytes, number: int, expires_ms: int | None = None
+    ) -> Record:
         """A record that ends at a line, if its sizes are ones that a store takes."""
         if not 1 <= len(key) <= lib.CUBBY_KEY_BYTES_MAX:
             limit = lib.CUBBY_KEY_BYTES_MAX
@@ -47,4 +50,4 @@ class Lines:
         if len(value) > lib.CUBBY_VALUE_BYTES_MAX:
             limit = lib.CUBBY_VALUE_BYTES_MAX
             raise self.error(f"a value has at most {limit:,} bytes, not {len(value):,}", number)
-        return Record(key, value, number)
+        return Record(key, value, number, expires_ms)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 import cubbydb
+from cubbydb.cli.compact import compact
 from cubbydb.cli.completion import completion
 from cubbydb.cli.data import delete, get, put, scan
 from cubbydb.cli.destroy import destroy
@@ -64,6 +65,20 @@ def main(debug: bool) -> None:
     """
 
 
-COMMANDS = (create, load, get, put, delete, scan, dump, stat, check, inspect, resize, destroy)
+COMMANDS = (
+    create,
+    load,
+    get,
+    put,
+    delete,
+    scan,
+    dump,
+    stat,
+    check,
+    inspect,
+    compact,
+    resize,
+    destroy,
+)
 for command in (*COMMANDS, device, version, completion):
     main.add_command(command)

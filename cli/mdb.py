@@ -122,6 +122,8 @@ class MdbWriter:
         pair_bytes: of all keys and values; by both mdb_load is told what room to make.
     """
 
+    keeps_expiry = False
+
     def __init__(self, pairs: int, pair_bytes: int) -> None:
         # A value above 2 KiB takes whole pages, pages may be half full, and one change copies.
         room = 4 * pair_bytes + 256 * pairs + (16 << 20)
@@ -131,7 +133,7 @@ class MdbWriter:
         self.tail = b"DATA=END\n"
         self.long_keys = 0
 
-    def pair(self, key: bytes, value: bytes) -> bytes:
+    def pair(self, key: bytes, value: bytes, _expires_ms: int | None = None) -> bytes:
         """A pair as two lines."""
         self.long_keys += len(key) > KEY_BYTES_MAX
         return f" {key.hex()}\n {value.hex()}\n".encode()

@@ -59,6 +59,8 @@ def _texts(lines: Lines) -> Iterator[str]:
 class TableWriter:
     """Pairs as rows, ended by a line feed alone; the inverse of read_table."""
 
+    keeps_expiry = False
+
     def __init__(self, delimiter: str, key_encoding: str, value_encoding: str) -> None:
         self._encodings = {"key": key_encoding, "value": value_encoding}
         self._out = io.StringIO(newline="")
@@ -69,7 +71,7 @@ class TableWriter:
         self.head = f"{delimiter.join(COLUMNS)}\n".encode()
         self.tail = b""
 
-    def pair(self, key: bytes, value: bytes) -> bytes:
+    def pair(self, key: bytes, value: bytes, _expires_ms: int | None = None) -> bytes:
         """A pair as a row."""
         row = [self._text("key", key), self._text("value", value)]
         # Whether carriage returns alone are quoted depends on the version of Python.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -28,6 +29,7 @@ from cubbydb.cli.report import (
     talks_to_a_person,
     warn_of_space,
 )
+from cubbydb.cli.ttl import ttl_option
 from cubbydb.errors import Error
 
 __all__ = ["dump", "load"]
@@ -38,6 +40,7 @@ SORTED_BATCH_KEYS = 64  # few, for their values are in memory together
 # Told once per batch: how many records are done, and how much of the total.
 Advance = Callable[[int, int], None]
 Reader = Callable[[Lines], Iterator[Record]]
+DumpedPair = tuple[bytes, bytes, int | None]  # key, value, and when it expires
 
 
 @dataclass
@@ -46,12 +49,14 @@ class Tally:
 
     records: int = 0
     size: int = 0  # bytes of keys and values
+    expired: int = 0  # records that were left out
     line_number: int = 0  # the last line of the last record
 
-    def add(self, batch: list[Record]) -> None:
-        """Count a batch that has been stored."""
-        self.records += len(batch)
-        self.size += sum(len(record.key) + len(record.value) for record in batch)
+    def add(self, batch: list[Record], stored: list[Record]) -> None:
+        """Count a batch of which all that has not expired has been stored."""
+        self.records += len(stored)
+        self.size += sum(len(record.key) + len(record.value) for record in stored)
+        self.expired += len(batch) - len(stored)
         self.line_number = batch[-1].line_number
 
 
@@ -90,7 +95,9 @@ class Interrupts:
 
 
 @contextmanager
-def progress_bar(text: str, total: int | None, shown: bool) -> Iterator[Advance]:
+def progress_bar(
+    text: str, total: int | None, shown: bool, things: str = "records"
+) -> Iterator[Advance]:
     """A bar on standard error with rate and time left; nothing if not *shown*."""
     if not shown:
         yield lambda records, done: None
@@ -104,7 +111,7 @@ def progress_bar(text: str, total: int | None, shown: bool) -> Iterator[Advance]
         TextColumn(text),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f}%" if total else ""),
-        TextColumn("{task.fields[records]:,} records, {task.fields[rate]:,.0f}/s"),
+        TextColumn(f"{{task.fields[records]:,}} {things}, {{task.fields[rate]:,.0f}}/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -147,16 +154,33 @@ def batches(records: Iterator[Record]) -> Iterator[list[Record]]:
         yield batch
 
 
+def store_batch(store: cubbydb.Store, batch: list[Record], ttl: float | None) -> list[Record]:
+    """Store those of a batch that have not expired, in their order; return them."""
+    now_ms = time.time_ns() // 1_000_000
+    stored = [each for each in batch if each.expires_ms is None or each.expires_ms > now_ms]
+    for expires, run in groupby(stored, lambda each: each.expires_ms is not None):
+        if expires:
+            for record in run:
+                store.put_until(record.key, record.value, record.expires_ms)
+        else:
+            store.put_many(((record.key, record.value) for record in run), ttl=ttl)
+    return stored
+
+
 def load_lines(
-    store: cubbydb.Store, lines: Lines, read: Reader, tally: Tally, advance: Advance
+    store: cubbydb.Store,
+    lines: Lines,
+    read: Reader,
+    ttl: float | None,
+    tally: Tally,
+    advance: Advance,
 ) -> None:
     """Store all records of the lines; whatever ends it early, the tally says what is stored."""
     try:
         with Interrupts() as interrupts:
             for batch in batches(read(lines)):
                 interrupts.hold()
-                store.put_many((record.key, record.value) for record in batch)
-                tally.add(batch)
+                tally.add(batch, store_batch(store, batch, ttl))
                 interrupts.release()
                 advance(tally.records, lines.size)
     except KeyboardInterrupt:
@@ -183,6 +207,7 @@ def load_lines(
 )
 @key_encoding_option
 @value_encoding_option
+@ttl_option
 @click.option("-v", "--verbose", is_flag=True, help="Tell the figures at the end in a pipe too.")
 def load(
     path: str,
@@ -190,6 +215,7 @@ def load(
     input_format: str,
     key_encoding: str,
     value_encoding: str,
+    ttl: float | None,
     verbose: bool,
 ) -> None:
     """Store every record of a file.
@@ -199,6 +225,9 @@ def load(
     \b
     jsonl   one object per line, as cubby dump writes them:
             {"k": KEY, "v": VALUE}, or "k_b64", "v_b64" with base64 in them.
+            With "expires_ms": TIME, in milliseconds since 1970 (UTC), the
+            pair expires then, whatever --ttl says; where that is past, it is
+            left out, and how many were is told.
     csv     a header line with the columns key and value, then a row per pair;
     tsv     quoted as spreadsheets do it.  --key-encoding and --value-encoding
             say how bytes are written in them.
@@ -226,9 +255,12 @@ def load(
         cubbydb.open(path, "w") as store,
         progress_bar("load", total, talks_to_a_person()) as advance,
     ):
-        load_lines(store, Lines(stream, name), read, tally, advance)
+        load_lines(store, Lines(stream, name), read, ttl, tally, advance)
         figures = store.stats()
     warn_of_space(path, figures)
+    if tally.expired:
+        verb = "has" if tally.expired == 1 else "have"
+        say(f"cubby: {counted(tally.expired, 'record')} {verb} expired, left out", always=True)
     rate = tally.records / max(time.monotonic() - begin, 1e-9)
     stored = f"{counted(tally.records, 'record')}, {counted(tally.size, 'byte')}"
     say(f"loaded {stored}, {rate:,.0f} records/s", verbose)
@@ -240,14 +272,30 @@ def refuse_same_file(path: str, output: str) -> None:
         raise click.BadParameter("this is the store itself", param_hint="--output")
 
 
-def sorted_pairs(store: cubbydb.Store) -> Iterator[tuple[bytes, bytes]]:
+def scanned_pairs(store: cubbydb.Store) -> Iterator[DumpedPair]:
+    """All pairs as a scan gives them."""
+    with store.scan() as scan:
+        for key, value in scan:
+            yield key, value, scan.expires_ms
+
+
+def sorted_pairs(store: cubbydb.Store) -> Iterator[DumpedPair]:
     """All pairs by their keys; only the keys are all in memory."""
-    keys = sorted(store.keys())
+    keys: list[bytes] = []
+    expiries: dict[bytes, int] = {}
+    with store.scan(keys_only=True) as scan:
+        for key in scan:
+            keys.append(key)
+            if scan.expires_ms is not None:
+                expiries[key] = scan.expires_ms
+    keys.sort()
     for begin in range(0, len(keys), SORTED_BATCH_KEYS):
         batch = keys[begin : begin + SORTED_BATCH_KEYS]
         for key, value in zip(batch, store.get_many(batch), strict=True):
-            assert value is not None  # nobody writes while we have the store open
-            yield key, value
+            # Nobody writes while we have the store open, but pairs may expire.
+            assert value is not None or key in expiries
+            if value is not None:
+                yield key, value, expiries.get(key)
 
 
 @click.command()
@@ -280,7 +328,10 @@ def dump(
 
     \b
     jsonl   one object per line: {"k": KEY, "v": VALUE}; what is not UTF-8 is
-            written as base64, in "k_b64" and "v_b64".
+            written as base64, in "k_b64" and "v_b64".  A pair that expires
+            has also "expires_ms": TIME, in milliseconds since 1970 (UTC).
+            The other formats have no place for that; how many pairs lose
+            it is told at the end.
     csv     a header line, then a row per pair.  What is not UTF-8 ends the
     tsv     dump, unless --key-encoding or --value-encoding is another one.
     mdb     what mdb_load of LMDB reads.  LMDB takes no keys of more than 511
@@ -298,24 +349,36 @@ def dump(
         )
         out = stdout if output is None else Path(output).open("wb")  # noqa: SIM115
         try:
-            write_pairs(out, writer, sorted_pairs(store) if sort else store.scan(), advance)
+            pairs = sorted_pairs(store) if sort else scanned_pairs(store)
+            lost_expiries = write_pairs(out, writer, pairs, advance)
         finally:
             if output is not None:
                 out.close()
+    if lost_expiries:
+        say(
+            f"cubby: {counted(lost_expiries, 'pair')} will not expire where this is loaded:"
+            f" {output_format} has no place for it, jsonl has",
+            always=True,
+        )
     if isinstance(writer, MdbWriter):
         writer.warn()
 
 
 def write_pairs(
-    out: BinaryIO, writer: Writer, pairs: Iterator[tuple[bytes, bytes]], advance: Advance
-) -> None:
-    """Write all pairs; whatever ends it early says how many are written."""
+    out: BinaryIO, writer: Writer, pairs: Iterator[DumpedPair], advance: Advance
+) -> int:
+    """Write all pairs; whatever ends it early says how many are written.
+
+    Returns how many expiries could not be written.
+    """
     count = 0
+    lost_expiries = 0
     try:
         out.write(writer.head)
-        for key, value in pairs:
-            out.write(writer.pair(key, value))
+        for key, value, expires_ms in pairs:
+            out.write(writer.pair(key, value, expires_ms))
             count += 1
+            lost_expiries += expires_ms is not None and not writer.keeps_expiry
             if count % BATCH_RECORDS == 0:
                 advance(count, count)
         out.write(writer.tail)
@@ -324,3 +387,4 @@ def write_pairs(
     except InputError as error:
         error.add_note(f"{counted(count, 'record')} before it written")
         raise
+    return lost_expiries

@@ -31,11 +31,11 @@ def lines_of(content: bytes) -> Lines:
 
 
 def jsonl(content: bytes) -> list[tuple[bytes, bytes]]:
-    return [(key, value) for key, value, _ in read_jsonl(lines_of(content))]
+    return [(key, value) for key, value, *_ in read_jsonl(lines_of(content))]
 
 
 def deb822(content: bytes) -> list[tuple[bytes, bytes]]:
-    return [(key, value) for key, value, _ in read_deb822(lines_of(content))]
+    return [(key, value) for key, value, *_ in read_deb822(lines_of(content))]
 
 
 # JSON lines --------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def written(name: str, pairs: list[tuple[bytes, bytes]], *encodings: str) -> byt
 
 def read(name: str, content: bytes, *encodings: str) -> list[tuple[bytes, bytes]]:
     records = reader_of(name, *(encodings or ("utf8", "utf8")))(lines_of(content))
-    return [(key, value) for key, value, _ in records]
+    return [(key, value) for key, value, *_ in records]
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1), st.binary())))
