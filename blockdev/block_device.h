@@ -5,7 +5,8 @@
  * speed, model_device.h.
  * All sizes are in blocks of CUBBY_BLOCK_BYTES and all places are LBAs; buffers are aligned to
  * CUBBY_BLOCK_BYTES (asserted). Blocking calls are thread-safe. A queue, for many requests in
- * flight, belongs to one thread; it may change hands while nothing is in flight.
+ * flight, belongs to one thread; it may change hands while nothing is in flight, or, once its
+ * event_fd was asked for, at any time.
  *
  * Promises: what read returns was written there, or zeros (or anything at all, after a discard); a
  * write that returned 0 survives the process; after flush returned 0, all writes that had returned
@@ -74,6 +75,15 @@ struct block_queue_ops {
      * in done[], in any order; 0 if none is in flight. The queue's own failure is reported in their
      * results. */
     size_t (*reap)(struct block_queue *queue, struct block_request **done, size_t capacity);
+    /* As reap, but never wait: start what was submitted, and return what is done already. A queue
+     * that does requests when they are reaped does a few. capacity 0 starts only; done may then be
+     * NULL. */
+    size_t (*poll)(struct block_queue *queue, struct block_request **done, size_t capacity);
+    /* A descriptor for an event loop: readable whenever poll would return something, and sometimes
+     * when it would not, but then no longer after that poll. What is submitted counts only once a
+     * poll has started it. The queue owns the descriptor. Nothing may be in flight the first time.
+     * Returns 0 or an errno. */
+    int (*event_fd)(struct block_queue *queue, int *fd);
     /* Nothing may be in flight. */
     void (*close)(struct block_queue *queue);
 };

@@ -3,16 +3,19 @@
  * A read of one block becomes a read of its fragment in a queue of the inner device, and is checked
  * and expanded when that is reaped; if the block has moved meanwhile, it is read again by a
  * blocking call. Everything else (writes, reads of many blocks, blocks of zeros) is done by
- * blocking calls when it is submitted, and waits to be reaped.
+ * blocking calls when it is submitted, and waits to be reaped; meanwhile an event is raised, which
+ * is joined with the inner queue's.
  *
  * Depends on: csd_state.h.   Used by: csd_device.c.
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "blockdev/block_range.h"
 #include "blockdev/csd_state.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/base/event.h"
 
 enum {
     FRAGMENT_BLOCKS_MAX = 3, /* that a fragment touches */
@@ -37,6 +40,8 @@ struct csd_queue {
     size_t depth;
     size_t done_count;
     size_t idle_count;
+    int done_fd;  /* raised while done_count > 0; -1: nobody has asked for event_fd */
+    int event_fd; /* joins it with the inner queue's; -1 likewise */
 };
 
 static int do_now(struct csd_device *csd, struct block_request *request)
@@ -87,6 +92,9 @@ static int csd_submit(struct block_queue *base, struct block_request *request)
     request->result = do_now(queue->csd, request);
     queue->idle[queue->idle_count++] = slot;
     queue->done[queue->done_count++] = request;
+    if (queue->done_count == 1 && queue->done_fd >= 0) {
+        event_raise(queue->done_fd);
+    }
     return 0;
 }
 
@@ -110,26 +118,75 @@ static void finish(struct csd_queue *queue, struct slot *slot)
     queue->idle[queue->idle_count++] = slot;
 }
 
-static size_t csd_reap(struct block_queue *base, struct block_request **done, size_t capacity)
+static size_t take_done(struct csd_queue *queue, struct block_request **done, size_t capacity)
 {
-    struct csd_queue *queue = (struct csd_queue *)base;
-    CUBBY_ASSERT(done != NULL);
-    CUBBY_ASSERT(capacity > 0);
     size_t count = 0;
     while (count < capacity && queue->done_count > 0) {
         done[count++] = queue->done[--queue->done_count];
     }
-    if (count > 0) {
-        return count;
+    if (count > 0 && queue->done_count == 0 && queue->done_fd >= 0) {
+        event_clear(queue->done_fd);
     }
-    /* What the inner queue gives back are slots. */
-    count = queue->inner->ops->reap(queue->inner, done, capacity);
+    return count;
+}
+
+/* What the inner queue has given back are slots: make the caller's requests of them. */
+static void finish_all(struct csd_queue *queue, struct block_request **done, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
         struct slot *slot = (struct slot *)(void *)done[i];
         done[i] = slot->request;
         finish(queue, slot);
     }
+}
+
+static size_t csd_reap(struct block_queue *base, struct block_request **done, size_t capacity)
+{
+    struct csd_queue *queue = (struct csd_queue *)base;
+    CUBBY_ASSERT(done != NULL);
+    CUBBY_ASSERT(capacity > 0);
+    size_t count = take_done(queue, done, capacity);
+    if (count > 0) {
+        return count;
+    }
+    count = queue->inner->ops->reap(queue->inner, done, capacity);
+    finish_all(queue, done, count);
     return count;
+}
+
+static size_t csd_poll(struct block_queue *base, struct block_request **done, size_t capacity)
+{
+    struct csd_queue *queue = (struct csd_queue *)base;
+    CUBBY_ASSERT(done != NULL || capacity == 0);
+    size_t count = take_done(queue, done, capacity);
+    struct block_request **rest = count < capacity ? done + count : NULL;
+    size_t inner_count = queue->inner->ops->poll(queue->inner, rest, capacity - count);
+    finish_all(queue, rest, inner_count);
+    return count + inner_count;
+}
+
+static int csd_event_fd(struct block_queue *base, int *fd)
+{
+    struct csd_queue *queue = (struct csd_queue *)base;
+    CUBBY_ASSERT(fd != NULL);
+    if (queue->event_fd < 0) {
+        CUBBY_ASSERT(queue->idle_count == queue->depth);
+        int inner_fd;
+        int done_fd;
+        int status = queue->inner->ops->event_fd(queue->inner, &inner_fd);
+        status = status == 0 ? event_open(&done_fd) : status;
+        if (status != 0) {
+            return status;
+        }
+        status = event_join(inner_fd, done_fd, &queue->event_fd);
+        if (status != 0) {
+            close(done_fd);
+            return status;
+        }
+        queue->done_fd = done_fd;
+    }
+    *fd = queue->event_fd;
+    return 0;
 }
 
 static void csd_queue_close(struct block_queue *base)
@@ -137,6 +194,10 @@ static void csd_queue_close(struct block_queue *base)
     struct csd_queue *queue = (struct csd_queue *)base;
     CUBBY_ASSERT(queue->idle_count == queue->depth);
     CUBBY_ASSERT(queue->done_count == 0);
+    if (queue->event_fd >= 0) {
+        close(queue->event_fd);
+        close(queue->done_fd);
+    }
     queue->inner->ops->close(queue->inner);
     aligned_buffer_free(&queue->buffer);
     free(queue->slots);
@@ -148,6 +209,8 @@ static void csd_queue_close(struct block_queue *base)
 static const struct block_queue_ops csd_queue_ops = {
     .submit = csd_submit,
     .reap = csd_reap,
+    .poll = csd_poll,
+    .event_fd = csd_event_fd,
     .close = csd_queue_close,
 };
 
@@ -180,6 +243,7 @@ int csd_queue_open(struct block_device *device, unsigned depth, struct block_que
     }
     queue->queue.ops = &csd_queue_ops;
     queue->csd = csd;
+    queue->done_fd = queue->event_fd = -1;
     queue->depth = depth;
     queue->idle_count = depth;
     for (size_t i = 0; i < depth; i++) {

@@ -2,7 +2,7 @@
  *
  * A blocking call reserves its place on its line, lets the inner device do the work and then waits
  * for what is left of the time. A queue hands the request to a queue of the inner device at once,
- * and keeps it back, once done, until its time has come.
+ * and keeps it back, once done, until its time has come; for an event loop a timer says when.
  *
  * Depends on: block_device.h, wait.h.   Used by: open.c, tests.
  */
@@ -13,10 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "blockdev/block_range.h"
 #include "blockdev/wait.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/base/event.h"
 #include "engine/cubby.h"
 
 enum {
@@ -134,6 +138,8 @@ struct model_queue {
     struct model_device *model;
     struct block_queue *inner_queue;
     struct block_request **inner_reaped; /* room for depth */
+    int timer_fd;                        /* expires at the next deadline; -1: no event_fd yet */
+    int event_fd;                        /* joins it with the inner queue's; -1 likewise */
     size_t depth;
     size_t slot_count;
     struct model_slot slots[]; /* by deadline */
@@ -261,12 +267,9 @@ static int queue_submit(struct block_queue *queue, struct block_request *request
     return 0;
 }
 
-/* Wait until the inner device is done with some request, and mark it. */
-static void reap_inner(struct model_queue *self)
+/* Mark the first count requests of inner_reaped: the inner device is done with them. */
+static void mark_inner_done(struct model_queue *self, size_t count)
 {
-    struct block_queue *inner_queue = self->inner_queue;
-    size_t count = inner_queue->ops->reap(inner_queue, self->inner_reaped, self->depth);
-    CUBBY_ASSERT(count > 0);
     for (size_t i = 0; i < count; i++) {
         size_t place = 0;
         while (self->slots[place].request != self->inner_reaped[i]) {
@@ -275,6 +278,15 @@ static void reap_inner(struct model_queue *self)
         }
         self->slots[place].inner_done = true;
     }
+}
+
+/* Wait until the inner device is done with some request, and mark it. */
+static void reap_inner(struct model_queue *self)
+{
+    struct block_queue *inner_queue = self->inner_queue;
+    size_t count = inner_queue->ops->reap(inner_queue, self->inner_reaped, self->depth);
+    CUBBY_ASSERT(count > 0);
+    mark_inner_done(self, count);
 }
 
 /* Take out what is complete now, by deadline. */
@@ -312,10 +324,71 @@ static size_t queue_reap(struct block_queue *queue, struct block_request **done,
     return done_count;
 }
 
+/* Make the event descriptor readable when the next request that the inner device is done with is
+ * complete; not at all if there is none. */
+static void set_timer(struct model_queue *self)
+{
+    struct itimerspec expiry = {0};
+    for (size_t i = 0; i < self->slot_count; i++) {
+        if (self->slots[i].inner_done) {
+            uint64_t ns = self->slots[i].deadline_ns;
+            ns = ns > 0 ? ns : 1; /* 0 would be never */
+            expiry.it_value.tv_sec = (time_t)(ns / (uint64_t)NS_PER_SECOND);
+            expiry.it_value.tv_nsec = (long)(ns % (uint64_t)NS_PER_SECOND);
+            break;
+        }
+    }
+    int status = timerfd_settime(self->timer_fd, TFD_TIMER_ABSTIME, &expiry, NULL);
+    CUBBY_ASSERT(status == 0);
+}
+
+static size_t queue_poll(struct block_queue *queue, struct block_request **done, size_t capacity)
+{
+    struct model_queue *self = (struct model_queue *)queue;
+    struct block_queue *inner_queue = self->inner_queue;
+    CUBBY_ASSERT(done != NULL || capacity == 0);
+    mark_inner_done(self, inner_queue->ops->poll(inner_queue, self->inner_reaped, self->depth));
+    size_t count = take_complete(self, done, capacity);
+    if (self->timer_fd >= 0) {
+        set_timer(self);
+    }
+    return count;
+}
+
+static int queue_event_fd(struct block_queue *queue, int *fd)
+{
+    struct model_queue *self = (struct model_queue *)queue;
+    CUBBY_ASSERT(fd != NULL);
+    if (self->event_fd < 0) {
+        CUBBY_ASSERT(self->slot_count == 0);
+        int inner_fd;
+        int status = self->inner_queue->ops->event_fd(self->inner_queue, &inner_fd);
+        if (status != 0) {
+            return status;
+        }
+        int timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (timer_fd < 0) {
+            return errno;
+        }
+        status = event_join(inner_fd, timer_fd, &self->event_fd);
+        if (status != 0) {
+            close(timer_fd);
+            return status;
+        }
+        self->timer_fd = timer_fd;
+    }
+    *fd = self->event_fd;
+    return 0;
+}
+
 static void queue_close(struct block_queue *queue)
 {
     struct model_queue *self = (struct model_queue *)queue;
     CUBBY_ASSERT(self->slot_count == 0);
+    if (self->event_fd >= 0) {
+        close(self->event_fd);
+        close(self->timer_fd);
+    }
     self->inner_queue->ops->close(self->inner_queue);
     free(self->inner_reaped);
     free(self);
@@ -324,6 +397,8 @@ static void queue_close(struct block_queue *queue)
 static const struct block_queue_ops queue_ops = {
     .submit = queue_submit,
     .reap = queue_reap,
+    .poll = queue_poll,
+    .event_fd = queue_event_fd,
     .close = queue_close,
 };
 
@@ -347,6 +422,7 @@ static int model_queue_open(struct block_device *device, unsigned depth, struct 
     }
     self->queue.ops = &queue_ops;
     self->model = model;
+    self->timer_fd = self->event_fd = -1;
     self->depth = depth;
     *queue = &self->queue;
     return 0;

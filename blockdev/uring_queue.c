@@ -11,7 +11,11 @@
  *   1. in_flight = requests taken and not yet reaped = busy slots + finished_count <= depth.
  *   2. A request is only reported when the kernel no longer owns its buffer.
  *   3. The ring belongs to the thread that made it (the kernel enforces this for the fast kind). A
- *      queue that another thread uses while nothing is in flight makes itself a new ring.
+ *      queue that another thread uses while nothing is in flight makes itself a new ring. With an
+ *      event the ring is of the other kind, and threads may take turns at any time: whoever closes
+ *      a store can wait for what an event loop has in flight.
+ *   4. The event is cleared before completions are looked for, never after: what completes between
+ *      raises it again.
  *
  * The file is not registered with the ring: measured, it made no difference (4 KiB reads, depth
  * 32).
@@ -26,16 +30,21 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "blockdev/block_range.h"
 #include "blockdev/transfer.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/base/event.h"
 #include "engine/cubby.h"
 
 enum {
     /* Completions are worked off by this thread when it waits, without interrupts: Linux 6.1. */
     FAST_SETUP = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
+    /* Completions are worked off whenever the thread that submitted enters the kernel, and a wait
+     * for the event is such an entry: Linux 5.19. */
+    EVENT_SETUP = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
     DEPTH_MAX = 4096,
 };
 
@@ -50,6 +59,7 @@ struct uring_queue {
     int fd;
     bool writable;
     pthread_t owner;
+    int event_fd; /* registered with the ring; -1: nobody has asked for it */
     struct io_uring ring;
     size_t depth;
     size_t in_flight;
@@ -61,9 +71,9 @@ struct uring_queue {
 };
 
 /* Returns 0 or an errno. */
-static int open_ring(struct io_uring *ring, size_t depth)
+static int open_ring(struct io_uring *ring, size_t depth, unsigned setup)
 {
-    int status = io_uring_queue_init((unsigned)depth, ring, FAST_SETUP);
+    int status = io_uring_queue_init((unsigned)depth, ring, setup);
     if (status == -EINVAL) {
         status = io_uring_queue_init((unsigned)depth, ring, 0);
     }
@@ -95,6 +105,18 @@ static void finish_early(struct uring_queue *uring, struct block_request *reques
     uring->finished[uring->finished_count++] = request;
 }
 
+static bool may_use_ring(const struct uring_queue *uring)
+{
+    return uring->event_fd >= 0 || pthread_equal(uring->owner, pthread_self());
+}
+
+static void replace_ring(struct uring_queue *uring, struct io_uring ring)
+{
+    io_uring_queue_exit(&uring->ring);
+    uring->ring = ring;
+    uring->owner = pthread_self();
+}
+
 static int uring_submit(struct block_queue *queue, struct block_request *request)
 {
     struct uring_queue *uring = (struct uring_queue *)queue;
@@ -104,16 +126,14 @@ static int uring_submit(struct block_queue *queue, struct block_request *request
     if (uring->in_flight == uring->depth) {
         return EAGAIN;
     }
-    if (!pthread_equal(uring->owner, pthread_self())) {
+    if (!may_use_ring(uring)) {
         CUBBY_ASSERT(uring->in_flight == 0);
         struct io_uring ring;
-        int status = open_ring(&ring, uring->depth);
+        int status = open_ring(&ring, uring->depth, FAST_SETUP);
         if (status != 0) {
             return status;
         }
-        io_uring_queue_exit(&uring->ring);
-        uring->ring = ring;
-        uring->owner = pthread_self();
+        replace_ring(uring, ring);
     }
     uring->in_flight++;
     int status = block_range_check(uring->device, request->lba, request->block_count);
@@ -159,13 +179,15 @@ static void fail_unsubmitted(struct uring_queue *uring, int result)
     __atomic_store_n(sq->ktail, first, __ATOMIC_RELEASE);
 }
 
-/* Submit all that is unsubmitted and wait until something is there to be reaped. */
-static void enter(struct uring_queue *uring)
+/* Submit all that is unsubmitted and let the kernel work off completions; waits: until there is
+ * something to be reaped. */
+static void enter(struct uring_queue *uring, bool waits)
 {
     if (io_uring_sq_ready(&uring->ring) == 0 && io_uring_cq_ready(&uring->ring) > 0) {
         return;
     }
-    int answer = io_uring_submit_and_wait(&uring->ring, 1);
+    int answer = waits ? io_uring_submit_and_wait(&uring->ring, 1)
+                       : io_uring_submit_and_get_events(&uring->ring);
     if (answer >= 0 || answer == -EINTR) {
         return;
     }
@@ -206,12 +228,66 @@ static size_t uring_reap(struct block_queue *queue, struct block_request **done,
     size_t count = take_finished(uring, done, capacity);
     /* Ends: every transfer ends after a bounded number of stalls. */
     while (count == 0 && uring->in_flight > 0) {
-        CUBBY_ASSERT(pthread_equal(uring->owner, pthread_self()));
-        enter(uring);
+        CUBBY_ASSERT(may_use_ring(uring));
+        enter(uring, true);
         count = harvest(uring, done, capacity);
         count += take_finished(uring, done + count, capacity - count);
     }
     return count;
+}
+
+static size_t uring_poll(struct block_queue *queue, struct block_request **done, size_t capacity)
+{
+    struct uring_queue *uring = (struct uring_queue *)queue;
+    CUBBY_ASSERT(done != NULL || capacity == 0);
+    bool has_event = uring->event_fd >= 0;
+    if (has_event && capacity > 0) {
+        event_clear(uring->event_fd);
+    }
+    size_t count = 0;
+    /* Once more for transfers that did not end: what is unsubmitted would never complete. */
+    do {
+        if (uring->in_flight > uring->finished_count) {
+            CUBBY_ASSERT(may_use_ring(uring));
+            enter(uring, false);
+            count += harvest(uring, done + count, capacity - count);
+        }
+        count += take_finished(uring, done + count, capacity - count);
+    } while (io_uring_sq_ready(&uring->ring) > 0);
+    if (has_event && (uring->finished_count > 0 || io_uring_cq_ready(&uring->ring) > 0)) {
+        event_raise(uring->event_fd);
+    }
+    return count;
+}
+
+static int uring_event_fd(struct block_queue *queue, int *fd)
+{
+    struct uring_queue *uring = (struct uring_queue *)queue;
+    CUBBY_ASSERT(fd != NULL);
+    if (uring->event_fd < 0) {
+        CUBBY_ASSERT(uring->in_flight == 0);
+        int event_fd;
+        int status = event_open(&event_fd);
+        if (status != 0) {
+            return status;
+        }
+        struct io_uring ring;
+        status = open_ring(&ring, uring->depth, EVENT_SETUP);
+        if (status == 0) {
+            status = -io_uring_register_eventfd(&ring, event_fd);
+            if (status != 0) {
+                io_uring_queue_exit(&ring);
+            }
+        }
+        if (status != 0) {
+            close(event_fd);
+            return status;
+        }
+        replace_ring(uring, ring);
+        uring->event_fd = event_fd;
+    }
+    *fd = uring->event_fd;
+    return 0;
 }
 
 static void free_queue(struct uring_queue *uring)
@@ -226,12 +302,17 @@ static void uring_close(struct block_queue *queue)
     struct uring_queue *uring = (struct uring_queue *)queue;
     CUBBY_ASSERT(uring->in_flight == 0);
     io_uring_queue_exit(&uring->ring);
+    if (uring->event_fd >= 0) {
+        close(uring->event_fd);
+    }
     free_queue(uring);
 }
 
 static const struct block_queue_ops uring_ops = {
     .submit = uring_submit,
     .reap = uring_reap,
+    .poll = uring_poll,
+    .event_fd = uring_event_fd,
     .close = uring_close,
 };
 
@@ -254,7 +335,7 @@ int uring_queue_open(struct block_device *device, int fd, bool writable, unsigne
     if (uring->free_slots == NULL || uring->finished == NULL) {
         goto free_uring;
     }
-    status = open_ring(&uring->ring, depth);
+    status = open_ring(&uring->ring, depth, FAST_SETUP);
     if (status != 0) {
         goto free_uring;
     }
@@ -263,6 +344,7 @@ int uring_queue_open(struct block_device *device, int fd, bool writable, unsigne
     uring->fd = fd;
     uring->writable = writable;
     uring->owner = pthread_self();
+    uring->event_fd = -1;
     uring->depth = depth;
     uring->free_count = depth;
     for (uint32_t i = 0; i < depth; i++) {

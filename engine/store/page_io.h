@@ -33,6 +33,8 @@ struct page_io_ops {
      * returns ENOMEM or another errno if the queue cannot be made. */
     int (*submit)(struct page_io *io, struct block_request *request);
     size_t (*reap)(struct page_io *io, struct block_request **done, size_t capacity);
+    size_t (*poll)(struct page_io *io, struct block_request **done, size_t capacity);
+    int (*event_fd)(struct page_io *io, int *fd);
     void (*close)(struct page_io *io);
 };
 

@@ -69,19 +69,34 @@ static int direct_discard(struct page_io *io, uint64_t lba, uint64_t block_count
     return device->ops->discard(device, lba, block_count);
 }
 
+/* Open the queue if it is not open yet. */
+static int need_queue(struct page_io_direct *direct)
+{
+    struct block_device *device = direct->device;
+    return direct->queue != NULL ? 0
+                                 : device->ops->queue_open(device, PAGE_IO_DEPTH, &direct->queue);
+}
+
 static int direct_submit(struct page_io *io, struct block_request *request)
 {
     struct page_io_direct *direct = direct_of(io);
-    if (direct->queue == NULL) {
-        struct block_device *device = direct->device;
-        int status = device->ops->queue_open(device, PAGE_IO_DEPTH, &direct->queue);
-        if (status != 0) {
-            return status;
-        }
+    int status = need_queue(direct);
+    if (status != 0) {
+        return status;
     }
     count(request->operation == BLOCK_READ ? &io->blocks_read : &io->blocks_written,
           request->block_count);
     return direct->queue->ops->submit(direct->queue, request);
+}
+
+/* Give the results of requests that were reaped their meaning. */
+static void note_results(struct page_io_direct *direct, struct block_request **done, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (done[i]->operation == BLOCK_WRITE) {
+            done[i]->result = write_status_of(direct->device, done[i]->result);
+        }
+    }
 }
 
 static size_t direct_reap(struct page_io *io, struct block_request **done, size_t capacity)
@@ -89,12 +104,24 @@ static size_t direct_reap(struct page_io *io, struct block_request **done, size_
     struct page_io_direct *direct = direct_of(io);
     CUBBY_ASSERT(direct->queue != NULL);
     size_t done_count = direct->queue->ops->reap(direct->queue, done, capacity);
-    for (size_t i = 0; i < done_count; i++) {
-        if (done[i]->operation == BLOCK_WRITE) {
-            done[i]->result = write_status_of(direct->device, done[i]->result);
-        }
-    }
+    note_results(direct, done, done_count);
     return done_count;
+}
+
+static size_t direct_poll(struct page_io *io, struct block_request **done, size_t capacity)
+{
+    struct page_io_direct *direct = direct_of(io);
+    CUBBY_ASSERT(direct->queue != NULL);
+    size_t done_count = direct->queue->ops->poll(direct->queue, done, capacity);
+    note_results(direct, done, done_count);
+    return done_count;
+}
+
+static int direct_event_fd(struct page_io *io, int *fd)
+{
+    struct page_io_direct *direct = direct_of(io);
+    int status = need_queue(direct);
+    return status == 0 ? direct->queue->ops->event_fd(direct->queue, fd) : status;
 }
 
 static void direct_close(struct page_io *io)
@@ -115,6 +142,8 @@ int page_io_direct_open(struct block_device *device, struct page_io **io)
         .discard = direct_discard,
         .submit = direct_submit,
         .reap = direct_reap,
+        .poll = direct_poll,
+        .event_fd = direct_event_fd,
         .close = direct_close,
     };
     struct page_io_direct *direct = calloc(1, sizeof *direct);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -315,6 +316,92 @@ static void test_idle_queue_changes_hands(struct contract_queue *pair)
     test_queued_writes_are_read_back_by_queued_reads(pair);
 }
 
+static void test_poll_returns_what_is_done_and_never_waits(struct contract_queue *pair)
+{
+    struct block_request requests[CONTRACT_DEPTH];
+    struct block_request *done[CONTRACT_DEPTH];
+    uint8_t *buffers = blocks_of(CONTRACT_DEPTH, 0);
+    CHECK_EQUAL(pair->queue->ops->poll(pair->queue, done, CONTRACT_DEPTH), 0);
+    submit_all(pair->queue, requests, CONTRACT_DEPTH, BLOCK_READ, 0, buffers);
+    CHECK_EQUAL(pair->queue->ops->poll(pair->queue, NULL, 0), 0);
+    size_t done_count = 0;
+    while (done_count < CONTRACT_DEPTH) {
+        size_t count = pair->queue->ops->poll(pair->queue, done, 3);
+        CHECK(count <= 3);
+        done_count += count;
+    }
+    for (size_t i = 0; i < CONTRACT_DEPTH; i++) {
+        CHECK_EQUAL(requests[i].result, 0);
+    }
+    CHECK_EQUAL(pair->queue->ops->reap(pair->queue, done, CONTRACT_DEPTH), 0);
+    free(buffers);
+}
+
+static bool is_readable(int fd, int timeout_ms)
+{
+    struct pollfd wanted = {.fd = fd, .events = POLLIN};
+    int count = poll(&wanted, 1, timeout_ms);
+    CHECK(count >= 0 || errno == EINTR);
+    return count > 0;
+}
+
+static int event_fd_of(struct block_queue *queue)
+{
+    int fd = -1;
+    CHECK_EQUAL(queue->ops->event_fd(queue, &fd), 0);
+    int same_fd = -1;
+    CHECK_EQUAL(queue->ops->event_fd(queue, &same_fd), 0);
+    CHECK_EQUAL(same_fd, fd);
+    return fd;
+}
+
+/* An event loop that waits whenever the descriptor lets it: a wake-up that was lost would hang. */
+static void test_event_descriptor_tells_of_every_completion(struct contract_queue *pair)
+{
+    struct block_request requests[CONTRACT_DEPTH];
+    struct block_request *done[CONTRACT_DEPTH];
+    uint8_t *buffers = blocks_of(CONTRACT_DEPTH, 0);
+    int fd = event_fd_of(pair->queue);
+    for (int round = 0; round < 20; round++) {
+        size_t capacity = (size_t)round % CONTRACT_DEPTH + 1;
+        /* One of them is outside the device: it is refused, and counts too. */
+        uint64_t lba = pair->device->geometry.block_count - CONTRACT_DEPTH + 1;
+        submit_all(pair->queue, requests, CONTRACT_DEPTH, BLOCK_READ, lba, buffers);
+        CHECK_EQUAL(pair->queue->ops->poll(pair->queue, NULL, 0), 0);
+        for (size_t done_count = 0; done_count < CONTRACT_DEPTH;) {
+            while (!is_readable(fd, 60000)) {
+            }
+            done_count += pair->queue->ops->poll(pair->queue, done, capacity);
+        }
+        for (size_t i = 0; i < CONTRACT_DEPTH; i++) {
+            CHECK_EQUAL(requests[i].result, i == CONTRACT_DEPTH - 1 ? EINVAL : 0);
+        }
+        CHECK_EQUAL(pair->queue->ops->poll(pair->queue, done, CONTRACT_DEPTH), 0);
+        CHECK(!is_readable(fd, 0));
+    }
+    free(buffers);
+}
+
+static void *reap_in_flight(void *argument)
+{
+    struct contract_queue *pair = argument;
+    reap_all(pair->queue, CONTRACT_DEPTH, CONTRACT_DEPTH, 0);
+    return NULL;
+}
+
+static void test_with_an_event_another_thread_reaps_what_is_in_flight(struct contract_queue *pair)
+{
+    struct block_request requests[CONTRACT_DEPTH];
+    uint8_t *buffers = blocks_of(CONTRACT_DEPTH, 0);
+    event_fd_of(pair->queue);
+    submit_all(pair->queue, requests, CONTRACT_DEPTH, BLOCK_READ, 0, buffers);
+    CHECK_EQUAL(pair->queue->ops->poll(pair->queue, NULL, 0), 0);
+    pthread_t thread;
+    CHECK_EQUAL(pthread_create(&thread, NULL, reap_in_flight, pair), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    free(buffers);
+}
+
 /* Closes the queue, which is CONTRACT_DEPTH deep. */
 static void contract_of_queue(const char *kind, struct block_device *device,
                               struct block_queue *queue)
@@ -325,6 +412,11 @@ static void contract_of_queue(const char *kind, struct block_device *device,
     RUN_ON(kind, test_queued_request_outside_the_device_is_einval, &pair);
     RUN_ON(kind, test_queued_requests_move_many_blocks, &pair);
     RUN_ON(kind, test_idle_queue_changes_hands, &pair);
+    RUN_ON(kind, test_poll_returns_what_is_done_and_never_waits, &pair);
+    RUN_ON(kind, test_event_descriptor_tells_of_every_completion, &pair);
+    RUN_ON(kind, test_with_an_event_another_thread_reaps_what_is_in_flight, &pair);
+    RUN_ON(kind, test_idle_queue_changes_hands, &pair);
+    RUN_ON(kind, test_poll_returns_what_is_done_and_never_waits, &pair);
     queue->ops->close(queue);
 }
 
