@@ -48,8 +48,8 @@
  *     that thread's buffers and I/O ring, and the ring is bound to the thread that first used it).
  *     Open one session per thread. cubby_close may be called while other threads are inside calls:
  *     it waits for them, and later calls on their sessions return CUBBY_CLOSED.
- *   - Results. What a call hands out (cubby_slice) points into the session or scan and is valid
- *     until the next call on that session or scan.
+ *   - Results. What a call hands out (cubby_slice) points into the session, scan or async object
+ *     and is valid until the next call on it.
  *   - Processes. One process has a store open to write and nobody else has it open, or any number
  *     have it open to read. A handle carried through fork() returns CUBBY_FORKED in the child: open
  *     the store anew there.
@@ -148,6 +148,7 @@ enum cubby_flag {
 typedef struct cubby_store cubby_store;
 typedef struct cubby_session cubby_session;
 typedef struct cubby_scan cubby_scan;
+typedef struct cubby_async cubby_async;
 
 /* Bytes that belong to somebody else. */
 struct cubby_slice {
@@ -418,6 +419,60 @@ int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
 int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
                    const uint32_t *key_sizes, const uint8_t *values, const size_t *value_sizes,
                    uint64_t expires_ms, size_t *put_count);
+
+/* Gets for an event loop: submitted without waiting, completed as a descriptor says. ------------
+ *
+ *     status = cubby_async_open(store, &async);
+ *     status = cubby_async_submit(async, count, keys, key_sizes, tags);
+ *     status = cubby_async_poll(async, &completions); each time cubby_async_fd(async) is readable
+ *
+ * An async object belongs to one thread at a time, as a session does; open one per loop. Up to 128
+ * of its gets are in flight on the device, the others wait in it. A get sees its key's pair as it
+ * was at some moment between its submission and its completion. Writers, cubby_check and background
+ * work of other threads go on meanwhile, and gets in flight keep no space from being reused. */
+
+/* What cubby_async_poll hands out: count gets, in the order in which they were completed. Valid
+ * until the next call on the async object. */
+struct cubby_completions {
+    size_t count;
+    const uint64_t *tags;
+    const int *statuses;       /* of each get: as cubby_get returns */
+    const size_t *value_sizes; /* SIZE_MAX where the status is not CUBBY_OK */
+    struct cubby_slice values; /* all values end to end, in the same order */
+    size_t failed;             /* how many statuses are neither CUBBY_OK nor CUBBY_NOT_FOUND */
+    size_t in_flight;          /* gets that have a device read under way now */
+    size_t waiting;            /* gets that wait for one of those to end */
+};
+
+/* Open an async object, with a session of its own: about 1 MiB of buffers, more with blobs. Returns
+ * as cubby_session_open, or the errno of a queue or descriptor that cannot be had. */
+int cubby_async_open(cubby_store *store, cubby_async **async);
+
+/* Give up what is in flight, without completing it, and close; allowed before and after cubby_close
+ * of its store. May wait for as long as one device read takes. NULL is allowed. */
+void cubby_async_close(cubby_async *async);
+
+/* A descriptor that is readable when cubby_async_poll has something to do, and from cubby_close of
+ * the store on. It belongs to the async object. */
+int cubby_async_fd(const cubby_async *async);
+
+/* Begin to get count keys. Copies the keys; returns at once, however many there are.
+ * keys, key_sizes: as in cubby_get_many; tags: count numbers that mean what the caller likes.
+ * Returns CUBBY_OK, or, with nothing begun, CUBBY_BAD_ARGUMENT (a key's size), CUBBY_CLOSED,
+ * CUBBY_FORKED or ENOMEM. */
+int cubby_async_submit(cubby_async *async, size_t count, const uint8_t *keys,
+                       const uint32_t *key_sizes, const uint64_t *tags);
+
+/* Hand out gets that are complete, possibly none, and begin others that waited. Never waits for
+ * them; but a blob over 64 KiB, and a pair that moved four times while it was read, are got by a
+ * blocking cubby_get inside this call, and a device whose queue is not asynchronous (memory,
+ * faults) is read inside it, a few blocks per call. Returns CUBBY_OK, CUBBY_CLOSED (the store has
+ * been closed: what was in flight will never be completed) or CUBBY_FORKED. */
+int cubby_async_poll(cubby_async *async, struct cubby_completions *completions);
+
+/* One sentence about get index of the last poll, with the LBA where there is one; empty if it did
+ * not fail. Valid until the next call. */
+const char *cubby_async_message(const cubby_async *async, size_t index);
 
 /* The number of pairs, those that are expired but still take up space too (a scan leaves them out,
  * cubby_compact drops them). No device read. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */

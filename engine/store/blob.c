@@ -284,19 +284,36 @@ static int list_index_block(cubby_session *session, uint64_t *next_lba, uint64_t
     return CUBBY_OK;
 }
 
+/* Whether a run lies inside one extent of the store. */
+static bool fits_extent(const cubby_store *store, const struct blob_run *run)
+{
+    uint64_t block_count = blob_run_blocks(run);
+    return run->byte_count > 0 && extents_contain(&store->extents, run->lba, block_count) &&
+           (run->lba - store->extents.first_lba) % EXTENT_BLOCKS + block_count <= EXTENT_BLOCKS;
+}
+
+bool blob_single_run(const cubby_store *store, const struct block_pair *pair, struct blob_run *run)
+{
+    CUBBY_ASSERT(pair->is_blob);
+    *run = (struct blob_run){pair->blob_lba, pair->blob_checksum, blob_bytes(pair)};
+    return run->byte_count <= DIRECT_BYTES_MAX && fits_extent(store, run);
+}
+
+bool blob_run_is_sound(const cubby_store *store, const struct blob_run *run, const uint8_t *bytes)
+{
+    return checksum_of(bytes, run->byte_count, run->lba, store->secret) == run->checksum;
+}
+
 int blob_list(cubby_session *session, uint64_t lba, uint64_t byte_count, uint64_t checksum,
               struct blob_runs *runs)
 {
     if (byte_count <= DIRECT_BYTES_MAX) {
-        if (byte_count == 0 ||
-            !extents_contain(&session->store->extents, lba, blocks_of(byte_count)) ||
-            (lba - session->store->extents.first_lba) % EXTENT_BLOCKS + blocks_of(byte_count) >
-                EXTENT_BLOCKS) {
+        struct blob_run run = {.lba = lba, .checksum = checksum, .byte_count = byte_count};
+        if (!fits_extent(session->store, &run)) {
             return CUBBY_CORRUPT;
         }
         runs->data_count = 1;
-        return add_run(
-            runs, (struct blob_run){.lba = lba, .checksum = checksum, .byte_count = byte_count});
+        return add_run(runs, run);
     }
     uint64_t index_lbas[INDEX_BLOCKS_MAX];
     size_t index_count = 0;
@@ -353,7 +370,7 @@ static int read_runs(cubby_session *session, const struct blob_runs *runs, uint6
         if (status != 0) {
             return status;
         }
-        if (checksum_of(to, run->byte_count, run->lba, store->secret) != run->checksum) {
+        if (!blob_run_is_sound(store, run, to)) {
             session->damaged_lba = run->lba;
             return session_fail(session, CUBBY_CORRUPT,
                                 "the blob at LBA %llu is damaged: its checksum does not match",

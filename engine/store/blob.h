@@ -9,6 +9,7 @@
 #ifndef CUBBY_BLOB_H
 #define CUBBY_BLOB_H
 
+#include "engine/base/bytes.h"
 #include "engine/store/store.h"
 
 /* One run of a blob, or one of its index blocks. */
@@ -59,6 +60,18 @@ void blob_hold(cubby_session *session, const struct blob_runs *runs);
  * are read, into session->value. What is not freed is lost space, until the next recovery. Leaves
  * the session's message alone. Returns the bytes of the blocks that were freed. */
 uint64_t blob_free(cubby_session *session, const struct block_pair *pair);
+
+/* Of a blob in one run, what has to be read, checked to lie where blobs lie. Returns false for a
+ * larger one, which has an index, and for one that cannot be. */
+bool blob_single_run(const cubby_store *store, const struct block_pair *pair, struct blob_run *run);
+
+static inline uint64_t blob_run_blocks(const struct blob_run *run)
+{
+    return divide_up(run->byte_count, BLOCK_BYTES);
+}
+
+/* Whether these are the bytes of a data run. */
+bool blob_run_is_sound(const cubby_store *store, const struct blob_run *run, const uint8_t *bytes);
 
 static inline uint64_t blob_bytes(const struct block_pair *pair)
 {

@@ -5,7 +5,8 @@
  *                                                       v
  *                                        in use --recovery_run, checkpoint--> in use
  *
- * Depends on: checkpoint.h, recovery.h, space.h, superblock.h.   Used by: users of cubby.h.
+ * Depends on: async_get.h, checkpoint.h, recovery.h, space.h, superblock.h.   Used by: users of
+ * cubby.h.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/base/environment.h"
+#include "engine/store/async_get.h"
 #include "engine/store/checkpoint.h"
 #include "engine/store/recovery.h"
 #include "engine/store/segment.h"
@@ -165,6 +167,7 @@ static void close_parts(cubby_store *store)
 {
     pthread_mutex_lock(&store->sessions_lock);
     for (cubby_session *session = store->sessions; session != NULL; session = session->next) {
+        async_get_cancel(session);
         epoch_unregister(&store->epoch, &session->slot);
         session->io->ops->close(session->io);
         session->io = NULL;

@@ -1,6 +1,6 @@
 /* session.c -- sessions: what each thread has of an open store, and how calls begin and end.
  *
- * Depends on: store.h, space.h.   Used by: every public call.
+ * Depends on: store.h, async_get.h, space.h.   Used by: every public call.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "engine/base/cubby_assert.h"
+#include "engine/store/async_get.h"
 #include "engine/store/space.h"
 
 enum {
@@ -235,6 +236,7 @@ void cubby_session_close(cubby_session *session)
         place = &(*place)->next;
     }
     if (*place == session) { /* else the store has been closed and has let go of it */
+        async_get_cancel(session);
         retire_counters(store, session);
         *place = session->next;
         epoch_unregister(&store->epoch, &session->slot);

@@ -7,7 +7,7 @@
  * by segment number; held by the one writer of a segment through its I/O, by a scan through its
  * read, and by a reader that has lost too many races (put_many holds several at once, taken in
  * ascending order of stripe) checkpoint_lock  one checkpoint at a time extents.lock     short, no
- * I/O sessions_lock    the list of sessions; short, no I/O
+ * I/O sessions_lock    the list of sessions; short, no I/O but that of gets which closing gives up
  *
  * Readers take none: they enter the epoch, read the directory, and check what they read; a writer
  * bumps the segment's version before each write that could make a reader miss a pair.
@@ -151,6 +151,9 @@ struct cubby_session {
     _Atomic int busy;           /* enum session_busy; cubby_close and cubby_check wait for it */
     struct epoch_slot slot;
     struct page_io *io; /* NULL after the store was closed */
+    /* What has gets in flight on io between calls, or NULL. Written inside a call; read, while no
+     * call is under way, under store->sessions_lock. */
+    struct cubby_async *async;
     struct session_counters counters;
     uint64_t blocks_noted;             /* of io->blocks_written, by space_note_writes */
     uint64_t now_ms;                   /* by session_now_ms; 0: to be asked */
