@@ -4,7 +4,7 @@ Depends on: mapping.py, session.py.  Used by: store.py.
 """
 
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from cubbydb._native import ffi, lib
 from cubbydb.engine.mapping import Pair, Scan
@@ -48,7 +48,7 @@ class StoreScan(Scan[Pair]):
         self._thread = threading.get_ident()
         self._cursor = b""
         self._expires_ms: int | None = None
-        session = cast(ScanSession, store._new_session(ScanSession))
+        session = store._new_session(ScanSession)
         out = ffi.new("cubby_scan **")
         native_cursor = ffi.NULL if cursor is None else cursor
         status = lib.cubby_scan_open(session.handle, prefix, len(prefix), native_cursor, out)

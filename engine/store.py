@@ -15,6 +15,7 @@ from typing import Any, TypeVar, overload
 
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing
+from cubbydb.engine.aio import AsyncCalls, LoopTable
 from cubbydb.engine.expiry import Compaction, ExpiringCalls
 from cubbydb.engine.growth import GrowthCalls
 from cubbydb.engine.inspection import InspectionCalls
@@ -41,6 +42,7 @@ __all__ = ["Compaction", "Damage", "Scan", "Space", "Store", "open"]
 
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Default = TypeVar("_Default")
+_Made = TypeVar("_Made")
 
 BATCH_PAIRS = 1024  # pairs in one native get_many or put_many
 BATCH_BYTES = 8 << 20  # keys and values in one native put_many, the last pair excepted
@@ -72,7 +74,7 @@ class Damage:
     text: str
 
 
-class Store(ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
+class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be bytes, bytearray or memoryview.
@@ -96,6 +98,7 @@ class Store(ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         self._pid = os.getpid()
         self._lock = threading.RLock()  # opening sessions excludes closing the store
         self._local = threading.local()
+        self._loops = LoopTable()
         native_path = os.fsencode(path)
         if not native_path or b"\0" in native_path:
             raise ValueError(f"not a path: {self._path!r}")
@@ -160,7 +163,7 @@ class Store(ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
 
     # Sessions ------------------------------------------------------------------------------------
 
-    def _new_session(self, kind: type[Session]) -> Session:
+    def _new_session(self, kind: Callable[[Any, str], _Made]) -> _Made:
         if self._pid != os.getpid():
             raise_for_status(lib.CUBBY_FORKED, self._path)
         with self._lock:

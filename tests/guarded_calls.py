@@ -4,7 +4,8 @@ A call that is neither in these tables, nor in a set of those that need nothing 
 fails a test there: so a new method says here what becomes of it after close and in a child.
 """
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -43,15 +44,29 @@ BYTES_MAPPING = MAPPING | {
     "put_many": lambda it: it.put_many(PAIRS),
     "scan": lambda it: it.scan(),
 }
-STORE = BYTES_MAPPING | {
+EXPIRING_MAPPING = BYTES_MAPPING | {
+    "expire": lambda it: it.expire(b"1", 60),
+    "ttl": lambda it: it.ttl(b"1"),
+}
+STORE = EXPIRING_MAPPING | {
     "add": lambda it: it.add(b"1", b"2"),
+    "adelete": lambda it: run(lambda: it.adelete(b"1")),
+    "aget": lambda it: run(lambda: it.aget(b"1")),
+    "aget_many": lambda it: run(lambda: it.aget_many([b"1"])),
+    "aput": lambda it: run(lambda: it.aput(b"1", b"2")),
     "check": lambda it: it.check(),
+    "compact": lambda it: it.compact(),
     "compare_and_swap": lambda it: it.compare_and_swap(b"1", None, None),
     "delete_many": lambda it: it.delete_many([b"1"]),
     "get_into": lambda it: it.get_into(b"1", bytearray(9)),
     "get_view": lambda it: it.get_view(b"1"),
     "incr": lambda it: it.incr(b"1"),
+    "inspect_key": lambda it: it.inspect_key(b"1"),
+    "inspect_lba": lambda it: it.inspect_lba(0),
+    "inspect_segment": lambda it: it.inspect_segment(0),
+    "put_until": lambda it: it.put_until(b"1", b"2", None),
     "replace": lambda it: it.replace(b"1", b"2"),
+    "resize": lambda it: it.resize("16M"),
     "stats": lambda it: it.stats(),
     "step": lambda it: it.step(),
     "sync": lambda it: it.sync(),
@@ -73,6 +88,15 @@ DEVICE: Calls = {
     "usage": lambda it: it.usage(),
     "write": lambda it: it.write(0, BLOCK),
 }
+
+
+def run(call: Callable[[], Awaitable[Any]]) -> Any:
+    """What is awaited, in a loop of its own."""
+
+    async def main() -> Any:
+        return await call()
+
+    return asyncio.run(main())
 
 
 def set_calls(element: object) -> Calls:
@@ -123,12 +147,12 @@ def all_guarded(store: cubbydb.Store, device: BlockDevice) -> Iterator[dict[str,
         next(iterator)
     pairs, space_pairs, keys, values = begun
     store_quiet = CONTEXT | {"closed", "path", "read_only", "space"}
-    scan_quiet = CONTEXT - {"__repr__"} | {"__iter__", "cursor"}
+    scan_quiet = CONTEXT - {"__repr__"} | {"__iter__", "cursor", "expires", "expires_ms"}
     yield {
         "store": Guarded(store, STORE, store_quiet),
         "space": Guarded(
             space,
-            BYTES_MAPPING | {"__bool__": bool},
+            EXPIRING_MAPPING | {"__bool__": bool},
             {"__repr__", "prefix", "space", "store"},
         ),
         "scan": Guarded(pairs, SCAN, scan_quiet),
