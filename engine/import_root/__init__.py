@@ -24,7 +24,9 @@ the examples of these pages *store* is an open, empty one.
 | change a pair depending on what it is | `Store.add`, `Store.compare_and_swap`, `Store.incr`, ... |
 | go through all pairs, or page by page | `Store.scan`, `Scan.cursor` |
 | keep several mappings in one store | `Store.space` |
-| see how full it is, and look for damage | `Store.stats`, `Store.check` |
+| let pairs expire | `Store.put` with *ttl*, `Store.ttl`, `Store.expire`, `Store.compact` |
+| await instead of wait | `Store.aget`, `Store.aget_many`, `Store.aput`, `Store.adelete` |
+| see how full it is, make it larger, and look for damage | `Store.stats`, `Store.resize`, `Store.check`, `Store.inspect_key` |
 
 # What is promised
 
