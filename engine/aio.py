@@ -97,7 +97,7 @@ class AsyncCalls:
     def aget(self, key: BytesLike, default: Any = None) -> Any:
         """Get the value of *key*, or *default* if there is none; to be awaited.
 
-        The device is read while the loop goes on: up to 128 gets at a time, the others wait.  The
+        The device is read while the loop goes on: up to 256 gets at a time, the others wait.  The
         loop itself waits for values over 64 KiB, for a pair that is changed again and again while
         it is read, and on devices that are not asynchronous (memory, faults).
         """

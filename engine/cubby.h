@@ -426,7 +426,7 @@ int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
  *     status = cubby_async_submit(async, count, keys, key_sizes, tags);
  *     status = cubby_async_poll(async, &completions); each time cubby_async_fd(async) is readable
  *
- * An async object belongs to one thread at a time, as a session does; open one per loop. Up to 128
+ * An async object belongs to one thread at a time, as a session does; open one per loop. Up to 256
  * of its gets are in flight on the device, the others wait in it. A get sees its key's pair as it
  * was at some moment between its submission and its completion. Writers, cubby_check and background
  * work of other threads go on meanwhile, and gets in flight keep no space from being reused. */
@@ -444,7 +444,7 @@ struct cubby_completions {
     size_t waiting;            /* gets that wait for one of those to end */
 };
 
-/* Open an async object, with a session of its own: about 1 MiB of buffers, more with blobs. Returns
+/* Open an async object, with a session of its own: about 1.2 MiB, more with blobs. Returns
  * as cubby_session_open, or the errno of a queue or descriptor that cannot be had. */
 int cubby_async_open(cubby_store *store, cubby_async **async);
 

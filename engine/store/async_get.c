@@ -52,7 +52,10 @@
 enum {
     TRIES = 4, /* by asynchronous reads */
     /* Results that are not handed out yet, and gets in flight, each of which becomes one. */
-    RESULTS_MAX = 2 * PAGE_IO_DEPTH,
+    /* Reads in flight at most. While a loop works off what one poll has found, the device goes on
+     * with the others: at 90,000 reads a second it does some 75 in that time. */
+    ASYNC_DEPTH = 256,
+    RESULTS_MAX = 2 * ASYNC_DEPTH,
 };
 
 /* Gets that were submitted together; one allocation. */
@@ -115,8 +118,8 @@ struct cubby_async {
     size_t failure_count;
     size_t failure_capacity;
     size_t free_count;
-    struct async_get *free_gets[PAGE_IO_DEPTH]; /* a stack */
-    struct async_get gets[PAGE_IO_DEPTH];
+    struct async_get *free_gets[ASYNC_DEPTH]; /* a stack */
+    struct async_get gets[ASYNC_DEPTH];
     uint64_t tags[RESULTS_MAX];
     int statuses[RESULTS_MAX];
     size_t value_sizes[RESULTS_MAX];
@@ -124,7 +127,7 @@ struct cubby_async {
 
 static size_t in_flight(const struct cubby_async *async)
 {
-    return PAGE_IO_DEPTH - async->free_count;
+    return ASYNC_DEPTH - async->free_count;
 }
 
 /* A get is over: its slot is free, and so is its batch if it was the last. */
@@ -494,8 +497,8 @@ int cubby_async_poll(cubby_async *async, struct cubby_completions *completions)
         async->is_woken = false;
         event_clear(async->wake_fd);
     }
-    struct block_request *done[PAGE_IO_DEPTH];
-    size_t done_count = session->io->ops->poll(session->io, done, PAGE_IO_DEPTH);
+    struct block_request *done[ASYNC_DEPTH];
+    size_t done_count = session->io->ops->poll(session->io, done, ASYNC_DEPTH);
     for (size_t i = 0; i < done_count; i++) {
         complete(async, (struct async_get *)(void *)done[i]);
     }
@@ -523,8 +526,8 @@ void async_get_cancel(cubby_session *session)
     }
     session->async = NULL;
     while (in_flight(async) > 0) {
-        struct block_request *done[PAGE_IO_DEPTH];
-        size_t done_count = session->io->ops->reap(session->io, done, PAGE_IO_DEPTH);
+        struct block_request *done[ASYNC_DEPTH];
+        size_t done_count = session->io->ops->reap(session->io, done, ASYNC_DEPTH);
         CUBBY_ASSERT(done_count > 0);
         for (size_t i = 0; i < done_count; i++) {
             end_get(async, (struct async_get *)(void *)done[i]);
@@ -542,18 +545,17 @@ void async_get_cancel(cubby_session *session)
 static int prepare(struct cubby_async *async)
 {
     cubby_session *session = async->session;
-    int status =
-        aligned_buffer_reserve(&session->blocks, (size_t)PAGE_IO_DEPTH * CUBBY_BLOCK_BYTES);
+    int status = aligned_buffer_reserve(&session->blocks, (size_t)ASYNC_DEPTH * CUBBY_BLOCK_BYTES);
     if (status != 0) {
         return status;
     }
-    for (size_t i = 0; i < PAGE_IO_DEPTH; i++) {
+    for (size_t i = 0; i < ASYNC_DEPTH; i++) {
         async->gets[i].block = session->blocks.data + i * CUBBY_BLOCK_BYTES;
         async->free_gets[i] = &async->gets[i];
     }
-    async->free_count = PAGE_IO_DEPTH;
+    async->free_count = ASYNC_DEPTH;
     int queue_fd;
-    status = session->io->ops->event_fd(session->io, &queue_fd);
+    status = session->io->ops->event_fd(session->io, ASYNC_DEPTH, &queue_fd);
     if (status == 0) {
         status = event_open(&async->wake_fd);
     }
@@ -574,7 +576,7 @@ static void free_async(struct cubby_async *async)
     if (async->wake_fd >= 0) {
         close(async->wake_fd);
     }
-    for (size_t i = 0; i < PAGE_IO_DEPTH; i++) {
+    for (size_t i = 0; i < ASYNC_DEPTH; i++) {
         aligned_buffer_free(&async->gets[i].blob);
     }
     free(async->failures);

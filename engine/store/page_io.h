@@ -19,7 +19,7 @@
 #include "blockdev/usage_limit.h"
 
 enum {
-    PAGE_IO_DEPTH = 128, /* requests in flight at most */
+    PAGE_IO_DEPTH = 128, /* requests in flight at most, where nobody asks for more */
 };
 
 struct page_io;
@@ -34,7 +34,8 @@ struct page_io_ops {
     int (*submit)(struct page_io *io, struct block_request *request);
     size_t (*reap)(struct page_io *io, struct block_request **done, size_t capacity);
     size_t (*poll)(struct page_io *io, struct block_request **done, size_t capacity);
-    int (*event_fd)(struct page_io *io, int *fd);
+    /* Opens the queue, of this depth, if it is not open yet; else its depth is PAGE_IO_DEPTH. */
+    int (*event_fd)(struct page_io *io, unsigned depth, int *fd);
     void (*close)(struct page_io *io);
 };
 

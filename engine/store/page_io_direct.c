@@ -70,17 +70,16 @@ static int direct_discard(struct page_io *io, uint64_t lba, uint64_t block_count
 }
 
 /* Open the queue if it is not open yet. */
-static int need_queue(struct page_io_direct *direct)
+static int need_queue(struct page_io_direct *direct, unsigned depth)
 {
     struct block_device *device = direct->device;
-    return direct->queue != NULL ? 0
-                                 : device->ops->queue_open(device, PAGE_IO_DEPTH, &direct->queue);
+    return direct->queue != NULL ? 0 : device->ops->queue_open(device, depth, &direct->queue);
 }
 
 static int direct_submit(struct page_io *io, struct block_request *request)
 {
     struct page_io_direct *direct = direct_of(io);
-    int status = need_queue(direct);
+    int status = need_queue(direct, PAGE_IO_DEPTH);
     if (status != 0) {
         return status;
     }
@@ -117,10 +116,10 @@ static size_t direct_poll(struct page_io *io, struct block_request **done, size_
     return done_count;
 }
 
-static int direct_event_fd(struct page_io *io, int *fd)
+static int direct_event_fd(struct page_io *io, unsigned depth, int *fd)
 {
     struct page_io_direct *direct = direct_of(io);
-    int status = need_queue(direct);
+    int status = need_queue(direct, depth);
     return status == 0 ? direct->queue->ops->event_fd(direct->queue, fd) : status;
 }
 

@@ -51,7 +51,7 @@ static inline struct cubby_completions poll_once(cubby_async *async)
 {
     struct cubby_completions done;
     CHECK_EQUAL(cubby_async_poll(async, &done), CUBBY_OK);
-    CHECK(done.in_flight <= 128);
+    CHECK(done.in_flight <= 256);
     return done;
 }
 
