@@ -83,6 +83,7 @@ def test_the_pages_have_what_is_inherited_too(tmp_path, capsys):
     page = (tmp_path / "cubbydb.html").read_text()
     for name in ("Store.put", "Store.scan", "Store.incr", "Store.compare_and_swap", "Space.scan"):
         assert f'id="{name}"' in page
-    assert "keys asked for by get, contains, get_expiry and get_many" in page  # a comment of cubby.h
+    # A comment of cubby.h:
+    assert "keys asked for by get, contains, get_expiry and get_many" in page
     linked_nowhere = re.findall(r"<code>((?:Store|Scan|Space|cubbydb)\.[^<]*)</code>", page)
     assert linked_nowhere == []

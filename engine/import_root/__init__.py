@@ -26,7 +26,8 @@ the examples of these pages *store* is an open, empty one.
 | keep several mappings in one store | `Store.space` |
 | let pairs expire | `Store.put` with *ttl*, `Store.ttl`, `Store.expire`, `Store.compact` |
 | await instead of wait | `Store.aget`, `Store.aget_many`, `Store.aput`, `Store.adelete` |
-| see how full it is, make it larger, and look for damage | `Store.stats`, `Store.resize`, `Store.check`, `Store.inspect_key` |
+| see how full it is, and make it larger | `Store.stats`, `Store.resize` |
+| look for damage, and at single blocks | `Store.check`, `Store.inspect_lba`, `Store.inspect_key` |
 
 # What is promised
 
