@@ -42,7 +42,7 @@ def detect_format(path: str) -> str:
     with Path(path).open("rb") as stream:
         head = stream.read(DETECT_BYTES)
     line = head.lstrip(b" \t\r\n").partition(b"\n")[0]
-    beginnings = {"jsonl": line, "deb822": head}
+    beginnings = {"jsonl": line, "mdb": head, "deb822": head}  # tables look like anything
     for name, beginning in beginnings.items():
         try:
             if next(FORMATS[name](Lines(io.BytesIO(beginning), path)), None):
@@ -55,7 +55,7 @@ def detect_format(path: str) -> str:
 def common_format(files: Sequence[str]) -> str:
     """The one format of all files."""
     if "-" in files:
-        text = "standard input cannot be looked at beforehand: give --format jsonl or deb822"
+        text = "standard input cannot be looked at beforehand: give --format"
         raise click.UsageError(text)
     found = {path: detect_format(path) for path in files}
     if len(set(found.values())) > 1:
@@ -123,7 +123,7 @@ def cut_pairs(blocks: Sequence[bytes], pair_size: int, count: int, scale: Scale)
 @click.option(
     "--format",
     "input_format",
-    type=click.Choice(["jsonl", "deb822", RAW]),
+    type=click.Choice([*FORMATS, RAW]),
     help="What the files hold.  [default: what they look like]",
 )
 @click.option("--level", type=int, default=1, show_default=True, help="Of zstd.")
