@@ -1,9 +1,14 @@
 /* store_fixture.c -- see store_fixture.h. */
 #include "tests/c/store_fixture.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "blockdev/block_device.h"
+#include "blockdev/fault_device.h"
+#include "engine/store/store.h"
 
 enum {
     DAMAGES_SHOWN = 16,
@@ -38,6 +43,45 @@ void fixture_close(struct fixture *fixture)
     cubby_session_close(fixture->session);
     CHECK_EQUAL(cubby_close(fixture->store), CUBBY_OK);
     *fixture = (struct fixture){0};
+}
+
+void fixture_create(struct fixture *fixture, const char *path, uint64_t size_bytes)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_NEW;
+    options.size_bytes = size_bytes;
+    options.environment = repeatable_environment();
+    fixture_open(fixture, path, &options);
+}
+
+struct block_device *fixture_open_faulty(struct fixture *fixture)
+{
+    struct block_device *memory;
+    struct block_device *faulty;
+    CHECK_EQUAL(mem_device_open(65536, &memory), 0);
+    CHECK_EQUAL(fault_device_open(memory, &faulty), 0);
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_CREATE;
+    *fixture = (struct fixture){0};
+    CHECK_EQUAL(store_open_device(faulty, "faulty", &options, &fixture->store, fixture->message,
+                                  sizeof fixture->message),
+                CUBBY_OK);
+    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
+    return faulty;
+}
+
+void flip_bit(const char *path, uint64_t lba, unsigned offset)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    uint8_t byte;
+    off_t place = (off_t)(lba * BLOCK_BYTES + offset);
+    CHECK_EQUAL(pread(fd, &byte, 1, place), 1);
+    byte ^= 0x10;
+    CHECK_EQUAL(pwrite(fd, &byte, 1, place), 1);
+    CHECK_EQUAL(close(fd), 0);
 }
 
 void fixture_check(struct fixture *fixture)

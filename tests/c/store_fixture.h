@@ -1,6 +1,6 @@
 /* store_fixture.h -- open stores, pairs that describe themselves, and a repeatable random sequence.
  *
- * Depends on: check.h, cubby.h.   Used by: tests/c/test_store_*.c.
+ * Depends on: check.h, cubby.h, fault_device.h, store.h.   Used by: tests/c/test_store_*.c.
  */
 #ifndef CUBBY_STORE_FIXTURE_H
 #define CUBBY_STORE_FIXTURE_H
@@ -41,6 +41,16 @@ void fixture_open_flags(struct fixture *fixture, const char *path, uint32_t flag
 int fixture_try_open(struct fixture *fixture, const char *path,
                      const struct cubby_options *options);
 void fixture_close(struct fixture *fixture);
+
+/* A new store of this size whose pairs have the same places each time. */
+void fixture_create(struct fixture *fixture, const char *path, uint64_t size_bytes);
+
+/* A new store on memory, through a device that can be told to fail (fault_device.h): that one. */
+struct block_device;
+struct block_device *fixture_open_faulty(struct fixture *fixture);
+
+/* Change a bit of a file: bit 4 of the byte at offset in this block. */
+void flip_bit(const char *path, uint64_t lba, unsigned offset);
 
 /* Everything is sound. */
 void fixture_check(struct fixture *fixture);

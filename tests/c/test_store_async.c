@@ -295,28 +295,10 @@ static void test_a_pair_that_never_stands_still_is_got_all_the_same(void)
     fixture_close(&fixture);
 }
 
-/* A store on memory through a device that can be told to fail. */
-static struct block_device *open_faulty(struct fixture *fixture)
-{
-    struct block_device *memory;
-    struct block_device *faulty;
-    CHECK_EQUAL(mem_device_open(65536, &memory), 0);
-    CHECK_EQUAL(fault_device_open(memory, &faulty), 0);
-    struct cubby_options options;
-    cubby_options_init(&options);
-    options.flags = CUBBY_CREATE;
-    *fixture = (struct fixture){0};
-    CHECK_EQUAL(store_open_device(faulty, "faulty", &options, &fixture->store, fixture->message,
-                                  sizeof fixture->message),
-                CUBBY_OK);
-    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
-    return faulty;
-}
-
 static void test_a_device_error_reaches_its_own_get(void)
 {
     struct fixture fixture;
-    struct block_device *device = open_faulty(&fixture);
+    struct block_device *device = fixture_open_faulty(&fixture);
     uint64_t numbers[10];
     for (uint64_t i = 0; i < 10; i++) {
         numbers[i] = i;
@@ -342,7 +324,7 @@ static void test_a_device_error_reaches_its_own_get(void)
 static void test_damage_is_reported_with_its_place_after_a_last_look(void)
 {
     struct fixture fixture;
-    struct block_device *device = open_faulty(&fixture);
+    struct block_device *device = fixture_open_faulty(&fixture);
     const uint64_t numbers[] = {1, 2};
     put_number(&fixture, 1, 0, 300);
     uint8_t key[32];

@@ -18,16 +18,6 @@ enum {
     WRITER_ROUNDS = 3,
 };
 
-static void create(struct fixture *fixture, const char *path, uint64_t size_bytes)
-{
-    struct cubby_options options;
-    cubby_options_init(&options);
-    options.flags = CUBBY_NEW;
-    options.size_bytes = size_bytes;
-    options.environment = repeatable_environment();
-    fixture_open(fixture, path, &options);
-}
-
 static size_t size_of(uint64_t number)
 {
     static const size_t large[] = {1200, 5000, 65000, 70000, 300000};
@@ -115,7 +105,7 @@ static struct cubby_location check_location(struct fixture *fixture, uint64_t nu
 static void test_every_pair_is_where_it_is_said_to_be(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", 16 * MIB);
+    fixture_create(&fixture, "mem:64M", 16 * MIB);
     fill(&fixture);
     uint64_t displaced = 0;
     uint64_t blobs = 0;
@@ -145,7 +135,7 @@ static void test_every_pair_is_where_it_is_said_to_be(void)
 static void test_looking_counts_no_gets_and_writes_nothing(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", 16 * MIB);
+    fixture_create(&fixture, "mem:64M", 16 * MIB);
     fill(&fixture);
     struct cubby_stat before = read_stat(&fixture);
     uint8_t block[BLOCK_BYTES];
@@ -168,7 +158,7 @@ static void test_looking_counts_no_gets_and_writes_nothing(void)
 static void test_an_absent_key_has_a_place_too(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", 16 * MIB);
+    fixture_create(&fixture, "mem:64M", 16 * MIB);
     fill(&fixture);
     for (uint64_t i = PAIRS; i < PAIRS + 500; i++) {
         uint8_t key[32];
@@ -190,7 +180,7 @@ static void test_an_absent_key_has_a_place_too(void)
 static void test_keys_that_only_a_blob_has_are_found(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", 16 * MIB);
+    fixture_create(&fixture, "mem:64M", 16 * MIB);
     static const size_t key_sizes[] = {129, 1000, 65535, 65535, 40000};
     static const size_t value_sizes[] = {900, 200, 0, 300000, 40000};
     static uint8_t key[65535];
@@ -259,7 +249,7 @@ static void test_every_block_is_what_it_is_said_to_be(void)
 {
     const char *path = fixture_path("kinds.cubby");
     struct fixture fixture;
-    create(&fixture, path, 8 * MIB);
+    fixture_create(&fixture, path, 8 * MIB);
     fill(&fixture);
     check_kinds(&fixture);
     CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
@@ -289,7 +279,7 @@ static void test_every_block_is_what_it_is_said_to_be(void)
 static void test_segments_are_told_block_by_block(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", 16 * MIB);
+    fixture_create(&fixture, "mem:64M", 16 * MIB);
     fill(&fixture);
     uint64_t pairs = 0;
     struct cubby_segment_info info = {.segment_count = 1};
@@ -336,7 +326,7 @@ static void test_segments_are_told_block_by_block(void)
 static void test_what_is_not_there_is_named(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", MIB);
+    fixture_create(&fixture, "mem:64M", MIB);
     struct cubby_block_info info = {.lba = 17};
     uint8_t block[BLOCK_BYTES];
     static const uint64_t lbas[] = {1024, 1025, UINT64_MAX};
@@ -358,23 +348,11 @@ static void test_what_is_not_there_is_named(void)
     fixture_close(&fixture);
 }
 
-static void flip_bit(const char *path, uint64_t lba, unsigned offset)
-{
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    CHECK(fd >= 0);
-    uint8_t byte;
-    off_t place = (off_t)(lba * BLOCK_BYTES + offset);
-    CHECK_EQUAL(pread(fd, &byte, 1, place), 1);
-    byte ^= 0x10;
-    CHECK_EQUAL(pwrite(fd, &byte, 1, place), 1);
-    CHECK_EQUAL(close(fd), 0);
-}
-
 static void test_a_damaged_block_is_described(void)
 {
     const char *path = fixture_path("damage.cubby");
     struct fixture fixture;
-    create(&fixture, path, 8 * MIB);
+    fixture_create(&fixture, path, 8 * MIB);
     fill(&fixture);
     uint64_t home_lba = check_location(&fixture, 0).lba;
     uint64_t segment = check_location(&fixture, 0).segment;
@@ -422,7 +400,7 @@ static void test_what_the_device_finds_damaged_is_described_too(void)
     const struct cubby_device_options drive = {.physical_bytes = 4 * MIB};
     CHECK_EQUAL(cubby_device_create(name, &drive, fixture.message, sizeof fixture.message),
                 CUBBY_OK);
-    create(&fixture, name, 4 * MIB);
+    fixture_create(&fixture, name, 4 * MIB);
     put_number(&fixture, 0, 0, 700);
     uint8_t key[32];
     size_t key_size = format_key(0, key);
@@ -521,7 +499,7 @@ static void *write_on(void *argument)
 static void test_looking_is_safe_while_others_write(void)
 {
     struct fixture fixture;
-    create(&fixture, "mem:64M", 16 * MIB);
+    fixture_create(&fixture, "mem:64M", 16 * MIB);
     fill(&fixture);
     _Atomic bool stop = false;
     struct writer writer = {.fixture = {.store = fixture.store}, .stop = &stop};

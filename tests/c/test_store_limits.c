@@ -112,28 +112,10 @@ static void test_a_large_value_that_does_not_fit_leaves_nothing_behind(void)
     fixture_close(&fixture);
 }
 
-/* Open a store on memory through a device that can be told to fail. */
-static struct block_device *open_faulty(struct fixture *fixture)
-{
-    struct block_device *memory;
-    struct block_device *faulty;
-    CHECK_EQUAL(mem_device_open(65536, &memory), 0);
-    CHECK_EQUAL(fault_device_open(memory, &faulty), 0);
-    struct cubby_options options;
-    cubby_options_init(&options);
-    options.flags = CUBBY_CREATE;
-    *fixture = (struct fixture){0};
-    CHECK_EQUAL(store_open_device(faulty, "faulty", &options, &fixture->store, fixture->message,
-                                  sizeof fixture->message),
-                CUBBY_OK);
-    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
-    return faulty;
-}
-
 static void test_a_read_error_is_reported_and_passes(void)
 {
     struct fixture fixture;
-    struct block_device *device = open_faulty(&fixture);
+    struct block_device *device = fixture_open_faulty(&fixture);
     put_number(&fixture, 1, 0, 100);
     uint8_t key[32];
     size_t key_size = format_key(1, key);
@@ -157,7 +139,7 @@ static void test_a_write_error_anywhere_loses_no_other_pair(void)
 {
     for (uint64_t nth = 1; nth < 120; nth += 7) {
         struct fixture fixture;
-        struct block_device *device = open_faulty(&fixture);
+        struct block_device *device = fixture_open_faulty(&fixture);
         for (uint64_t i = 0; i < 30; i++) {
             put_number(&fixture, i, 0, 500);
         }
@@ -188,7 +170,7 @@ static void test_a_write_error_anywhere_loses_no_other_pair(void)
 static void test_the_first_failed_flush_ends_writing_but_not_reading(void)
 {
     struct fixture fixture;
-    struct block_device *device = open_faulty(&fixture);
+    struct block_device *device = fixture_open_faulty(&fixture);
     put_number(&fixture, 1, 0, 100);
     fault_device_arm(device, FAULT_FLUSH, 1);
     CHECK_EQUAL(cubby_sync(fixture.session), EIO);

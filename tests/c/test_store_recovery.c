@@ -174,18 +174,6 @@ static void test_a_clean_store_is_not_written_by_opening_and_reading_it(void)
     fixture_close(&fixture);
 }
 
-static void flip_bit(const char *path, uint64_t lba, unsigned offset)
-{
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    CHECK(fd >= 0);
-    uint8_t byte;
-    off_t place = (off_t)(lba * BLOCK_BYTES + offset);
-    CHECK_EQUAL(pread(fd, &byte, 1, place), 1);
-    byte ^= 0x10;
-    CHECK_EQUAL(pwrite(fd, &byte, 1, place), 1);
-    CHECK_EQUAL(close(fd), 0);
-}
-
 /* A block of the device as it is now. */
 static void read_block(const char *path, uint64_t lba, uint8_t *block)
 {

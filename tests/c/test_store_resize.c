@@ -23,16 +23,6 @@ enum {
     MORE_PAIRS = 12,
 };
 
-static void create(struct fixture *fixture, const char *path, uint64_t size_bytes)
-{
-    struct cubby_options options;
-    cubby_options_init(&options);
-    options.flags = CUBBY_NEW;
-    options.size_bytes = size_bytes;
-    options.environment = repeatable_environment();
-    fixture_open(fixture, path, &options);
-}
-
 /* Resize, and expect success and a size. */
 static void resize(struct fixture *fixture, uint64_t size_bytes, uint64_t expected_bytes)
 {
@@ -101,7 +91,7 @@ static void fill_and_grow(size_t value_size)
 {
     const char *path = fixture_path("full.cubby");
     struct fixture fixture;
-    create(&fixture, path, MIB);
+    fixture_create(&fixture, path, MIB);
     uint64_t small = fill_up(&fixture, 0, value_size);
     CHECK(small > 20);
     resize(&fixture, 3 * MIB, 12 * MIB);
@@ -139,7 +129,7 @@ static void test_pairs_of_all_sizes_share_what_is_new(void)
 static void test_a_store_without_blobs_has_them_at_the_new_high_end(void)
 {
     struct fixture fixture;
-    create(&fixture, fixture_path("high.cubby"), MIB);
+    fixture_create(&fixture, fixture_path("high.cubby"), MIB);
     put_number(&fixture, 0, 0, 100);
     resize(&fixture, 4 * MIB, 16 * MIB);
     put_number(&fixture, 1, 0, 4000);
@@ -152,7 +142,7 @@ static void test_the_same_size_is_nothing_to_do(void)
 {
     const char *path = fixture_path("same.cubby");
     struct fixture fixture;
-    create(&fixture, path, 4 * MIB);
+    fixture_create(&fixture, path, 4 * MIB);
     put_number(&fixture, 0, 0, 100);
     uint64_t generation = fixture.store->super.generation;
     resize(&fixture, 4 * MIB, 16 * MIB);
@@ -165,7 +155,7 @@ static void test_a_store_grows_again_and_again(void)
 {
     const char *path = fixture_path("twice.cubby");
     struct fixture fixture;
-    create(&fixture, path, MIB);
+    fixture_create(&fixture, path, MIB);
     uint64_t wal_block_count = fixture.store->super.wal_block_count;
     uint64_t pairs = 0;
     for (uint64_t size = 2; size <= 64; size *= 2) {
@@ -190,7 +180,7 @@ static void test_both_superblocks_tell_the_new_size(void)
 {
     const char *path = fixture_path("copies.cubby");
     struct fixture fixture;
-    create(&fixture, path, MIB);
+    fixture_create(&fixture, path, MIB);
     put_number(&fixture, 0, 0, 100);
     resize(&fixture, 2 * MIB, 8 * MIB);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -207,7 +197,7 @@ static void test_a_file_that_was_made_larger_is_used(void)
 {
     const char *path = fixture_path("longer.cubby");
     struct fixture fixture;
-    create(&fixture, path, MIB);
+    fixture_create(&fixture, path, MIB);
     fixture_close(&fixture);
     CHECK_EQUAL(truncate(path, 9 * MIB + 5000), 0);
     fixture_open_flags(&fixture, path, 0);
@@ -223,7 +213,7 @@ static void test_sizes_that_cannot_be_are_refused(void)
 {
     const char *path = fixture_path("sizes.cubby");
     struct fixture fixture;
-    create(&fixture, path, 4 * MIB);
+    fixture_create(&fixture, path, 4 * MIB);
     refuse(&fixture, 1, CUBBY_BAD_ARGUMENT, "1 MiB to 1 PiB");
     refuse(&fixture, MIB - 1, CUBBY_BAD_ARGUMENT, "1 MiB to 1 PiB");
     refuse(&fixture, (UINT64_C(1) << 50) + 1, CUBBY_BAD_ARGUMENT, "1 MiB to 1 PiB");
@@ -240,7 +230,7 @@ static void test_a_store_opened_to_read_is_not_resized(void)
 {
     const char *path = fixture_path("read.cubby");
     struct fixture fixture;
-    create(&fixture, path, MIB);
+    fixture_create(&fixture, path, MIB);
     fixture_close(&fixture);
     fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
     refuse(&fixture, 2 * MIB, CUBBY_READ_ONLY, "");
@@ -253,7 +243,7 @@ static void test_devices_of_a_fixed_size_are_used_up_to_it(void)
     static const char *const names[] = {"mem:32M", "csd:mem:64M"};
     for (size_t i = 0; i < 2; i++) {
         struct fixture fixture;
-        create(&fixture, names[i], 2 * MIB);
+        fixture_create(&fixture, names[i], 2 * MIB);
         put_number(&fixture, 0, 0, 70000);
         resize(&fixture, 4 * MIB, 16 * MIB);
         uint64_t all = fixture.store->device->geometry.block_count * BLOCK_BYTES;
@@ -370,7 +360,7 @@ static void test_a_file_that_cannot_grow_leaves_the_store_as_it_was(void)
     const char *path = fixture_path("error.cubby");
     char name[600];
     struct fixture fixture;
-    create(&fixture, path, MIB);
+    fixture_create(&fixture, path, MIB);
     put_number(&fixture, 0, 0, 100);
     fixture_close(&fixture);
     snprintf(name, sizeof name, "fault:flush=2:%s", path);
@@ -452,7 +442,7 @@ static void test_a_power_cut_anywhere_leaves_the_old_size_or_the_new_one(void)
     const char *base = fixture_path("base.cubby");
     const char *path = fixture_path("cut.cubby");
     struct fixture fixture;
-    create(&fixture, base, MIB);
+    fixture_create(&fixture, base, MIB);
     uint64_t first = fill_up(&fixture, 0, 3000);
     fixture_close(&fixture);
     unsigned old_sizes = 0;
@@ -515,7 +505,7 @@ static void *put_all(void *argument)
 static void test_threads_go_on_while_the_store_grows_under_them(void)
 {
     struct fixture fixture;
-    create(&fixture, fixture_path("threads.cubby"), MIB);
+    fixture_create(&fixture, fixture_path("threads.cubby"), MIB);
     static struct putter putters[PUTTERS];
     pthread_t threads[PUTTERS];
     _Atomic uint64_t full_count = 0;
