@@ -156,7 +156,7 @@ static void test_a_child_is_refused_and_disturbs_nothing(void)
 enum {
     WRITERS = 2,
     KEYS_PER_WRITER = 400,
-    ROUNDS = 6,
+    ROUNDS = 3,
     STABLE_FIRST = 100000,
     STABLE_COUNT = 300,
 };

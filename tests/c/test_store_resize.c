@@ -20,7 +20,7 @@ enum {
     MIB = 1 << 20,
     PUTTERS = 3,
     PAIRS_EACH = 3000,
-    MORE_PAIRS = 12,
+    MORE_PAIRS = 4,
 };
 
 /* Resize, and expect success and a size. */
