@@ -22,7 +22,8 @@
  *   3. So one home block settles a hit, and a miss where its displaced list has no match: both were
  *      true at that moment. Two reads (home, then spill or blob) are of two moments: they count
  *      only if the stripe's version did not move since before the first. Writers bump it before
- *      each write and each publication, so then nothing was written between the two.
+ *      each write and each publication, so then nothing was written between the two. A miss by the
+ *      clock, which is asked after the read, is of two moments, too.
  *   4. A blob is written before it is named, and never changed. Its checksum, in the block of 3,
  *      covers every byte of key and value: bytes that match are the blob's, whoever owns the space
  *      now. The place comes from a checked block, and is checked to lie where blobs lie.
@@ -327,9 +328,10 @@ static void complete_block(struct cubby_async *async, struct async_get *get)
     if (status == CUBBY_OK) {
         status = block_find(get->block, wanted->key, wanted->key_size, wanted->hash, &get->pair);
     }
-    if (status == CUBBY_CORRUPT || (!is_home && has_moved(get))) {
+    bool is_expired = status == CUBBY_OK && expiry_has_passed(session, &get->pair);
+    if (status == CUBBY_CORRUPT || ((!is_home || is_expired) && has_moved(get))) {
         again(async, get);
-    } else if (status == CUBBY_OK && expiry_has_passed(session, &get->pair)) {
+    } else if (is_expired) {
         finish_without_value(async, get, CUBBY_NOT_FOUND);
     } else if (status == CUBBY_OK) {
         take_pair(async, get);

@@ -40,6 +40,7 @@ struct slot {
     struct segment_view view;
     struct block_pair pair; /* if found; in the slot's block */
     uint64_t round;         /* of the epoch in which it was found */
+    bool knows_now;         /* the clock was asked before anything of it was read */
 };
 
 struct get_many {
@@ -91,6 +92,7 @@ static int submit_next(struct get_many *many)
     slot->wanted = (struct wanted_key){many->next_key, key_size, hash};
     slot->view = store_find_segment(store, hash.low);
     slot->state = SLOT_HOME;
+    slot->knows_now = session->now_ms != 0;
     session_count(&session->counters.get_home_reads, 1);
     status = submit_block(many, slot, key_hash_home(hash, slot->view.place.home_count));
     many->next_key += key_size;
@@ -150,7 +152,9 @@ static int complete(struct get_many *many, struct slot *slot)
     slot->state =
         SLOT_AGAIN; /* moved, damaged, missing in its spill block, or a long key to compare */
     if (status == CUBBY_OK && slot->pair.key != NULL) {
-        slot->state = expiry_has_passed(session, &slot->pair) ? SLOT_ABSENT : SLOT_FOUND;
+        bool is_expired = expiry_has_passed(session, &slot->pair);
+        /* A pair that has expired since it was read may have been put anew in time. */
+        slot->state = !is_expired ? SLOT_FOUND : slot->knows_now ? SLOT_ABSENT : SLOT_AGAIN;
         slot->round = many->round;
     }
     return CUBBY_OK;

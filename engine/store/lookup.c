@@ -107,6 +107,7 @@ struct look {
     void *state;
     struct session_counters *counters;
     struct lookup_place place; /* of the last try */
+    bool is_expired;           /* what the last try found */
 };
 
 /* One try: read home, search, visit. */
@@ -126,8 +127,9 @@ static int look_once(struct look *look, struct segment_view view, bool is_retry,
     status = lookup_in_home(session, view, wanted, &found, spill_reads);
     look->place = (struct lookup_place){view, found.displaced_index, *spill_reads};
     session_count(is_retry ? &counters->get_retry_reads : &counters->get_spill_reads, *spill_reads);
-    if (status == CUBBY_OK && expiry_has_passed(session, &found.pair)) {
-        status = CUBBY_NOT_FOUND;
+    look->is_expired = status == CUBBY_OK && expiry_has_passed(session, &found.pair);
+    if (look->is_expired) {
+        return CUBBY_NOT_FOUND;
     }
     return status == CUBBY_OK ? look->visit(session, &found.pair, look->state) : status;
 }
@@ -149,10 +151,12 @@ static int look_without_lock(struct look *look, bool is_retry, bool *settled)
         status = look_once(look, view, is_retry, &spill_reads);
     }
     epoch_leave(&session->slot);
-    /* A miss in two blocks is believed only if nothing moved between them; a damage only under the
-     * lock: a write in flight looks like one. */
+    /* A miss in two blocks is believed only if nothing moved between them, and one by the clock
+     * only if nothing moved before it was asked: the pair may have been put anew in time. A damage
+     * is believed only under the lock: a write in flight looks like one. */
     bool moved = atomic_load(&stripe->version) != version;
-    bool doubtful_miss = status == CUBBY_NOT_FOUND && spill_reads > 0 && moved;
+    bool by_two_looks = spill_reads > 0 || look->is_expired;
+    bool doubtful_miss = status == CUBBY_NOT_FOUND && by_two_looks && moved;
     *settled = status != CUBBY_CORRUPT && !doubtful_miss;
     return status;
 }
@@ -180,7 +184,7 @@ static int look_up(struct look *look)
 int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
                void *state, struct session_counters *counters)
 {
-    struct look look = {session, wanted, visit, state, counters, {.displaced_index = -1}};
+    struct look look = {session, wanted, visit, state, counters, {.displaced_index = -1}, false};
     return look_up(&look);
 }
 
@@ -188,7 +192,7 @@ int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, l
                       void *state, struct lookup_place *place)
 {
     struct session_counters uncounted = {0};
-    struct look look = {session, wanted, visit, state, &uncounted, {.displaced_index = -1}};
+    struct look look = {session, wanted, visit, state, &uncounted, {.displaced_index = -1}, false};
     int status = look_up(&look);
     *place = look.place;
     return status;

@@ -120,12 +120,13 @@ static int load_segment(struct cubby_scan *scan)
     cubby_store *store = scan->session->store;
     struct segment_view view = store_lock_segment(store, bit_reverse(scan->next_low));
     int status = segment_read(scan->session, view, &scan->image, &scan->pairs);
-    store_unlock_segment(store, view.number);
     if (status == CUBBY_OK) {
         struct dropped_pairs left_out = {0};
+        /* Under the lock: none of them is put anew before the clock is asked. */
         status = expiry_drop_from_pairs(scan->session, &scan->pairs, &left_out);
         expiry_forget(&left_out);
     }
+    store_unlock_segment(store, view.number);
     if (status != CUBBY_OK) {
         return status;
     }

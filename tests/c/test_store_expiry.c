@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/c/async_gets.h"
 #include "tests/c/expiry_fixture.h"
 
 /* Inline, around the limit of a home block, a blob in one piece, and one with an index. */
@@ -440,6 +441,73 @@ static void test_a_write_that_fails_drops_nothing_that_another_look_would_miss(v
     }
 }
 
+/* A clock that, asked once it is armed, first puts the pair anew, and then lets its time come. */
+static struct fixture renewer;
+static bool renews;
+
+static uint64_t renew_and_tell(void *state)
+{
+    if (renews) {
+        renews = false;
+        put_expiring(&renewer, 7, 2, 40, 5000);
+        atomic_store(&wall_now_ms, 2001);
+    }
+    return tell_wall_ms(state);
+}
+
+static int get_by_get(struct fixture *fixture, const uint8_t *key, uint32_t key_size)
+{
+    struct cubby_slice value;
+    return cubby_get(fixture->session, key, key_size, &value);
+}
+
+static int get_by_get_many(struct fixture *fixture, const uint8_t *key, uint32_t key_size)
+{
+    struct cubby_slice values;
+    size_t value_size;
+    CHECK_STATUS(fixture->session,
+                 cubby_get_many(fixture->session, 1, key, &key_size, &values, &value_size),
+                 CUBBY_OK);
+    return value_size != SIZE_MAX ? CUBBY_OK : CUBBY_NOT_FOUND;
+}
+
+static int get_by_async(struct fixture *fixture, const uint8_t *key, uint32_t key_size)
+{
+    (void)key;
+    (void)key_size;
+    const uint64_t number = 7;
+    cubby_async *async = open_async(fixture);
+    submit_numbers(async, &number, 1);
+    int status = next_completions(async).statuses[0];
+    cubby_async_close(async);
+    return status;
+}
+
+static void test_a_pair_put_anew_before_its_time_is_never_missed(void)
+{
+    static int (*const gets[])(struct fixture *, const uint8_t *,
+                               uint32_t) = {get_by_get, get_by_get_many, get_by_async};
+    struct cubby_environment environment = *clock_environment();
+    environment.wall_ms = renew_and_tell;
+    struct cubby_options options = clock_options(CUBBY_CREATE);
+    options.environment = &environment;
+    for (size_t i = 0; i < sizeof gets / sizeof *gets; i++) {
+        struct fixture fixture;
+        fixture_open(&fixture, "mem:64M", &options);
+        renewer = fixture;
+        CHECK_EQUAL(cubby_session_open(fixture.store, &renewer.session), CUBBY_OK);
+        atomic_store(&wall_now_ms, 1999);
+        put_expiring(&fixture, 7, 1, 40, 2000);
+        uint8_t key[32];
+        uint32_t key_size = (uint32_t)format_key(7, key);
+        renews = true;
+        CHECK_EQUAL(gets[i](&fixture, key, key_size), CUBBY_OK);
+        CHECK(!renews);
+        cubby_session_close(renewer.session);
+        fixture_close(&fixture);
+    }
+}
+
 int main(void)
 {
     RUN(test_a_pair_is_there_until_its_time_and_then_to_no_call);
@@ -452,5 +520,6 @@ int main(void)
     RUN(test_a_scan_gives_a_pair_that_was_put_again_and_none_that_has_expired);
     RUN(test_a_store_that_was_not_closed_comes_back_with_its_expiries);
     RUN(test_a_write_that_fails_drops_nothing_that_another_look_would_miss);
+    RUN(test_a_pair_put_anew_before_its_time_is_never_missed);
     return 0;
 }
