@@ -118,6 +118,7 @@ int cubby_scan_open(cubby_session *session, const uint8_t *prefix, size_t prefix
 static int load_segment(struct cubby_scan *scan)
 {
     cubby_store *store = scan->session->store;
+    scan->loaded = false; /* a failure leaves parts of it */
     struct segment_view view = store_lock_segment(store, bit_reverse(scan->next_low));
     int status = segment_read(scan->session, view, &scan->image, &scan->pairs);
     if (status == CUBBY_OK) {

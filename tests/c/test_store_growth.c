@@ -3,8 +3,9 @@
  * The counts of device reads, DRAM and rewritten bytes do not depend on the machine, so they are
  * asserted here. Under a sanitizer fewer pairs do.
  *
- * Depends on: store_fixture.h.
+ * Depends on: store_fixture.h, engine/store/store.h.
  */
+#include "engine/store/store.h"
 #include "tests/c/store_fixture.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -269,6 +270,48 @@ static void test_a_scan_without_values_gives_all_keys_and_reads_no_blobs(void)
     fixture_close(&fixture);
 }
 
+/* Damage that a block's checksum does not tell: its list names a spill block that is not there. */
+static void break_list(const cubby_store *store, uint64_t segment, bool of_last_home)
+{
+    struct block_device *device = store->device;
+    struct segment_place place = directory_get(&store->directory, segment);
+    uint64_t lba = segment_lba(store, place) + (of_last_home ? place.home_count - 1u : 0);
+    uint8_t *block = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
+    CHECK(block != NULL);
+    CHECK_EQUAL(device->ops->read(device, lba, 1, block), 0);
+    block_displaced_add(block, 1, UINT16_MAX);
+    block_seal(block, block_lsn(block), lba, store->secret);
+    CHECK_EQUAL(device->ops->write(device, lba, 1, block), 0);
+    free(block);
+}
+
+static void test_a_scan_that_fails_in_a_segment_fails_there_again(void)
+{
+    for (int last = 0; last < 2; last++) {
+        struct fixture fixture;
+        fixture_open_flags(&fixture, "mem:256M", CUBBY_CREATE);
+        for (uint64_t i = 0; i < 4000; i++) {
+            put_number(&fixture, i, 0, 300);
+        }
+        CHECK(read_stat(&fixture).segments > 2);
+        break_list(fixture.store, 1, last == 1);
+        cubby_scan *scan;
+        struct cubby_slice key;
+        struct cubby_slice value;
+        int status;
+        CHECK_EQUAL(cubby_scan_open(fixture.session, NULL, 0, NULL, &scan), CUBBY_OK);
+        while ((status = cubby_scan_next(scan, &key, &value)) == CUBBY_OK) {
+            CHECK(parse_key(key) < 4000);
+        }
+        for (int i = 0; i < 3; i++) {
+            CHECK_STATUS(fixture.session, status, CUBBY_CORRUPT);
+            status = cubby_scan_next(scan, &key, &value);
+        }
+        cubby_scan_close(scan);
+        fixture_close(&fixture);
+    }
+}
+
 int main(void)
 {
     RUN(test_growth_and_shrinking_at_400_bytes_keep_to_the_figures);
@@ -280,5 +323,6 @@ int main(void)
     RUN(test_a_scan_that_makes_every_value_20_times_larger_sees_each_key_once);
     RUN(test_a_scan_goes_on_from_its_cursor_while_the_store_grows);
     RUN(test_a_scan_without_values_gives_all_keys_and_reads_no_blobs);
+    RUN(test_a_scan_that_fails_in_a_segment_fails_there_again);
     return 0;
 }
