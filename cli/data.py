@@ -127,7 +127,7 @@ def scan(
     begin = None if cursor is None else key_of(cursor, "hex", "--cursor")
     out = sys.stdout.buffer
     with cubbydb.open(path) as store, store.scan(wanted, begin) as pairs:
-        for key, value in islice(pairs, limit):
+        for key, value in islice(pairs, limit and min(limit, sys.maxsize)):
             if keys_only and as_json:
                 out.write(key_as_json(key))
             elif keys_only:

@@ -13,7 +13,7 @@ from cubbydb.cli.destroy import destroy
 from cubbydb.cli.device import device
 from cubbydb.cli.inspect import inspect
 from cubbydb.cli.manage import check, create
-from cubbydb.cli.report import hold_standard_streams, report
+from cubbydb.cli.report import EXIT_USAGE, hold_standard_streams, report
 from cubbydb.cli.resize import resize
 from cubbydb.cli.stat import stat
 from cubbydb.cli.transfer import dump, load
@@ -37,7 +37,17 @@ class ReportingGroup(click.Group):
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command, once there is something behind every standard stream."""
         hold_standard_streams()
-        return super().main(*args, **options)
+        try:
+            return super().main(*args, **options)
+        except OSError:  # standard error takes no usage error: the exit code still tells
+            sys.exit(EXIT_USAGE)
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Read the words before the command; --help and --version write from here."""
+        try:
+            return super().make_context(*args, **options)
+        except OSError as error:
+            sys.exit(report(error, debug=False))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say in one sentence what went wrong, and exit with its code."""

@@ -1,6 +1,5 @@
 """What the command says when something goes wrong: one sentence, and an exit code."""
 
-import errno
 import io
 import os
 import sys
@@ -16,6 +15,7 @@ __all__ = [
     "EXIT_CORRUPT",
     "EXIT_INTERRUPTED",
     "EXIT_NOT_FOUND",
+    "EXIT_USAGE",
     "InputError",
     "Interrupted",
     "counted",
@@ -83,8 +83,8 @@ def exit_code(error: BaseException) -> int:
 def sentence(error: BaseException) -> str:
     """Say in one line what an error means, with the notes that callers have added."""
     text = str(error)
-    if isinstance(error, errors.DeviceError) and error.errno == errno.ENOENT:
-        text += "; cubby create makes a store"
+    if isinstance(error, errors.DeviceError) and text.endswith("; create it first"):
+        text = text.removesuffix("create it first") + "cubby create makes a store"
     elif isinstance(error, OSError) and not isinstance(error, errors.Error):
         place = os.fsdecode(error.filename) if error.filename else "input or output"
         text = f"{place}: {error.strerror or text}"

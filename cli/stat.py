@@ -1,6 +1,7 @@
 """cubby stat: the figures of a store, once or again and again."""
 
 import json
+import math
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -46,6 +47,7 @@ STAT_GROUPS: dict[str, list[tuple[str, str]]] = {
 }
 
 NOT_TOLD = "not told"
+WATCH_SECONDS_MAX = 86_400
 # What changes from look to look; the counters of a store begin anew with each opening.
 RATED_FIGURES = {
     *("pairs", "pair_bytes", "blobs", "segments", "home_blocks", "spill_blocks", "used_bytes"),
@@ -53,6 +55,13 @@ RATED_FIGURES = {
 }
 # Figure -> how much it has grown per second.
 Rates = dict[str, float]
+
+
+def refuse_nan(_ctx: click.Context, _param: click.Parameter, seconds: float | None) -> float | None:
+    """A usage error for the one number that is in every range."""
+    if seconds is not None and math.isnan(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds")
+    return seconds
 
 
 @click.command()
@@ -63,7 +72,8 @@ Rates = dict[str, float]
 )
 @click.option(
     "--watch",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(0.1, WATCH_SECONDS_MAX),
+    callback=refuse_nan,
     metavar="SECONDS",
     help="Look again and again, until Ctrl-C, and show what has changed per second.",
 )

@@ -6,7 +6,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -135,6 +135,17 @@ def input_stream(file: str) -> Iterator[tuple[BinaryIO, str, int | None]]:
         yield stream, file, status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+@contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Let an error of a stream that is open already, which names nothing, name its file."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, Error) and error.filename is None:
+            error.filename = name
+        raise
+
+
 def batches(records: Iterator[Record]) -> Iterator[list[Record]]:
     """Records in lists of a size to store at a time; what came before bad input comes too."""
     batch: list[Record] = []
@@ -255,7 +266,8 @@ def load(
         cubbydb.open(path, "w") as store,
         progress_bar("load", total, talks_to_a_person()) as advance,
     ):
-        load_lines(store, Lines(stream, name), read, ttl, tally, advance)
+        with named_errors(name):
+            load_lines(store, Lines(stream, name), read, ttl, tally, advance)
         figures = store.stats()
     warn_of_space(path, figures)
     if tally.expired:
@@ -350,10 +362,13 @@ def dump(
         out = stdout if output is None else Path(output).open("wb")  # noqa: SIM115
         try:
             pairs = sorted_pairs(store) if sort else scanned_pairs(store)
-            lost_expiries = write_pairs(out, writer, pairs, advance)
+            with named_errors("standard output" if output is None else output):
+                lost_expiries = write_pairs(out, writer, pairs, advance)
+                out.flush() if output is None else out.close()
         finally:
             if output is not None:
-                out.close()
+                with suppress(OSError):  # the first failure has been told
+                    out.close()
     if lost_expiries:
         say(
             f"cubby: {counted(lost_expiries, 'pair')} will not expire where this is loaded:"

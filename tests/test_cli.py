@@ -167,6 +167,12 @@ def test_scan_in_pieces_tells_the_cursor_until_there_is_no_more(path):
     assert sorted(found) == sorted(key.decode() for key in PAIRS)
 
 
+def test_a_limit_may_be_any_number(path):
+    result = cubby("scan", path, "--keys-only", "--limit", "9" * 30)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == len(PAIRS)
+
+
 @pytest.mark.parametrize("cursor", ["xyz", "00ff", "ff" * 24])
 def test_scan_with_a_wrong_cursor_is_a_usage_error(path, cursor):
     result = cubby("scan", path, "--cursor", cursor)
@@ -473,6 +479,11 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(path):
 def test_an_output_that_is_full_is_an_io_error(path):
     with Path("/dev/full").open("wb") as full:
         for words in (["dump", path], ["get", path, "key 1"], ["stat", path, "--json"]):
+            result = run(*words, stdout=full)
+            assert result.returncode == 3
+            name = b"standard output" if words[0] == "dump" else b"input or output"
+            assert result.stderr == b"cubby: " + name + b": No space left on device\n"
+        for words in (["--help"], ["--version"], ["dump", "--help"]):
             result = run(*words, stdout=full)
             assert result.returncode == 3
             assert result.stderr == b"cubby: input or output: No space left on device\n"

@@ -48,7 +48,7 @@ BAD_WORDS = [
     (["get", "STORE", "k", "--key-encoding", "rot13"], 2, "'rot13' is not one of"),
     (["get", "STORE", "k", "--value-encoding", "rot13"], 2, "'rot13' is not one of"),
     (["get", "", "k"], 2, "not a path"),
-    (["get", "NONE", "k"], 3, "cubby create makes a store"),
+    (["get", "NONE", "k"], 3, "none does not exist; cubby create makes a store"),
     (["get", "FOLDER", "k"], 2, "folder"),
     (["get", "LETTER", "k"], 7, "letter"),
     (["get", "EMPTY", "k"], 7, "empty"),
@@ -75,6 +75,7 @@ BAD_WORDS = [
     (["scan", "STORE", "--cursor", "xyz"], 2, "'xyz' is not hexadecimal"),
     (["scan", "STORE", "--cursor", "00"], 2, "a cursor has 24 bytes"),
     (["scan", "STORE", "--prefix", "x", "--key-encoding", "hex"], 2, "--prefix"),
+    (["create", "NONE/new"], 3, "cannot be created; its directory does not exist"),
     (["create", "NEW", "--size", "1"], 2, "the smallest size is 1M"),
     (["create", "NEW", "--size", "-5M"], 2, "--size"),
     (["create", "NEW", "--fill", "2"], 2, "--fill"),
@@ -98,6 +99,10 @@ BAD_WORDS = [
     (["dump", "STORE", "--output", "FOLDER"], 3, "Is a directory"),
     (["dump", "STORE", "--output", "NONE/x"], 3, "No such file or directory"),
     (["stat", "STORE", "--watch", "0"], 2, "--watch"),
+    (["stat", "STORE", "--watch", "nan"], 2, "--watch"),
+    (["stat", "STORE", "--watch", "inf"], 2, "--watch"),
+    (["stat", "STORE", "--watch", "1e30"], 2, "--watch"),
+    (["dump", "STORE", "--output", "/dev/full"], 3, "/dev/full: No space left on device"),
     (["stat", "NONE", "--watch", "1"], 3, "none"),
     (["check", "LETTER"], 7, "letter"),
     (["check", "STORE", "--yaml"], 2, "No such option"),
@@ -183,6 +188,11 @@ def test_bad_input_is_an_exit_code_and_a_sentence(folder, words, code, text):
         assert dict(store.items()) == PAIRS
 
 
+def test_who_creates_a_store_is_not_told_to_create_one(folder):
+    result = cubby("create", folder / "none" / "new")
+    assert result.stderr.endswith("new cannot be created; its directory does not exist\n")
+
+
 def test_the_table_is_long_enough():
     assert len(BAD_WORDS) >= 40
     assert {code for _, code, _ in BAD_WORDS} == {1, 2, 3, 7}
@@ -261,26 +271,28 @@ def test_a_closed_standard_stream_is_an_io_error_and_the_store_stays_whole(folde
     before = store.read_bytes()
     bad = "cubby: input or output: Bad file descriptor\n"
     assert with_closed(">&-", "get", store, "key") == (3, bad)
-    assert with_closed(">&-", "dump", store) == (3, bad)
+    assert with_closed(">&-", "dump", store) == (3, bad.replace("input or", "standard"))
     assert with_closed(">&- 2>&-", "get", store, "key") == (3, "")
     assert with_closed("<&-", "put", store, "key") == (3, bad)
+    assert with_closed("<&-", "load", store, "-") == (3, bad.replace("input or out", "standard in"))
     assert with_closed("<&-", "get", store, "key") == (0, "")
     assert with_closed("2>&-", "get", store, "absent") == (1, "")
     assert with_closed("<&- >&- 2>&-", "get", store, "absent") == (1, "")
     assert store.read_bytes() == before
 
 
-def test_a_standard_error_that_is_full_leaves_the_exit_code(folder):
+@pytest.mark.parametrize(("words", "code"), [(["get", "STORE", "absent"], 1), (["none"], 2)])
+def test_a_standard_error_that_is_full_leaves_the_exit_code(folder, words, code):
     with Path("/dev/full").open("wb") as full:
         run = subprocess.run(
-            command("get", folder / "store", "absent"),
+            command(*[placed(word, folder) for word in words]),
             stdout=subprocess.PIPE,
             stderr=full,
             cwd="/",
             timeout=60,
             check=False,
         )
-    assert (run.returncode, run.stdout) == (1, b"")
+    assert (run.returncode, run.stdout) == (code, b"")
 
 
 @pytest.mark.parametrize(
@@ -298,6 +310,9 @@ def test_a_standard_error_that_is_full_leaves_the_exit_code(folder):
         ["inspect", "STORE", "key", "key"],
         ["inspect", "STORE", "segment", "0", "--json"],
         ["version"],
+        ["--version"],
+        ["--help"],
+        ["dump", "--help"],
         ["completion", "bash"],
         ["device", "info", "STORE"],
     ],
