@@ -162,20 +162,22 @@ class ConditionalCalls(BytesMapping):
     ) -> bytes:
         """Return the value of *key*; where there is none, *default* is stored first.
 
+        It has to be given there: None, as dict stores it, is no value here, and a TypeError.
+
         >>> store.setdefault(b"key", b"first"), store.setdefault(b"key", b"second")
         (b'first', b'first')
         """
         expires_after(ttl)  # a bad one is told although there is a pair
         if type(key) is not bytes:
             key = key_bytes(key)
-        if type(default) is not bytes:
-            default = value_bytes(cast(BytesLike, default))
+        if default is not None and type(default) is not bytes:
+            default = value_bytes(default)
         while True:  # again only if other threads have added the pair, and deleted it, meanwhile
             value = self.get(key)
             if value is not None:
                 return value
-            if self.add(key, default, ttl=ttl):
-                return default
+            if self.add(key, cast(BytesLike, default), ttl=ttl):
+                return cast(bytes, default)
 
     def incr(
         self, key: BytesLike, delta: int = 1, *, initial: int = 0, ttl: Ttl | None = None

@@ -81,8 +81,12 @@ class ExpiringCalls(ConditionalCalls):
             expires_ms: milliseconds since 1970 (UTC), above 0; None: never.  A time that is past
                 is no error: then the pair, and one that it replaces, is not there.
         """
-        if expires_ms is not None and not 0 < expires_ms < lib.CUBBY_EXPIRY_KEEP:
-            raise ValueError(f"an expiry is a time after 1970 in milliseconds, not {expires_ms}")
+        if expires_ms is not None:
+            if isinstance(expires_ms, bool) or not isinstance(expires_ms, int):
+                raise TypeError(f"an expiry is an int, not {type(expires_ms).__name__}")
+            if not 0 < expires_ms < lib.CUBBY_EXPIRY_KEEP:
+                text = f"an expiry is a time after 1970 in milliseconds, not {expires_ms}"
+                raise ValueError(text)
         self._put_with(key, value, expires_ms=expires_ms or 0)
 
     def expire(self, key: BytesLike, ttl: Ttl | None) -> bool:

@@ -68,8 +68,10 @@ class StoreOptions:
             raise ValueError("exclusive is for flag 'c'")
         if self.recover and self.flag == "n":
             raise ValueError("recover is for existing stores, and flag 'n' creates a new one")
-        if self.size is not None and not SIZE_BYTES_MIN <= self.size_bytes <= SIZE_BYTES_MAX:
+        if self.size is not None and self.size_bytes < SIZE_BYTES_MIN:
             raise ValueError(f"the smallest size is 1 MiB ({SIZE_BYTES_MIN:,}), not {self.size!r}")
+        if self.size_bytes > SIZE_BYTES_MAX:  # more than the C side could even refuse
+            raise ValueError(f"size is at most 1 PiB, not {self.size!r}")
         if self.fill is not None:
             if isinstance(self.fill, bool) or not isinstance(self.fill, float | int):
                 raise TypeError(f"fill is a float, not {type(self.fill).__name__}")

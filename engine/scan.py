@@ -39,8 +39,11 @@ class StoreScan(Scan[Pair]):
                 raise ValueError(
                     f"a cursor has {lib.CUBBY_CURSOR_BYTES} bytes, this one has {len(cursor)}"
                 )
-        if limit is not None and limit < 0:
-            raise ValueError(f"a limit is 0 or more, not {limit}")
+        if limit is not None:
+            if isinstance(limit, bool) or not isinstance(limit, int):
+                raise TypeError(f"a limit is an int, not {type(limit).__name__}")
+            if limit < 0:
+                raise ValueError(f"a limit is 0 or more, not {limit}")
         prefix = prefix if type(prefix) is bytes else key_bytes(prefix)
         self._store = store  # not closed by the collector while the scan is in use
         self._limit = limit

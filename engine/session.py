@@ -165,7 +165,7 @@ def expires_after(ttl: Ttl | None) -> int:
     if ttl is None:
         return 0
     seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
-    if not isinstance(seconds, int | float):
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"a ttl is a number of seconds or a timedelta, not {type(ttl).__name__}")
     if not 0 < seconds <= _TTL_SECONDS_MAX:  # nor NaN
         raise ValueError(f"a ttl is above 0 and at most {_TTL_SECONDS_MAX:,} seconds, not {ttl}")

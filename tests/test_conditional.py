@@ -93,6 +93,14 @@ def test_compare_and_swap_of_nothing_for_nothing_looks_only(store):
     assert store[b"key"] == b"value"
 
 
+def test_setdefault_without_a_default_returns_what_is_there(store):
+    store[b"key"] = b"value"
+    assert store.setdefault(b"key") == b"value"
+    with pytest.raises(TypeError, match="a value is bytes, not NoneType"):
+        store.setdefault(b"absent")
+    assert b"absent" not in store
+
+
 def test_setdefault_returns_what_is_there_afterwards(store):
     assert store.setdefault(b"key", b"first") == b"first"
     assert store.setdefault(b"key", b"second") == b"first"

@@ -76,6 +76,7 @@ def test_each_call_that_stores_takes_a_ttl(store, way, ttl):
         (timedelta(days=-1), ValueError),
         ("60", TypeError),
         (b"60", TypeError),
+        (True, TypeError),
     ],
 )
 def test_a_bad_ttl_is_named_and_nothing_is_stored(store, way, ttl, error):
@@ -193,6 +194,14 @@ def test_scans_tell_when_pairs_expire(store):
 @pytest.mark.parametrize("expires_ms", [0, -1, 2**64 - 1, 2**64])
 def test_put_until_refuses_what_is_no_time(store, expires_ms):
     with pytest.raises(ValueError, match=f"not {expires_ms}"):
+        store.put_until(b"key", b"", expires_ms)
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("expires_ms", ["1", 1.5, True])
+def test_put_until_refuses_what_is_no_int(store, expires_ms):
+    kind = type(expires_ms).__name__
+    with pytest.raises(TypeError, match=f"an expiry is an int, not {kind}"):
         store.put_until(b"key", b"", expires_ms)
     assert len(store) == 0
 

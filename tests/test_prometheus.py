@@ -128,6 +128,12 @@ def test_text_is_what_a_registry_would_expose(store, tmp_path):
         assert f'cubby_pairs{{store="{label}"}} 0.0\n' in text
 
 
+def test_a_path_that_is_not_utf8_is_escaped(tmp_path):
+    with cubbydb.open(bytes(tmp_path) + b"/\xff.cubby", "n", size="4M") as store:
+        sample = exposed(store)["cubby_pairs"].samples[0]
+    assert sample.labels["store"].endswith("/\\xff.cubby")
+
+
 def test_the_command_prints_the_text(store):
     store[b"key"] = b"value"
     store.close()

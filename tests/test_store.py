@@ -249,6 +249,9 @@ class StoreContract:
         assert list(store.scan(limit=0)) == []
         with pytest.raises(ValueError, match="a limit is 0 or more, not -1"):
             store.scan(limit=-1)
+        for limit in ("3", 2.5, True):
+            with pytest.raises(TypeError, match="a limit is an int, not"):
+                store.scan(limit=limit)
 
     def test_a_wrong_cursor_is_an_error_before_the_scan(self, store):
         with pytest.raises(ValueError, match="24 bytes, this one has 3"):

@@ -214,6 +214,8 @@ def test_a_store_without_one_sound_segment_is_corrupt(path):
         ({"force": True}, "force is for creating"),
         ({"flag": "c", "size": "1K"}, "the smallest size is 1 MiB"),
         ({"flag": "c", "size": 0}, "the smallest size is 1 MiB"),
+        ({"flag": "c", "size": 2**50 + 1}, "size is at most 1 PiB, not 1125899906842625"),
+        ({"flag": "c", "size": 2**64}, "size is at most 1 PiB, not 18446744073709551616"),
         ({"flag": "c", "size": -5}, "the smallest size is 1 MiB"),
         ({"flag": "c", "size": "much"}, "a size is a number with K, M, G or T"),
         ({"flag": "c", "size": "1.5G"}, "a size is a number with K, M, G or T"),

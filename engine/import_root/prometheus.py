@@ -14,6 +14,7 @@ the store's path.  A closed store has no samples; in a forked child its parent's
 errors.Forked.  text returns the figures without a registry or a server.
 """
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -144,8 +145,10 @@ class Collector(_Collector):
                 raise  # a mistake to be told, not an end that was meant
             except errors.Closed:
                 continue
+            # Prometheus reads UTF-8, and a path may be any bytes.
+            path = os.fsencode(store.path).decode(errors="backslashreplace")
             for field, family in families.items():
-                _add(family, field, store.path, stat)
+                _add(family, field, path, stat)
         yield from families.values()
 
 
