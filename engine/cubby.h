@@ -510,10 +510,10 @@ void cubby_scan_close(cubby_scan *scan);
 int cubby_sync(cubby_session *session);
 
 /* Make the store larger: a file to size_bytes of pairs, roughly, as cubby_options.size_bytes says
- * (it becomes a sparse file four times as large), or, with 0, to the size that the file has by now;
- * a device up to four times size_bytes, or, with 0, to all of the size that it has by now. Flushed,
- * so that it survives a power cut, which leaves the old size or the new one. Nothing is moved.
- * Other threads go on; who needs a checkpoint meanwhile waits. Room for a log does not grow.
+ * (it becomes a sparse file four times as large), or, with 0, to the size that the file had at the
+ * opening; a device up to four times size_bytes, or, with 0, to all of the size that it has by now.
+ * Flushed, so that it survives a power cut, which leaves the old size or the new one. Nothing is
+ * moved. Other threads go on; who needs a checkpoint meanwhile waits. Room for a log does not grow.
  * *logical_bytes: set to the store's size, new or not: the same size is nothing to do.
  * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT (smaller than it is: a store does not shrink; larger than a
  * device that cannot grow, or than 16 times the size at the opening and 1 TiB; out of range),

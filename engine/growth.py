@@ -32,7 +32,8 @@ class GrowthCalls:
         Args:
             size: bytes of pairs to have room for in all, an int or text such as "256M", as when
                 the store is created: a file becomes four times as large, of a device up to four
-                times as much is used.  None: all that the file or device has by now.
+                times as much is used.  None: all that the file had when it was opened, or that
+                the device has by now.
 
         Raises:
             ValueError: the size is smaller than it is (a store does not shrink), or more than the

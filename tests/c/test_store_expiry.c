@@ -1,6 +1,6 @@
 /* test_store_expiry.c -- pairs with an expiry: when they are there, and how they are dropped.
  *
- * Depends on: expiry_fixture.h.
+ * Depends on: expiry_fixture.h, async_gets.h.
  */
 #include <sys/wait.h>
 #include <unistd.h>
