@@ -279,8 +279,13 @@ def load(
 
 
 def refuse_same_file(path: str, output: str) -> None:
-    """A dump into the store itself would destroy it."""
-    if Path(path).exists() and Path(output).exists() and Path(path).samefile(output):
+    """A dump into the store itself would destroy it.
+
+    Its file may be what follows any colon of its name: file:PATH, csd:PATH, fault:...:PATH.
+    """
+    words = path.split(":")
+    places = [Path(":".join(words[first:])) for first in range(len(words))]
+    if Path(output).exists() and any(place.exists() and place.samefile(output) for place in places):
         raise click.BadParameter("this is the store itself", param_hint="--output")
 
 
