@@ -11,7 +11,7 @@ from cubbydb.cli.report import EXIT_CORRUPT, counted, say, warn_of_space
 from cubbydb.cli.signatures import found_on
 from cubbydb.cli.sizes import SizeType, in_bytes
 from cubbydb.engine.options import FILL_MAX, FILL_MIN
-from cubbydb.errors import Exists
+from cubbydb.errors import Corrupt, Exists
 
 __all__ = ["check", "create", "rewritten_per_byte"]
 
@@ -45,6 +45,9 @@ def create(path: str, size: int | None, fill: float | None, new: bool, force: bo
         if found is not None:
             error.add_note(f"it looks like {found}")
         error.add_note("--new replaces a store, --force overwrites anything else")
+        raise
+    except Corrupt as error:
+        error.add_note("--force does, and what it held is lost")
         raise
     with store:
         stat = store.stats()

@@ -60,6 +60,20 @@ def test_create_leaves_a_store_alone_unless_it_is_to_be_new(path):
         assert len(store) == 0
 
 
+@pytest.mark.parametrize("options", [[], ["--new"]])
+def test_create_leaves_a_damaged_store_alone_unless_forced(tmp_path, options):
+    path = tmp_path / "data.cubby"
+    assert cubby("create", path, "--size", "4M").exit_code == 0
+    with path.open("r+b") as file:
+        for superblock in range(2):
+            file.seek(superblock * 4096 + 100)
+            file.write(b"damage")
+    before = path.read_bytes()
+    assert failed(cubby("create", path, *options), 4, "both superblocks are damaged", "--force")
+    assert path.read_bytes() == before
+    assert cubby("create", path, *options, "--force").exit_code == 0
+
+
 def test_create_leaves_foreign_data_alone_unless_forced(tmp_path):
     path = tmp_path / "letter.txt"
     path.write_bytes(b"Dear reader,\n" * 1000)

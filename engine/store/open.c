@@ -419,7 +419,7 @@ static int open_or_create(struct opening *opening)
                              "overwrite it");
         }
     } else if (found != CUBBY_OK && (flags & CUBBY_FORCE) == 0) {
-        return open_fail(opening, found, "%s; or force a new store over it", text);
+        return open_fail(opening, found, "%s; force its creation to overwrite it", text);
     }
     return create(opening);
 }
