@@ -114,6 +114,7 @@ def hold_standard_streams() -> None:
     """Where a standard stream is closed, put something in its place that fails when it is used.
 
     Otherwise the store itself would get its number, and what is printed would go into the store.
+    Where standard output is not buffered, buffer it.
     """
     # Each is opened for what it is not used for, but standard error is to take everything.
     for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
@@ -127,6 +128,10 @@ def hold_standard_streams() -> None:
         sys.stdout = _unclosed_stream(1, "w")
     if sys.stderr is None:
         sys.stderr = _unclosed_stream(2, "w")
+    # With PYTHONUNBUFFERED its binary layer is the bare file, which may write less than it is given:
+    # to a pipe, when a signal or a completion of the ring comes in between.
+    if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        sys.stdout = _unclosed_stream(1, "w")
 
 
 def _unclosed_stream(number: int, mode: str) -> TextIO:

@@ -8,6 +8,8 @@ import random
 import re
 import signal
 import subprocess
+import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -614,3 +616,34 @@ def test_dump_in_a_pipe_with_a_terminal_beside_it_keeps_them_apart(path):
     assert code == 0
     assert read_back(out.decode()) == PAIRS
     assert b'"k"' not in said
+
+
+INTERRUPTED_WRITES = """
+    import signal, sys
+    from cubbydb.cli.main import main
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        main(["dump", sys.argv[1], "--sort"])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+
+
+def test_a_dump_is_whole_where_output_is_not_buffered_and_writes_are_cut_short(tmp_path):
+    path = tmp_path / "data.cubby"
+    with cubbydb.open(path, "c", size="16M") as store:
+        store.put_many((b"key %d" % number, b"v" * 300_000) for number in range(20))
+    expected = cubby("dump", path, "--sort").stdout_bytes
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", textwrap.dedent(INTERRUPTED_WRITES), str(path)],
+        stdout=subprocess.PIPE,
+        cwd="/",
+    )
+    chunks = []
+    while chunk := os.read(process.stdout.fileno(), 50_000):
+        chunks.append(chunk)
+        time.sleep(0.002)  # so that the pipe is full when the signals come
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert b"".join(chunks) == expected
