@@ -240,6 +240,8 @@ static size_t uring_poll(struct block_queue *queue, struct block_request **done,
 {
     struct uring_queue *uring = (struct uring_queue *)queue;
     CUBBY_ASSERT(done != NULL || capacity == 0);
+    struct block_request *none;
+    done = done != NULL ? done : &none;
     bool has_event = uring->event_fd >= 0;
     if (has_event && capacity > 0) {
         event_clear(uring->event_fd);
