@@ -128,8 +128,8 @@ def hold_standard_streams() -> None:
         sys.stdout = _unclosed_stream(1, "w")
     if sys.stderr is None:
         sys.stderr = _unclosed_stream(2, "w")
-    # With PYTHONUNBUFFERED its binary layer is the bare file, which may write less than it is given:
-    # to a pipe, when a signal or a completion of the ring comes in between.
+    # With PYTHONUNBUFFERED its binary layer is the bare file, which may write less than it is
+    # given: to a pipe, when a signal or a completion of the ring comes in between.
     if isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
         sys.stdout = _unclosed_stream(1, "w")
 
