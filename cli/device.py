@@ -207,20 +207,21 @@ def show_info(name: str, figures: DeviceStat, ratio: float | None) -> None:
 @click.option("--lba", type=click.IntRange(min=0), help="The first block.")
 @click.option("--count", type=click.IntRange(min=1), help="How many blocks.")
 @click.option("--all", "whole", is_flag=True, help="All blocks.")
-@click.option("--yes", is_flag=True, help="With --all: although data are lost.")
+@click.option("--yes", is_flag=True, help="Although data are lost.")
 def discard(name: str, lba: int | None, count: int | None, whole: bool, yes: bool) -> None:
     """Tell a device that blocks are no longer needed.
 
-    Their content is lost.  With --all, unless the device says that it holds nothing, --yes has to
-    be given too.
+    Their content is lost: unless the device says that it holds nothing, --yes has to be given too.
     """
     if whole == (lba is not None or count is not None) or (lba is None) != (count is None):
         raise click.UsageError("give either --lba and --count, or --all")
     with opened(name) as found:
-        if whole:
-            refuse_loss(found, yes)
         first = lba or 0
         end = found.block_count if whole else first + (count or 0)
+        if end > found.block_count:
+            text = f"LBAs {first} to {end - 1} are not all on {name}"
+            raise click.UsageError(f"{text}: it has {found.block_count} blocks")
+        refuse_loss(found, yes)
         for begin in range(first, end, DISCARD_PIECE_BLOCKS):
             found.discard(begin, min(DISCARD_PIECE_BLOCKS, end - begin))
         found.flush()

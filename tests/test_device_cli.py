@@ -146,7 +146,9 @@ def test_a_device_that_cannot_be_opened_is_one_sentence(tmp_path, drive):
 
 
 def test_discard_of_a_range(drive):
-    assert succeeded(cubby("device", "discard", drive, "--lba", "2", "--count", "3"))
+    words = ["device", "discard", drive, "--lba", "2", "--count", "3"]
+    assert misused(cubby(*words), "40.0 KiB", "--yes")
+    assert succeeded(cubby(*words, "--yes"))
     with BlockDevice.open(drive) as device:
         assert device.read(0, 10) == noise(10)[:8192] + bytes(12288) + noise(10)[20480:]
 
@@ -166,7 +168,7 @@ def test_discard_of_all_wants_a_yes_if_something_is_lost(tmp_path, drive):
 
 def test_discard_in_pieces_reaches_the_last_block(drive, monkeypatch):
     monkeypatch.setattr(commands, "DISCARD_PIECE_BLOCKS", 3)
-    assert succeeded(cubby("device", "discard", drive, "--lba", "1", "--count", "8"))
+    assert succeeded(cubby("device", "discard", drive, "--lba", "1", "--count", "8", "--yes"))
     with BlockDevice.open(drive) as device:
         assert device.read(0) + device.read(9) == noise(10)[:4096] + noise(10)[-4096:]
         assert device.read(1, 8) == bytes(8 * BLOCK_BYTES)
@@ -188,8 +190,11 @@ def test_discard_with_a_wrong_range_is_a_usage_error(drive, options):
 
 
 def test_discard_outside_the_device_is_one_sentence(drive):
-    result = cubby("device", "discard", drive, "--lba", "100000", "--count", "1")
-    assert failed(result, 2, "has 8192 blocks")
+    for count in ("1", "9999999"):
+        result = cubby("device", "discard", drive, "--lba", "8192", "--count", count, "--yes")
+        assert misused(result, "has 8192 blocks")
+    with BlockDevice.open(drive) as device:
+        assert device.read(0, 10) == noise(10)
 
 
 # serve, before it serves -------------------------------------------------------------------------
