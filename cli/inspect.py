@@ -1,8 +1,10 @@
 """cubby inspect: one key, block or segment, drawn for a person."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -173,6 +175,7 @@ def pair_as_json(pair: BlockPair) -> dict[str, Any]:
         "key_size": pair.key_size,
         "value_size": pair.value_size,
         "blob": blob_fields(pair.blob),
+        "expires_ms": pair.expires_ms,
     }
 
 
@@ -385,10 +388,20 @@ def pair_table(pairs: tuple[BlockPair, ...], marked_offset: int | None) -> "Rend
             f"{pair.key_size:,}",
             f"{pair.value_size:,}",
             Text(key_text(pair.key)),
-            "" if pair.blob is None else f"blob at LBA {pair.blob.lba}",
+            ", ".join(remarks_on(pair)),
             style=STYLES[MARKED] if is_marked else None,
         )
     return table
+
+
+def remarks_on(pair: BlockPair) -> Iterator[str]:
+    """What else is to be said of a pair."""
+    if pair.blob is not None:
+        yield f"blob at LBA {pair.blob.lba}"
+    if pair.expires_ms is not None:
+        when = datetime.fromtimestamp(pair.expires_ms / 1000, UTC).isoformat(" ", "seconds")
+        verb = "expired" if pair.expires_ms <= time.time() * 1000 else "expires"
+        yield f"{verb} {when.removesuffix('+00:00')} UTC"
 
 
 def segment_parts(segment: cubbydb.SegmentInspection) -> "list[RenderableType]":

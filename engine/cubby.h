@@ -631,6 +631,7 @@ struct cubby_block_pair {
     uint64_t hash_high;
     uint64_t blob_lba; /* its first block, or, of a blob over 64 KiB, its first index block */
     uint64_t blob_checksum;
+    uint64_t expires_ms; /* milliseconds since 1970 (UTC); it may be past; 0: never */
 };
 
 /* Step through the pairs of a home or spill block in memory: *offset is 0 to begin with. Any bytes

@@ -104,7 +104,8 @@ class BlockPair:
     """One pair as it stands in a block.
 
     offset and encoded_size are its bytes in the block; key is None if only the blob has it, value
-    is None if the pair is a blob.
+    is None if the pair is a blob.  expires_ms is None if it never expires, else milliseconds since
+    1970 (UTC); where that is past, the pair is there for no other call.
     """
 
     offset: int
@@ -114,6 +115,7 @@ class BlockPair:
     value: bytes | None = field(repr=False)
     value_size: int
     blob: BlobPlace | None
+    expires_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +380,7 @@ def _pairs_of(content: Any) -> tuple[BlockPair, ...]:
                 value=_bytes_of(native.value),
                 value_size=int(native.value_size),
                 blob=blob,
+                expires_ms=int(native.expires_ms) or None,
             )
         )
     return tuple(pairs)

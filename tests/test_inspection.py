@@ -366,3 +366,23 @@ def test_inspecting_writes_nothing_not_even_after_an_unclean_stop(tmp_path):
     assert "closed in order  no" in re.sub(" {2,}", "  ", shown(copy, "lba", "1"))
     shown(copy, "segment", "0")
     assert copy.read_bytes() == before
+
+
+def test_a_pair_that_expires_says_when(tmp_path):
+    path = tmp_path / "data.cubby"
+    with cubbydb.open(path, "c", size="1M") as store:
+        store.put_until(b"long", b"value", 4_102_444_800_000)
+        store.put_until(b"short", b"value", 1_000)
+        store.put(b"ever", b"value")
+        places = {key: store.inspect_key(key).home_lba for key in (b"long", b"short", b"ever")}
+        found = {pair.key: pair for lba in places.values() for pair in store.inspect_lba(lba).pairs}
+    assert found[b"long"].expires_ms == 4_102_444_800_000
+    assert found[b"ever"].expires_ms is None
+    assert "expires 2100-01-01 00:00:00 UTC" in cubby("inspect", path, "key", "long").stdout
+    fields = json.loads(cubby("inspect", path, "key", "long", "--json").stdout)
+    assert [pair["expires_ms"] for pair in fields["block"]["pairs"] if pair.get("k") == "long"] == [
+        4_102_444_800_000
+    ]
+    absent = cubby("inspect", path, "key", "short")
+    assert absent.exit_code == 1
+    assert "expired 1970-01-01 00:00:01 UTC" in absent.stdout

@@ -305,6 +305,7 @@ int cubby_block_next_pair(const uint8_t *block, uint64_t *offset, struct cubby_b
         .hash_high = decoded.hash.high,
         .blob_lba = decoded.blob_lba,
         .blob_checksum = decoded.blob_checksum,
+        .expires_ms = decoded.expires_ms,
     };
     *offset = begin + decoded.encoded_size;
     return CUBBY_OK;
