@@ -357,39 +357,6 @@ static int create(struct opening *opening)
     return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
 }
 
-/* Tell the device of every extent that nobody owns: half-written ones, and those that were in
- * quarantine, still take up physical space. */
-static void discard_free_extents(cubby_session *session)
-{
-    struct extents *extents = &session->store->extents;
-    uint64_t begin = 0;
-    for (uint64_t i = 0; i <= extents->extent_count; i++) {
-        bool is_used = true;
-        if (i < extents->extent_count) {
-            pthread_mutex_lock(&extents->lock);
-            is_used = extents_is_taken_locked(extents, i);
-            pthread_mutex_unlock(&extents->lock);
-        }
-        if (is_used) {
-            if (i > begin) {
-                store_discard(session, extent_lba(extents, begin), (i - begin) * EXTENT_BLOCKS);
-            }
-            begin = i + 1;
-        }
-    }
-}
-
-/* The first checkpoint after a recovery, also where a full device has no room for it at first. */
-static int write_first_checkpoint(cubby_session *session)
-{
-    int status = checkpoint_write(session, CHECKPOINT_NOW);
-    if (status == CUBBY_PHYSICAL_FULL) {
-        discard_free_extents(session);
-        status = checkpoint_write(session, CHECKPOINT_NOW);
-    }
-    return status;
-}
-
 static int open_existing(struct opening *opening)
 {
     cubby_store *store = opening->store;
@@ -419,7 +386,7 @@ static int open_existing(struct opening *opening)
         store->super.run_count = 0; /* the old checkpoint's extents are free as far as we know */
         status = store_mark_in_use(opening->session);
         if (status == CUBBY_OK) {
-            status = write_first_checkpoint(opening->session);
+            status = checkpoint_write(opening->session, CHECKPOINT_NOW);
         }
     }
     return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);

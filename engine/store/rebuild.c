@@ -105,7 +105,8 @@ static uint16_t next_epoch(uint16_t epoch, uint64_t lsn)
     return (uint16_t)(next != epoch ? next : (next + 1) % EPOCH_COUNT);
 }
 
-static int try_to_write(cubby_session *session, struct new_segment *segment)
+/* Plan a segment, take extents for it and write them. On failure nothing stays taken. */
+static int write_segment(cubby_session *session, struct new_segment *segment)
 {
     cubby_store *store = session->store;
     int status = plan_and_take(session, segment);
@@ -125,19 +126,6 @@ static int try_to_write(cubby_session *session, struct new_segment *segment)
 untake:
     if (status != 0) {
         untake_segment(session, segment);
-    }
-    return status;
-}
-
-/* Plan a segment, take extents for it and write them. On failure nothing stays taken. */
-static int write_segment(cubby_session *session, struct new_segment *segment)
-{
-    const uint16_t old_epoch = segment->view.place.epoch;
-    int status = try_to_write(session, segment);
-    /* What is in quarantine takes up physical space, too. */
-    if (status == CUBBY_PHYSICAL_FULL && checkpoint_to_make_room(session) == CUBBY_OK) {
-        segment->view.place.epoch = old_epoch;
-        status = try_to_write(session, segment);
     }
     return status;
 }
