@@ -21,11 +21,10 @@ import os
 import threading
 import weakref
 from array import array
-from asyncio import AbstractEventLoop, Future, InvalidStateError, get_running_loop
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
-from typing import Any, NamedTuple, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
 from cubbydb.engine.session import (
@@ -37,6 +36,10 @@ from cubbydb.engine.session import (
     value_bytes,
 )
 from cubbydb.errors import key_text, raise_for_status
+
+# Whoever awaits has imported it; for all others it would be half of the time that cubbydb takes.
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
 
 __all__ = ["AsyncCalls", "LoopCalls", "LoopTable"]
 
@@ -53,6 +56,17 @@ _from_buffer = ffi.from_buffer
 _unpack = ffi.unpack
 _UINT32S = ffi.typeof("uint32_t[]")
 _UINT64S = ffi.typeof("uint64_t[]")
+
+
+def _first_running_loop() -> "AbstractEventLoop":
+    global _running_loop
+    from asyncio import get_running_loop
+
+    _running_loop = get_running_loop
+    return get_running_loop()
+
+
+_running_loop: "Callable[[], AbstractEventLoop]" = _first_running_loop
 
 
 class AsyncCalls:
@@ -74,10 +88,10 @@ class AsyncCalls:
 
     # The calls of the running loop -----------------------------------------------------------
 
-    def _new_calls(self, loop: AbstractEventLoop) -> "LoopCalls":
+    def _new_calls(self, loop: "AbstractEventLoop") -> "LoopCalls":
         return self._new_session(partial(LoopCalls, loop))
 
-    def _calls_of(self, loop: AbstractEventLoop) -> "LoopCalls":
+    def _calls_of(self, loop: "AbstractEventLoop") -> "LoopCalls":
         loops = self._loops
         reference = loops.by_loop.get(loop)
         calls = None if reference is None else reference()
@@ -103,7 +117,7 @@ class AsyncCalls:
         """
         if type(key) is not bytes:
             key = key_bytes(key)
-        loop = get_running_loop()
+        loop = _running_loop()
         calls = self._loops.latest()
         if calls is None or calls.loop is not loop:
             calls = self._calls_of(loop)
@@ -117,7 +131,7 @@ class AsyncCalls:
     def aget_many(self, keys: Iterable[BytesLike]) -> "Future[list[bytes | None]]":
         """Get the values of *keys* in their order, None for a key that has no pair."""
         wanted = [key if type(key) is bytes else key_bytes(key) for key in keys]
-        loop = get_running_loop()
+        loop = _running_loop()
         calls = self._calls_of(loop)
         future: Future[list[bytes | None]] = loop.create_future()
         if not wanted:
@@ -154,7 +168,7 @@ class AsyncCalls:
         return cast("Future[bool]", self._change(key, None))
 
     def _change(self, key: bytes, value: bytes | None, ttl: Ttl | None = None) -> "Future[Any]":
-        loop = get_running_loop()
+        loop = _running_loop()
         calls = self._calls_of(loop)
         future: Future[Any] = loop.create_future()
         if not calls.changes:
@@ -250,7 +264,7 @@ class LoopCalls:
         "targets",
     )
 
-    def __init__(self, loop: AbstractEventLoop, store: Any, path: str) -> None:
+    def __init__(self, loop: "AbstractEventLoop", store: Any, path: str) -> None:
         self.handle = ffi.NULL
         self.loop: AbstractEventLoop | None = loop  # None: it has ended
         self.path = path
@@ -275,12 +289,12 @@ class LoopCalls:
     def begin_gets(self, store: AsyncCalls) -> None:
         """Have the gets that follow in this turn of the loop submitted at its end."""
         self.store = store  # not closed by the collector while calls are under way
-        cast(AbstractEventLoop, self.loop).call_soon(self.submit)
+        cast("AbstractEventLoop", self.loop).call_soon(self.submit)
 
     def begin_changes(self, store: AsyncCalls) -> None:
         """Have the changes that follow in this turn of the loop made at its end."""
         self.store = store
-        cast(AbstractEventLoop, self.loop).call_soon(self.make_changes)
+        cast("AbstractEventLoop", self.loop).call_soon(self.make_changes)
 
     def submit(self) -> None:
         """Submit the gets of this turn."""
@@ -315,6 +329,8 @@ class LoopCalls:
 
     def take(self) -> None:
         """Hand the gets that are complete to those who wait for them."""
+        from asyncio import InvalidStateError
+
         completions = self.completions
         status = _cubby_async_poll(self.handle, completions)
         if status != 0:
@@ -405,6 +421,8 @@ def _error_of(status: int, subject: bytes | str, message: str = "") -> Exception
 
 
 def _fail(target: _Target, error: Exception) -> None:
+    from asyncio import InvalidStateError
+
     with contextlib.suppress(InvalidStateError):  # it was cancelled, or has failed
         target.set_exception(error)
 
