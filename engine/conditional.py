@@ -16,7 +16,7 @@ from cubbydb._native import ffi, lib
 from cubbydb.engine.mapping import BytesMapping
 from cubbydb.engine.session import (
     BytesLike,
-    Session,
+    SessionCalls,
     Ttl,
     expires_after,
     fail_pair,
@@ -36,15 +36,10 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 _ANSWERS = (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND, lib.CUBBY_EXISTS, lib.CUBBY_DIFFERS)
 
 
-class ConditionalCalls(BytesMapping):
+class ConditionalCalls(SessionCalls, BytesMapping):
     """The part of Store that changes a pair depending on what it is; also gets into buffers."""
 
     _pop_cursor: bytes | None = None  # where the last popitem has stopped
-
-    # What Store has, for these methods to use.
-
-    def _session(self) -> Session:
-        raise NotImplementedError
 
     # To store, if ... ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cubbydb._native import ffi, lib
 from cubbydb.engine.conditional import ConditionalCalls
-from cubbydb.engine.session import BytesLike, Session, Ttl, expires_after, fail_pair, key_bytes
+from cubbydb.engine.session import BytesLike, Ttl, expires_after, fail_pair, key_bytes
 from cubbydb.errors import raise_for_status
 
 __all__ = ["Compaction", "ExpiringCalls"]
@@ -41,10 +41,7 @@ class ExpiringCalls(ConditionalCalls):
     back lets them live longer.
     """
 
-    # What Store has, for these methods to use.
-
-    def _check(self, session: Session, status: int) -> None:
-        raise NotImplementedError
+    # What Store has, for compact to use.
 
     def sync(self) -> None:
         """Make everything before it survive a power cut."""

@@ -5,23 +5,15 @@ Depends on: session.py.  Used by: store.py.
 
 from cubbydb._native import lib
 from cubbydb.blockdev.sizes import size_in_bytes
-from cubbydb.engine.session import Session
+from cubbydb.engine.session import SessionCalls
 
 __all__ = ["GrowthCalls"]
 
 BYTES_MAX = (1 << 64) - 1
 
 
-class GrowthCalls:
+class GrowthCalls(SessionCalls):
     """The part of Store that makes it larger."""
-
-    # What Store has, for this method to use.
-
-    def _session(self) -> Session:
-        raise NotImplementedError
-
-    def _check(self, session: Session, status: int) -> None:
-        raise NotImplementedError
 
     def resize(self, size: int | str | None = None) -> int:
         """Make the store larger; return its size in bytes, that of its file or device.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cubbydb._native import ffi, lib
-from cubbydb.engine.session import BytesLike, Session, fail_pair, key_bytes
+from cubbydb.engine.session import BytesLike, SessionCalls, fail_pair, key_bytes
 
 __all__ = [
     "BlobPlace",
@@ -223,16 +223,8 @@ class SegmentInspection:
     blocks: tuple[SegmentBlock, ...]
 
 
-class InspectionCalls:
+class InspectionCalls(SessionCalls):
     """The part of Store that shows blocks.  None of its calls writes, or counts as a get."""
-
-    # What Store has, for these methods to use.
-
-    def _session(self) -> Session:
-        raise NotImplementedError
-
-    def _check(self, session: Session, status: int) -> None:
-        raise NotImplementedError
 
     def inspect_key(self, key: BytesLike) -> KeyLocation:
         """Find a key as get does, and tell where; an absent key has a place, too."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.session import BytesLike
 
-__all__ = ["BytesMapping", "Scan"]
+__all__ = ["BytesMapping", "Scan", "ScanOfScan"]
 
 Pair = tuple[bytes, bytes]
 _Item = TypeVar("_Item", covariant=True)
@@ -55,28 +55,32 @@ class Scan(Iterator[_Item], Closing):
         return self
 
 
-class KeyScan(Scan[bytes]):
-    """The keys of a scan of pairs."""
+class ScanOfScan(Scan[_Item]):
+    """A scan that gives something else for each pair that another one gives."""
 
     def __init__(self, pairs: Scan[Pair]) -> None:
         self._pairs = pairs
 
-    def __next__(self) -> bytes:
-        return next(self._pairs)[0]
-
     @property
     def cursor(self) -> bytes:
-        """The position after the last key."""
+        """The position after the last pair."""
         return self._pairs.cursor
 
     @property
     def expires_ms(self) -> int | None:
-        """When the pair of the last key expires."""
+        """When the last pair expires, in milliseconds since 1970 (UTC); None: never."""
         return self._pairs.expires_ms
 
     def close(self) -> None:
         """End the scan; closing twice is allowed."""
         self._pairs.close()
+
+
+class KeyScan(ScanOfScan[bytes]):
+    """The keys of a scan of pairs."""
+
+    def __next__(self) -> bytes:
+        return next(self._pairs)[0]
 
 
 # Views -------------------------------------------------------------------------------------------

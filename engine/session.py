@@ -1,6 +1,6 @@
 """What one thread needs to call the C side: its session, and keys and values in the form C takes.
 
-Depends on: cubbydb._native.  Used by: store.py, conditional.py, expiry.py.
+Depends on: cubbydb._native.  Used by: all calls of Store.
 """
 
 import math
@@ -19,6 +19,7 @@ __all__ = [
     "BytesLike",
     "ScanSession",
     "Session",
+    "SessionCalls",
     "Ttl",
     "expires_after",
     "fail_many",
@@ -103,6 +104,16 @@ class Session:
         """The C side's sentence about the last call that failed."""
         text: bytes = ffi.string(lib.cubby_session_message(self.handle))
         return text.decode(errors="replace")
+
+
+class SessionCalls:
+    """What Store has, for those parts of it that stand in files of their own."""
+
+    def _session(self) -> Session:
+        raise NotImplementedError
+
+    def _check(self, session: Session, status: int) -> None:
+        raise NotImplementedError
 
 
 class ScanSession(Session):

@@ -16,7 +16,7 @@ Depends on: mapping.py.  Used by: store.py.
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from cubbydb.engine.mapping import BytesMapping, Pair, Scan
+from cubbydb.engine.mapping import BytesMapping, Pair, Scan, ScanOfScan
 from cubbydb.engine.session import BytesLike, Ttl, key_bytes
 from cubbydb.errors import NotFound
 
@@ -40,30 +40,16 @@ def space_prefix(name: BytesLike) -> bytes:
     return SPACE_MARK + bytes([len(plain)]) + plain
 
 
-class SpaceScan(Scan[Pair]):
+class SpaceScan(ScanOfScan[Pair]):
     """A scan of a store that takes the space's prefix off the keys."""
 
     def __init__(self, pairs: Scan[Pair], prefix_size: int) -> None:
-        self._pairs = pairs
+        super().__init__(pairs)
         self._prefix_size = prefix_size
 
     def __next__(self) -> Pair:
         key, value = next(self._pairs)
         return key[self._prefix_size :], value
-
-    @property
-    def cursor(self) -> bytes:
-        """The position after the last pair."""
-        return self._pairs.cursor
-
-    @property
-    def expires_ms(self) -> int | None:
-        """When the last pair expires, in milliseconds since 1970 (UTC); None: never."""
-        return self._pairs.expires_ms
-
-    def close(self) -> None:
-        """End the scan; closing twice is allowed."""
-        self._pairs.close()
 
 
 class Space(BytesMapping):
