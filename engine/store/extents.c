@@ -1,13 +1,13 @@
 /* extents.c -- see extents.h. */
 #include "engine/store/extents.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/cubby.h"
+#include "engine/store/extents_maps.h"
 
 enum {
     WORD_BITS = 64,
@@ -21,16 +21,6 @@ _Static_assert(EXTENT_BLOCKS == 16, "an extent's granules are the bits of a uint
 static uint64_t *taken_words(const struct extents *extents)
 {
     return extents->taken.data;
-}
-
-static uint16_t *live_maps(const struct extents *extents)
-{
-    return extents->live_granules.data;
-}
-
-static uint16_t *held_maps(const struct extents *extents)
-{
-    return extents->held_granules.data;
 }
 
 static struct reserved_array *map_of(struct extents *extents, int map)
@@ -103,7 +93,7 @@ bool extents_is_taken_locked(const struct extents *extents, uint64_t extent)
     return taken_words(extents)[extent / WORD_BITS] >> extent % WORD_BITS & 1;
 }
 
-static void set_taken(struct extents *extents, uint64_t extent, uint64_t count, bool taken)
+void extents_set_taken_locked(struct extents *extents, uint64_t extent, uint64_t count, bool taken)
 {
     uint64_t *summary = extents->full_words.data;
     for (uint64_t i = extent; i < extent + count; i++) {
@@ -244,7 +234,7 @@ int extents_take(struct extents *extents, uint64_t count, uint64_t reserve_count
     if (may_take(extents, count, reserve_count) &&
         (find_run(extents, count, extents->blob_end, &found) ||
          find_run_anywhere(extents, count, &found))) {
-        set_taken(extents, found, count, true);
+        extents_set_taken_locked(extents, found, count, true);
         if (found + count > extents->low_end && found < extents->blob_end) {
             extents->low_end = found + count;
         }
@@ -323,7 +313,7 @@ static bool take_high(struct extents *extents, uint64_t *count, uint64_t *extent
         extents->high_hint = start;
     }
     *extent = start;
-    set_taken(extents, start, *count, true);
+    extents_set_taken_locked(extents, start, *count, true);
     return true;
 }
 
@@ -367,103 +357,21 @@ int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t res
     return status;
 }
 
-int extents_reserve_hold_locked(struct extents *extents, size_t entries)
-{
-    if (entries == 0) {
-        return CUBBY_OK;
-    }
-    struct held_run *grown = growing_array_reserve(extents->held, &extents->held_capacity,
-                                                   extents->held_count + entries, sizeof *grown);
-    if (grown == NULL) {
-        return ENOMEM;
-    }
-    extents->held = grown;
-    return CUBBY_OK;
-}
-
-static void append_held(struct extents *extents, uint64_t lba, uint64_t block_count)
-{
-    CUBBY_ASSERT(extents->held_count < extents->held_capacity);
-    extents->held[extents->held_count++] =
-        (struct held_run){.lba = lba, .block_count = block_count};
-    extents->held_blocks += block_count;
-}
-
-void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count)
-{
-    CUBBY_ASSERT(extents_is_taken_locked(extents, extent));
-    append_held(extents, extent_lba(extents, extent), count * EXTENT_BLOCKS);
-}
-
-/* Step through the extents that a run of granules touches, with the map of those it has in each. */
-static uint16_t granules_of_run(const struct extents *extents, uint64_t lba, uint64_t granule_count,
-                                uint64_t step, uint64_t *extent)
-{
-    uint64_t first = lba - extents->first_lba;
-    uint64_t end = first + granule_count;
-    *extent = first / EXTENT_BLOCKS + step;
-    uint64_t begin = *extent * EXTENT_BLOCKS;
-    uint64_t low = first > begin ? first - begin : 0;
-    uint64_t high = end > begin ? end - begin : 0;
-    high = high < EXTENT_BLOCKS ? high : EXTENT_BLOCKS;
-    return (uint16_t)(low < high ? (1U << high) - (1U << low) : 0);
-}
-
 bool extents_contain(const struct extents *extents, uint64_t lba, uint64_t block_count)
 {
     uint64_t end = extents->first_lba + extents->extent_count * EXTENT_BLOCKS;
     return lba >= extents->first_lba && lba < end && block_count <= end - lba;
 }
 
-/* Whether all granules of a run belong to live blobs. The run comes from a device: anything goes.
- */
-static bool are_live(const struct extents *extents, uint64_t lba, uint64_t granule_count)
-{
-    uint64_t extent;
-    uint16_t map;
-    if (!extents_contain(extents, lba, granule_count)) {
-        return false;
-    }
-    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
-         i++) {
-        if ((live_maps(extents)[extent] & map) != map) {
-            return false;
-        }
-    }
-    return true;
-}
-
-int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count)
-{
-    pthread_mutex_lock(&extents->lock);
-    int status = are_live(extents, lba, granule_count) ? CUBBY_OK : CUBBY_CORRUPT;
-    if (status == CUBBY_OK) {
-        status = extents_reserve_hold_locked(extents, 1);
-    }
-    if (status == CUBBY_OK) {
-        uint64_t extent;
-        uint16_t map;
-        for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
-             i++) {
-            live_maps(extents)[extent] ^= map;
-            held_maps(extents)[extent] |= map;
-        }
-        append_held(extents, lba, granule_count);
-    }
-    pthread_mutex_unlock(&extents->lock);
-    return status;
-}
-
 void extents_untake(struct extents *extents, uint64_t extent, uint64_t count)
 {
     pthread_mutex_lock(&extents->lock);
-    set_taken(extents, extent, count, false);
+    extents_set_taken_locked(extents, extent, count, false);
     pthread_mutex_unlock(&extents->lock);
 }
 
-/* Clear a run in one of the granule maps; an extent that is left with none is free again. */
-static void free_granules(struct extents *extents, uint16_t *maps, uint64_t lba,
-                          uint64_t granule_count)
+void extents_free_granules_locked(struct extents *extents, uint16_t *maps, uint64_t lba,
+                                  uint64_t granule_count)
 {
     uint64_t extent;
     uint16_t map;
@@ -472,7 +380,7 @@ static void free_granules(struct extents *extents, uint16_t *maps, uint64_t lba,
         CUBBY_ASSERT((maps[extent] & map) == map);
         maps[extent] ^= map;
         if ((live_maps(extents)[extent] | held_maps(extents)[extent]) == 0) {
-            set_taken(extents, extent, 1, false);
+            extents_set_taken_locked(extents, extent, 1, false);
         }
     }
 }
@@ -480,68 +388,8 @@ static void free_granules(struct extents *extents, uint16_t *maps, uint64_t lba,
 void extents_untake_granules(struct extents *extents, uint64_t lba, uint64_t granule_count)
 {
     pthread_mutex_lock(&extents->lock);
-    free_granules(extents, live_maps(extents), lba, granule_count);
+    extents_free_granules_locked(extents, live_maps(extents), lba, granule_count);
     pthread_mutex_unlock(&extents->lock);
-}
-
-bool extents_want_release(struct extents *extents)
-{
-    /* Held space is physical space too, so keep it an eighth of what is live, or 16 MiB. */
-    pthread_mutex_lock(&extents->lock);
-    uint64_t taken_blocks = extents->taken_count * EXTENT_BLOCKS;
-    uint64_t limit = taken_blocks / 8 > 4096 ? taken_blocks / 8 : 4096;
-    bool want = extents->held_blocks > limit || extents->held_count > EXTENTS_HELD_MAX;
-    pthread_mutex_unlock(&extents->lock);
-    return want;
-}
-
-void extents_take_held_locked(struct extents *extents, struct held_run **held, size_t *held_count)
-{
-    *held = extents->held;
-    *held_count = extents->held_count;
-    extents->held = NULL;
-    extents->held_count = 0;
-    extents->held_capacity = 0;
-}
-
-void extents_return_held(struct extents *extents, struct held_run *held, size_t held_count)
-{
-    pthread_mutex_lock(&extents->lock);
-    if (extents_reserve_hold_locked(extents, held_count) == CUBBY_OK) {
-        for (size_t i = 0; i < held_count; i++) {
-            extents->held[extents->held_count++] = held[i];
-        }
-    }
-    pthread_mutex_unlock(&extents->lock);
-    free(held);
-}
-
-void extents_release(struct extents *extents, const struct held_run *held, size_t held_count)
-{
-    pthread_mutex_lock(&extents->lock);
-    for (size_t i = 0; i < held_count; i++) {
-        uint64_t extent = (held[i].lba - extents->first_lba) / EXTENT_BLOCKS;
-        if (held_maps(extents)[extent] != 0) {
-            free_granules(extents, held_maps(extents), held[i].lba, held[i].block_count);
-        } else {
-            set_taken(extents, extent, held[i].block_count / EXTENT_BLOCKS, false);
-        }
-        extents->held_blocks -= held[i].block_count;
-    }
-    pthread_mutex_unlock(&extents->lock);
-}
-
-bool extents_release_part(struct extents *extents, struct held_run held, uint64_t *extent)
-{
-    CUBBY_ASSERT(held.block_count < EXTENT_BLOCKS);
-    pthread_mutex_lock(&extents->lock);
-    uint16_t map = granules_of_run(extents, held.lba, held.block_count, 0, extent);
-    CUBBY_ASSERT((held_maps(extents)[*extent] & map) == map);
-    held_maps(extents)[*extent] ^= map;
-    extents->held_blocks -= held.block_count;
-    bool is_empty = (live_maps(extents)[*extent] | held_maps(extents)[*extent]) == 0;
-    pthread_mutex_unlock(&extents->lock);
-    return is_empty;
 }
 
 int extents_mark(struct extents *extents, uint64_t extent, uint64_t count)
@@ -554,7 +402,7 @@ int extents_mark(struct extents *extents, uint64_t extent, uint64_t count)
             return CUBBY_CORRUPT;
         }
     }
-    set_taken(extents, extent, count, true);
+    extents_set_taken_locked(extents, extent, count, true);
     if (extent + count > extents->low_end && extent < extents->blob_end) {
         extents->low_end = extent + count;
     }
@@ -571,7 +419,7 @@ int extents_mark_granules(struct extents *extents, uint64_t extent, uint16_t gra
         return CUBBY_CORRUPT;
     }
     if (!extents_is_taken_locked(extents, extent)) {
-        set_taken(extents, extent, 1, true);
+        extents_set_taken_locked(extents, extent, 1, true);
     }
     live_maps(extents)[extent] = (uint16_t)(live_maps(extents)[extent] | granules);
     if (extent < extents->blob_end) {
@@ -603,11 +451,6 @@ uint16_t extents_live_granules_locked(const struct extents *extents, uint64_t ex
     return live_maps(extents)[extent];
 }
 
-uint16_t extents_held_granules_locked(const struct extents *extents, uint64_t extent)
-{
-    return held_maps(extents)[extent];
-}
-
 void extents_usage(struct extents *extents, struct extents_usage *usage)
 {
     pthread_mutex_lock(&extents->lock);
@@ -628,14 +471,6 @@ uint64_t extents_free_count(struct extents *extents)
 {
     pthread_mutex_lock(&extents->lock);
     uint64_t count = extents->extent_count - extents->taken_count;
-    pthread_mutex_unlock(&extents->lock);
-    return count;
-}
-
-uint64_t extents_held_blocks(struct extents *extents)
-{
-    pthread_mutex_lock(&extents->lock);
-    uint64_t count = extents->held_blocks;
     pthread_mutex_unlock(&extents->lock);
     return count;
 }
