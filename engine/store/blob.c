@@ -344,10 +344,11 @@ int blob_list(cubby_session *session, uint64_t lba, uint64_t byte_count, uint64_
 
 void blob_hold(cubby_session *session, const struct blob_runs *runs)
 {
+    uint64_t lsn = atomic_load(&session->store->lsn);
     for (size_t i = 0; i < runs->count; i++) {
         /* Out of memory only loses space, until the next recovery. */
         (void)extents_hold_granules(&session->store->extents, runs->runs[i].lba,
-                                    blocks_of(runs->runs[i].byte_count));
+                                    blocks_of(runs->runs[i].byte_count), lsn);
     }
 }
 

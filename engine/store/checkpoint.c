@@ -81,7 +81,7 @@ static int take_snapshot_locked(cubby_store *store, struct snapshot *snapshot)
             blob += BLOB_EXTENT_BYTES;
         }
     }
-    extents_take_held_locked(extents, &snapshot->held, &snapshot->held_count);
+    extents_take_held_locked(extents, UINT64_MAX, &snapshot->held, &snapshot->held_count);
     return CUBBY_OK;
 }
 

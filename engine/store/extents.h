@@ -7,8 +7,9 @@
  *   free --take--> live --hold--> held (in quarantine) --release--> free
  *
  * Held space is neither reused nor discarded until extents_release, which the store calls after a
- * durable checkpoint and after all readers have left (invariant I8). Memory is taken only for the
- * parts of the maps that were ever used.
+ * durable checkpoint and after all readers have left (invariant I8). A held run knows the log
+ * record that freed it: only a checkpoint that makes this record superfluous may release the run.
+ * Memory is taken only for the parts of the maps that were ever used.
  *
  * Thread-safe: one mutex guards all of it. No I/O.
  *
@@ -30,6 +31,7 @@
 struct held_run {
     uint64_t lba;
     uint64_t block_count; /* a run of granules (within one extent) or of whole extents */
+    uint64_t lsn;         /* of the log record that freed it */
 };
 
 struct extents {
@@ -48,14 +50,14 @@ struct extents {
     uint64_t low_hint;          /* no free extent below */
     uint64_t high_hint;         /* no free extent in [blob_end, high_hint) */
     uint64_t blob_cursor;       /* where the search for free granules goes on */
-    struct held_run *held;
+    struct held_run *held;      /* in any order */
     size_t held_count;
     size_t held_capacity;
-    uint64_t held_blocks;
+    uint64_t held_blocks; /* also of what was taken out of held, until it is released */
 };
 
 enum {
-    /* A checkpoint is due when so many runs are held: 1 MiB of DRAM. */
+    /* A checkpoint is due when so many runs are held: 1.5 MiB of DRAM. */
     EXTENTS_HELD_MAX = 65536,
     EXTENTS_GROWTH = 16,
 };
@@ -105,24 +107,32 @@ int extents_take_granules(struct extents *extents, uint32_t granule_count, uint6
 int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t reserve_count,
                           uint64_t *lba);
 
-/* Put live space into quarantine. Whole extents of a segment or checkpoint; granules of a blob (a
- * run of whole extents, or part of one). Returns CUBBY_OK, ENOMEM, or CUBBY_CORRUPT if some of the
- * granules are not live, and then nothing is freed. The _locked form is for a caller that holds
- * extents->lock and has reserved room for the entry. */
+/* Put live space into quarantine, which lsn, of a log record, has freed. Whole extents of a segment
+ * or checkpoint; granules of a blob (a run of whole extents, or part of one). Returns CUBBY_OK,
+ * ENOMEM, or CUBBY_CORRUPT if some of the granules are not live, and then nothing is freed. The
+ * _locked forms are for a caller that holds extents->lock; extents_hold_locked wants room reserved
+ * for the entry, extents_hold_granules_locked cannot return ENOMEM if there is. */
 int extents_reserve_hold_locked(struct extents *extents, size_t entries);
-void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count);
-int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count);
+void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count, uint64_t lsn);
+int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t granule_count,
+                                 uint64_t lsn);
+int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count,
+                          uint64_t lsn);
 
 /* Give back space that was taken but never named by anything on the device. */
 void extents_untake(struct extents *extents, uint64_t extent, uint64_t count);
 void extents_untake_granules(struct extents *extents, uint64_t lba, uint64_t granule_count);
 
-/* Whether a checkpoint should be made to release held space. */
+/* Whether a checkpoint should be made to release held space: by how much is held, whatever its
+ * LSNs. It may still be true after a checkpoint that had to leave most of it. */
 bool extents_want_release(struct extents *extents);
 
-/* Take the list of what is held now, to be released after the next checkpoint; the caller frees
- * *held. Together with the snapshot of the directory, under the lock. */
-void extents_take_held_locked(struct extents *extents, struct held_run **held, size_t *held_count);
+/* Take the list of what records before before_lsn (UINT64_MAX: all) have freed, to be released
+ * after the next checkpoint; the caller frees *held. What is held by later records stays, as does
+ * everything if there is no memory for two lists. Together with the snapshot of the directory,
+ * under the lock. */
+void extents_take_held_locked(struct extents *extents, uint64_t before_lsn, struct held_run **held,
+                              size_t *held_count);
 
 /* Put back a list that could not be released, and free it. Allowed to leak on ENOMEM: reopening
  * finds it. */

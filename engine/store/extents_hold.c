@@ -22,18 +22,18 @@ int extents_reserve_hold_locked(struct extents *extents, size_t entries)
     return CUBBY_OK;
 }
 
-static void append_held(struct extents *extents, uint64_t lba, uint64_t block_count)
+static void append_held(struct extents *extents, uint64_t lba, uint64_t block_count, uint64_t lsn)
 {
     CUBBY_ASSERT(extents->held_count < extents->held_capacity);
     extents->held[extents->held_count++] =
-        (struct held_run){.lba = lba, .block_count = block_count};
+        (struct held_run){.lba = lba, .block_count = block_count, .lsn = lsn};
     extents->held_blocks += block_count;
 }
 
-void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count)
+void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count, uint64_t lsn)
 {
     CUBBY_ASSERT(extents_is_taken_locked(extents, extent));
-    append_held(extents, extent_lba(extents, extent), count * EXTENT_BLOCKS);
+    append_held(extents, extent_lba(extents, extent), count * EXTENT_BLOCKS, lsn);
 }
 
 /* Whether all granules of a run belong to live blobs. The run comes from a device: anything goes.
@@ -54,23 +54,32 @@ static bool are_live(const struct extents *extents, uint64_t lba, uint64_t granu
     return true;
 }
 
-int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count)
+int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t granule_count,
+                                 uint64_t lsn)
+{
+    if (!are_live(extents, lba, granule_count)) {
+        return CUBBY_CORRUPT;
+    }
+    int status = extents_reserve_hold_locked(extents, 1);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    uint64_t extent;
+    uint16_t map;
+    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
+         i++) {
+        live_maps(extents)[extent] ^= map;
+        held_maps(extents)[extent] |= map;
+    }
+    append_held(extents, lba, granule_count, lsn);
+    return CUBBY_OK;
+}
+
+int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count,
+                          uint64_t lsn)
 {
     pthread_mutex_lock(&extents->lock);
-    int status = are_live(extents, lba, granule_count) ? CUBBY_OK : CUBBY_CORRUPT;
-    if (status == CUBBY_OK) {
-        status = extents_reserve_hold_locked(extents, 1);
-    }
-    if (status == CUBBY_OK) {
-        uint64_t extent;
-        uint16_t map;
-        for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
-             i++) {
-            live_maps(extents)[extent] ^= map;
-            held_maps(extents)[extent] |= map;
-        }
-        append_held(extents, lba, granule_count);
-    }
+    int status = extents_hold_granules_locked(extents, lba, granule_count, lsn);
     pthread_mutex_unlock(&extents->lock);
     return status;
 }
@@ -86,13 +95,47 @@ bool extents_want_release(struct extents *extents)
     return want;
 }
 
-void extents_take_held_locked(struct extents *extents, struct held_run **held, size_t *held_count)
+static size_t count_before(const struct extents *extents, uint64_t lsn)
 {
-    *held = extents->held;
-    *held_count = extents->held_count;
-    extents->held = NULL;
-    extents->held_count = 0;
-    extents->held_capacity = 0;
+    size_t count = 0;
+    for (size_t i = 0; i < extents->held_count; i++) {
+        count += extents->held[i].lsn < lsn;
+    }
+    return count;
+}
+
+void extents_take_held_locked(struct extents *extents, uint64_t before_lsn, struct held_run **held,
+                              size_t *held_count)
+{
+    *held = NULL;
+    *held_count = 0;
+    size_t count = count_before(extents, before_lsn);
+    if (count == extents->held_count) {
+        /* All of it: this needs no memory. */
+        *held = extents->held;
+        *held_count = count;
+        extents->held = NULL;
+        extents->held_count = 0;
+        extents->held_capacity = 0;
+        return;
+    }
+    struct held_run *taken = count > 0 ? malloc(count * sizeof *taken) : NULL;
+    if (taken == NULL) {
+        return;
+    }
+    size_t kept_count = 0;
+    size_t taken_count = 0;
+    for (size_t i = 0; i < extents->held_count; i++) {
+        struct held_run run = extents->held[i];
+        if (run.lsn < before_lsn) {
+            taken[taken_count++] = run;
+        } else {
+            extents->held[kept_count++] = run;
+        }
+    }
+    extents->held_count = kept_count;
+    *held = taken;
+    *held_count = taken_count;
 }
 
 void extents_return_held(struct extents *extents, struct held_run *held, size_t held_count)

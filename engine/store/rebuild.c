@@ -178,7 +178,7 @@ int rebuild_segment(cubby_session *session, struct segment_view view,
         directory_set(&store->directory, view.number, new_segment.view.place);
         directory_set_payload(&store->directory, view.number, (uint32_t)new_segment.pairs.bytes);
         extents_hold_locked(&store->extents, view.place.base_extent,
-                            segment_extent_count(view.place.home_count));
+                            segment_extent_count(view.place.home_count), atomic_load(&store->lsn));
     }
     pthread_mutex_unlock(&store->extents.lock);
     if (status != CUBBY_OK) {
@@ -234,7 +234,7 @@ static int publish_split(cubby_store *store, struct segment_view old, const stru
         directory_set(directory, old.number, low->view.place);
         directory_set_payload(directory, old.number, (uint32_t)low->pairs.bytes);
         extents_hold_locked(&store->extents, old.place.base_extent,
-                            segment_extent_count(old.place.home_count));
+                            segment_extent_count(old.place.home_count), atomic_load(&store->lsn));
     }
     pthread_mutex_unlock(&store->extents.lock);
     return status;

@@ -31,6 +31,7 @@ struct piece {
     uint64_t first;
     uint64_t count;
     bool is_blob;
+    uint64_t lsn; /* of what freed it, once it is held */
 };
 
 struct pieces {
@@ -49,6 +50,7 @@ struct model {
     struct pieces in_flight; /* taken for a checkpoint */
     struct held_run *runs;   /* of in_flight */
     size_t run_count;
+    uint64_t next_lsn;
     uint64_t full_count; /* how often something did not fit */
 };
 
@@ -79,6 +81,11 @@ static inline void add_piece(struct pieces *pieces, struct piece piece)
 {
     CHECK(pieces->count < EXTENTS_MAX);
     pieces->pieces[pieces->count++] = piece;
+}
+
+static inline void add_live(uint64_t first, uint64_t count, bool is_blob)
+{
+    add_piece(&model.live, (struct piece){.first = first, .count = count, .is_blob = is_blob});
 }
 
 /* Hand blocks from one owner to another. */
@@ -147,8 +154,7 @@ static inline void take(uint64_t count, uint64_t reserve)
                 longest >= count && leaves(free_count, count, reserve) ? CUBBY_OK : CUBBY_FULL);
     if (status == CUBBY_OK) {
         own(extent * EXTENT_BLOCKS, count * EXTENT_BLOCKS, FREE, SEGMENT);
-        add_piece(&model.live,
-                  (struct piece){extent * EXTENT_BLOCKS, count * EXTENT_BLOCKS, false});
+        add_live(extent * EXTENT_BLOCKS, count * EXTENT_BLOCKS, false);
     }
     model.full_count += status != CUBBY_OK;
 }
@@ -169,7 +175,7 @@ static inline void take_granules(uint32_t count, uint64_t reserve)
             CHECK(owner == FREE || owner == BLOB || owner == HELD_BLOB);
         }
         own(first, count, FREE, BLOB);
-        add_piece(&model.live, (struct piece){first, count, true});
+        add_live(first, count, true);
     }
     model.full_count += status != CUBBY_OK;
 }
@@ -186,7 +192,7 @@ static inline void take_for_blob(uint64_t count, uint64_t reserve)
         CHECK(got >= 1 && got <= count);
         CHECK_EQUAL((lba - FIRST_LBA) % EXTENT_BLOCKS, 0);
         own(lba - FIRST_LBA, got * EXTENT_BLOCKS, FREE, BLOB);
-        add_piece(&model.live, (struct piece){lba - FIRST_LBA, got * EXTENT_BLOCKS, true});
+        add_live(lba - FIRST_LBA, got * EXTENT_BLOCKS, true);
     }
     model.full_count += status != CUBBY_OK;
 }
@@ -209,16 +215,19 @@ static inline struct piece pick_live(void)
     return piece;
 }
 
+/* Two that follow each other may be freed by one record. */
 static inline void hold(struct piece piece)
 {
     uint64_t lba = FIRST_LBA + piece.first;
+    piece.lsn = model.next_lsn;
+    model.next_lsn += random_below(&model.state, 3);
     if (piece.is_blob) {
-        CHECK_EQUAL(extents_hold_granules(&model.extents, lba, piece.count), CUBBY_OK);
+        CHECK_EQUAL(extents_hold_granules(&model.extents, lba, piece.count, piece.lsn), CUBBY_OK);
     } else {
         pthread_mutex_lock(&model.extents.lock);
         CHECK_EQUAL(extents_reserve_hold_locked(&model.extents, 1), CUBBY_OK);
         extents_hold_locked(&model.extents, piece.first / EXTENT_BLOCKS,
-                            piece.count / EXTENT_BLOCKS);
+                            piece.count / EXTENT_BLOCKS, piece.lsn);
         pthread_mutex_unlock(&model.extents.lock);
     }
     own(piece.first, piece.count, piece.is_blob ? BLOB : SEGMENT,
@@ -236,18 +245,31 @@ static inline void untake(struct piece piece)
     own(piece.first, piece.count, piece.is_blob ? BLOB : SEGMENT, FREE);
 }
 
-static inline void begin_checkpoint(void)
+static inline void check_runs(const struct held_run *runs, size_t count,
+                              const struct pieces *expected)
+{
+    CHECK_EQUAL(count, expected->count);
+    for (size_t i = 0; i < count; i++) {
+        CHECK_EQUAL(runs[i].lba, FIRST_LBA + expected->pieces[i].first);
+        CHECK_EQUAL(runs[i].block_count, expected->pieces[i].count);
+        CHECK_EQUAL(runs[i].lsn, expected->pieces[i].lsn);
+    }
+}
+
+/* Take what was freed before an LSN; the rest, and the order of both, stays. */
+static inline void begin_checkpoint(uint64_t before_lsn)
 {
     pthread_mutex_lock(&model.extents.lock);
-    extents_take_held_locked(&model.extents, &model.runs, &model.run_count);
+    extents_take_held_locked(&model.extents, before_lsn, &model.runs, &model.run_count);
     pthread_mutex_unlock(&model.extents.lock);
-    model.in_flight = model.held;
+    size_t held_count = model.held.count;
     model.held.count = 0;
-    CHECK_EQUAL(model.run_count, model.in_flight.count);
-    for (size_t i = 0; i < model.run_count; i++) {
-        CHECK_EQUAL(model.runs[i].lba, FIRST_LBA + model.in_flight.pieces[i].first);
-        CHECK_EQUAL(model.runs[i].block_count, model.in_flight.pieces[i].count);
+    for (size_t i = 0; i < held_count; i++) {
+        struct piece piece = model.held.pieces[i];
+        add_piece(piece.lsn < before_lsn ? &model.in_flight : &model.held, piece);
     }
+    check_runs(model.runs, model.run_count, &model.in_flight);
+    check_runs(model.extents.held, model.extents.held_count, &model.held);
 }
 
 static inline void end_checkpoint(bool succeeded)
@@ -331,7 +353,8 @@ static inline void step_model(uint64_t grow_percent)
         free_something();
     }
     if (model.runs == NULL && random_below(&model.state, 12) == 0) {
-        begin_checkpoint();
+        bool is_whole = random_below(&model.state, 4) == 0;
+        begin_checkpoint(is_whole ? UINT64_MAX : random_below(&model.state, model.next_lsn + 2));
     } else if (model.runs != NULL && random_below(&model.state, 6) == 0) {
         end_checkpoint(random_below(&model.state, 4) != 0);
     }
@@ -345,7 +368,7 @@ static inline void free_everything(void)
     while (model.live.count > 0) {
         free_something();
     }
-    begin_checkpoint();
+    begin_checkpoint(UINT64_MAX);
     end_checkpoint(true);
     check_model();
     CHECK_EQUAL(extents_free_count(&model.extents), model.extent_count);

@@ -78,7 +78,7 @@ static void mark_at_random(void)
         if (random_below(state, 2) == 0 && i + count <= model.extent_count) {
             CHECK_EQUAL(extents_mark(&model.extents, i, count), CUBBY_OK);
             own(i * EXTENT_BLOCKS, count * EXTENT_BLOCKS, FREE, SEGMENT);
-            add_piece(&model.live, (struct piece){i * EXTENT_BLOCKS, count * EXTENT_BLOCKS, false});
+            add_live(i * EXTENT_BLOCKS, count * EXTENT_BLOCKS, false);
             i += count - 1;
         }
     }
@@ -89,7 +89,7 @@ static void mark_at_random(void)
             uint64_t count = 1 + random_below(state, EXTENT_BLOCKS - i % EXTENT_BLOCKS);
             CHECK_EQUAL(extents_mark_run(&model.extents, FIRST_LBA + i, count), CUBBY_OK);
             own(i, count, FREE, BLOB);
-            add_piece(&model.live, (struct piece){i, count, true});
+            add_live(i, count, true);
         }
         i = i / EXTENT_BLOCKS * EXTENT_BLOCKS + EXTENT_BLOCKS - 1;
     }
@@ -258,7 +258,7 @@ static void test_held_space_waits_for_its_release(void)
         take(30, 0);
     }
     CHECK_EQUAL(model.full_count, 1);
-    begin_checkpoint();
+    begin_checkpoint(UINT64_MAX);
     CHECK(extents_want_release(&model.extents));
     take(1, 0);
     CHECK_EQUAL(model.full_count, 2);
@@ -267,6 +267,63 @@ static void test_held_space_waits_for_its_release(void)
     take(30, 0);
     CHECK_EQUAL(model.full_count, 2);
     check_model();
+    close_model();
+}
+
+/* What later records have freed stays, also if what was taken comes back behind it. */
+static void test_held_space_is_released_in_the_order_of_its_records(void)
+{
+    static const uint64_t lsns[] = {7, 3, 9, 3, 12};
+    open_model(10, 12);
+    for (size_t i = 0; i < sizeof lsns / sizeof lsns[0]; i++) {
+        take(2, 0);
+        model.next_lsn = lsns[i];
+        hold(model.live.pieces[--model.live.count]);
+    }
+    take(1, 0);
+    CHECK_EQUAL(model.full_count, 1);
+    begin_checkpoint(3);
+    CHECK_EQUAL(model.run_count, 0);
+    end_checkpoint(true);
+    begin_checkpoint(9);
+    CHECK_EQUAL(model.run_count, 3);
+    CHECK_EQUAL(extents_held_blocks(&model.extents), 10 * EXTENT_BLOCKS);
+    end_checkpoint(false);
+    begin_checkpoint(4);
+    CHECK_EQUAL(model.run_count, 2);
+    end_checkpoint(true);
+    CHECK_EQUAL(extents_held_blocks(&model.extents), 6 * EXTENT_BLOCKS);
+    check_model();
+    take(2, 0);
+    take(2, 0);
+    take(1, 0);
+    CHECK_EQUAL(model.full_count, 2);
+    begin_checkpoint(13);
+    CHECK_EQUAL(model.run_count, 3);
+    CHECK_EQUAL(model.extents.held_count, 0);
+    end_checkpoint(true);
+    CHECK_EQUAL(extents_held_blocks(&model.extents), 0);
+    check_model();
+    close_model();
+}
+
+static void test_granules_that_are_not_live_are_not_held(void)
+{
+    open_model(4, 13);
+    take_granules(3, 0);
+    take(1, 0);
+    uint64_t lba = FIRST_LBA + model.live.pieces[0].first;
+    CHECK_EQUAL(extents_hold_granules(&model.extents, lba, 4, 1), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_hold_granules(&model.extents, FIRST_LBA, 1, 1), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_hold_granules(&model.extents, lba, UINT64_MAX, 1), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_hold_granules(&model.extents, 0, 1, 1), CUBBY_CORRUPT);
+    check_model();
+    CHECK_EQUAL(model.extents.held_count, 0);
+    pthread_mutex_lock(&model.extents.lock);
+    CHECK_EQUAL(extents_hold_granules_locked(&model.extents, lba, 3, 1), CUBBY_OK);
+    CHECK_EQUAL(extents_hold_granules_locked(&model.extents, lba, 3, 1), CUBBY_CORRUPT);
+    pthread_mutex_unlock(&model.extents.lock);
+    CHECK_EQUAL(extents_held_blocks(&model.extents), 3);
     close_model();
 }
 
@@ -294,7 +351,7 @@ static void test_many_held_runs_are_wanted_back(void)
     CHECK_EQUAL(extents_take_for_blob(&extents, &count, 0, &lba), CUBBY_OK);
     for (uint64_t i = 0; i <= EXTENTS_HELD_MAX; i++) {
         CHECK(!extents_want_release(&extents));
-        CHECK_EQUAL(extents_hold_granules(&extents, lba + i * EXTENT_BLOCKS, 1), CUBBY_OK);
+        CHECK_EQUAL(extents_hold_granules(&extents, lba + i * EXTENT_BLOCKS, 1, i), CUBBY_OK);
     }
     CHECK(extents_want_release(&extents));
     extents_close(&extents);
@@ -313,7 +370,11 @@ static void test_holes_of_a_large_full_map_are_found(void)
         uint64_t extent = random_below(&model.state, model.extent_count);
         bool is_blob = model.owners[extent * EXTENT_BLOCKS] == BLOB;
         if (!is_extent_free(extent)) {
-            struct piece piece = {extent * EXTENT_BLOCKS, EXTENT_BLOCKS, is_blob};
+            struct piece piece = {
+                .first = extent * EXTENT_BLOCKS,
+                .count = EXTENT_BLOCKS,
+                .is_blob = is_blob,
+            };
             untake(piece);
             add_piece(&holes, piece);
         }
@@ -432,6 +493,8 @@ int main(void)
     RUN(test_full_store_keeps_its_reserve);
     RUN(test_fragments_are_found_where_a_run_is_not);
     RUN(test_held_space_waits_for_its_release);
+    RUN(test_held_space_is_released_in_the_order_of_its_records);
+    RUN(test_granules_that_are_not_live_are_not_held);
     RUN(test_little_held_space_may_wait);
     RUN(test_many_held_runs_are_wanted_back);
     RUN(test_holes_of_a_large_full_map_are_found);
