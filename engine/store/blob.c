@@ -55,6 +55,16 @@ static void untake_runs(cubby_session *session, const struct blob_runs *runs)
     }
 }
 
+/* From now on checkpoints count these blocks as in use. */
+static void name_runs(cubby_store *store, const struct blob_run *runs, size_t count)
+{
+    pthread_mutex_lock(&store->extents.lock);
+    for (size_t i = 0; i < count; i++) {
+        extents_name_run_locked(&store->extents, runs[i].lba, blocks_of(runs[i].byte_count));
+    }
+    pthread_mutex_unlock(&store->extents.lock);
+}
+
 /* Copy bytes [offset, offset + size) of key and value end to end, zero-padded to whole blocks. */
 static void copy_part(const struct pair_content *content, uint64_t offset, uint64_t size,
                       uint8_t *to)
@@ -95,6 +105,7 @@ static int write_direct(cubby_session *session, struct pair_content *content, ui
         untake_run(session, &run);
         return status;
     }
+    name_runs(store, &run, 1);
     content->blob_lba = run.lba;
     content->blob_checksum = run.checksum;
     return CUBBY_OK;
@@ -220,7 +231,9 @@ int blob_write(cubby_session *session, struct pair_content *content, bool grows)
     if (status == CUBBY_OK) {
         status = write_index(session, content, &runs);
     }
-    if (status != CUBBY_OK) {
+    if (status == CUBBY_OK) {
+        name_runs(session->store, runs.runs, runs.count);
+    } else {
         untake_runs(session, &runs);
     }
     blob_runs_free(&runs);

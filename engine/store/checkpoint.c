@@ -59,7 +59,7 @@ static int take_snapshot_locked(cubby_store *store, struct snapshot *snapshot)
     super->lsn = atomic_load(&store->lsn);
     super->blob_extent_count = 0;
     for (uint64_t i = extents->blob_end; i < extents->extent_count; i++) {
-        super->blob_extent_count += extents_live_granules_locked(extents, i) != 0;
+        super->blob_extent_count += extents_named_granules_locked(extents, i) != 0;
     }
     snapshot->stream_bytes = stream_bytes_for(super->segment_count, super->blob_extent_count);
     snapshot->stream = malloc(snapshot->stream_bytes);
@@ -75,9 +75,9 @@ static int take_snapshot_locked(cubby_store *store, struct snapshot *snapshot)
     }
     uint8_t *blob = payloads + super->segment_count * PAYLOAD_BYTES;
     for (uint64_t i = extents->blob_end; i < extents->extent_count; i++) {
-        uint16_t live = extents_live_granules_locked(extents, i);
-        if (live != 0) {
-            store_u64(blob, i << BLOB_EXTENT_SHIFT | live);
+        uint16_t named = extents_named_granules_locked(extents, i);
+        if (named != 0) {
+            store_u64(blob, i << BLOB_EXTENT_SHIFT | named);
             blob += BLOB_EXTENT_BYTES;
         }
     }

@@ -12,7 +12,7 @@
 enum {
     WORD_BITS = 64,
     ALL_GRANULES = 0xffff,
-    MAP_COUNT = 4, /* taken, full_words, live_granules, held_granules */
+    MAP_COUNT = 5, /* taken, full_words, live_granules, held_granules, unnamed_granules */
     /* Extents looked at for free granules before a fresh one is taken. */
     GRANULE_SEARCH_EXTENTS = 256,
 };
@@ -26,7 +26,8 @@ static uint64_t *taken_words(const struct extents *extents)
 static struct reserved_array *map_of(struct extents *extents, int map)
 {
     struct reserved_array *maps[MAP_COUNT] = {&extents->taken, &extents->full_words,
-                                              &extents->live_granules, &extents->held_granules};
+                                              &extents->live_granules, &extents->held_granules,
+                                              &extents->unnamed_granules};
     return maps[map];
 }
 
@@ -34,7 +35,7 @@ static size_t map_size_of(int map, uint64_t extent_count)
 {
     uint64_t words = divide_up(extent_count, WORD_BITS);
     size_t sizes[MAP_COUNT] = {words * 8, divide_up(words, WORD_BITS) * 8, extent_count * 2,
-                               extent_count * 2};
+                               extent_count * 2, extent_count * 2};
     return sizes[map];
 }
 
@@ -83,6 +84,7 @@ void extents_close(struct extents *extents)
     reserved_array_close(&extents->full_words);
     reserved_array_close(&extents->live_granules);
     reserved_array_close(&extents->held_granules);
+    reserved_array_close(&extents->unnamed_granules);
     free(extents->held);
     pthread_mutex_destroy(&extents->lock);
     *extents = (struct extents){0};
@@ -268,6 +270,13 @@ static int blob_extent_room(const struct extents *extents, uint64_t extent, uint
     return find_granules(extents, extent, count);
 }
 
+/* Give granules of an extent to a blob that nothing names yet. */
+static void give_granules(struct extents *extents, uint64_t extent, uint16_t map)
+{
+    live_maps(extents)[extent] |= map;
+    unnamed_maps(extents)[extent] |= map;
+}
+
 /* Search at most look_at blob extents downwards from the cursor, going round. */
 static bool find_shared(struct extents *extents, uint32_t count, uint64_t look_at, uint64_t *lba)
 {
@@ -280,7 +289,7 @@ static bool find_shared(struct extents *extents, uint32_t count, uint64_t look_a
         int at = blob_extent_room(extents, extent, count);
         if (at >= 0) {
             extents->blob_cursor = extent;
-            live_maps(extents)[extent] |= (uint16_t)(((1U << count) - 1) << at);
+            give_granules(extents, extent, (uint16_t)(((1U << count) - 1) << at));
             *lba = extent_lba(extents, extent) + (unsigned)at;
             return true;
         }
@@ -328,7 +337,7 @@ int extents_take_granules(struct extents *extents, uint32_t granule_count, uint6
         uint64_t count = 1;
         uint64_t extent;
         if (may_take(extents, 1, reserve_count) && take_high(extents, &count, &extent)) {
-            live_maps(extents)[extent] = (uint16_t)((1U << granule_count) - 1);
+            give_granules(extents, extent, (uint16_t)((1U << granule_count) - 1));
             extents->blob_cursor = extent;
             *lba = extent_lba(extents, extent);
         } else if (!find_shared(extents, granule_count, UINT64_MAX, lba)) {
@@ -348,7 +357,7 @@ int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t res
     uint64_t extent;
     if (may_take(extents, *count, reserve_count) && take_high(extents, count, &extent)) {
         for (uint64_t i = extent; i < extent + *count; i++) {
-            live_maps(extents)[i] = ALL_GRANULES;
+            give_granules(extents, i, ALL_GRANULES);
         }
         *lba = extent_lba(extents, extent);
         status = CUBBY_OK;
@@ -361,6 +370,35 @@ bool extents_contain(const struct extents *extents, uint64_t lba, uint64_t block
 {
     uint64_t end = extents->first_lba + extents->extent_count * EXTENT_BLOCKS;
     return lba >= extents->first_lba && lba < end && block_count <= end - lba;
+}
+
+bool extents_are_named_locked(const struct extents *extents, uint64_t lba, uint64_t granule_count)
+{
+    uint64_t extent;
+    uint16_t map;
+    if (!extents_contain(extents, lba, granule_count)) {
+        return false;
+    }
+    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
+         i++) {
+        if ((extents_named_granules_locked(extents, extent) & map) != map) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void extents_name_run_locked(struct extents *extents, uint64_t lba, uint64_t granule_count)
+{
+    CUBBY_ASSERT(extents_contain(extents, lba, granule_count));
+    uint64_t extent;
+    uint16_t map;
+    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
+         i++) {
+        CUBBY_ASSERT((unnamed_maps(extents)[extent] & map) == map);
+        CUBBY_ASSERT((live_maps(extents)[extent] & map) == map);
+        unnamed_maps(extents)[extent] ^= map;
+    }
 }
 
 void extents_untake(struct extents *extents, uint64_t extent, uint64_t count)
@@ -388,6 +426,12 @@ void extents_free_granules_locked(struct extents *extents, uint16_t *maps, uint6
 void extents_untake_granules(struct extents *extents, uint64_t lba, uint64_t granule_count)
 {
     pthread_mutex_lock(&extents->lock);
+    uint64_t extent;
+    uint16_t map;
+    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
+         i++) {
+        unnamed_maps(extents)[extent] &= (uint16_t)~map;
+    }
     extents_free_granules_locked(extents, live_maps(extents), lba, granule_count);
     pthread_mutex_unlock(&extents->lock);
 }
@@ -446,9 +490,33 @@ int extents_mark_run(struct extents *extents, uint64_t lba, uint64_t granule_cou
     return CUBBY_OK;
 }
 
+void extents_unmark(struct extents *extents, uint64_t extent, uint64_t count)
+{
+    CUBBY_ASSERT(extent < extents->extent_count);
+    CUBBY_ASSERT(count <= extents->extent_count - extent);
+    for (uint64_t i = extent; i < extent + count; i++) {
+        CUBBY_ASSERT((live_maps(extents)[i] | held_maps(extents)[i]) == 0);
+    }
+    extents_set_taken_locked(extents, extent, count, false);
+}
+
+int extents_unmark_run(struct extents *extents, uint64_t lba, uint64_t granule_count)
+{
+    if (!extents_are_named_locked(extents, lba, granule_count)) {
+        return CUBBY_CORRUPT;
+    }
+    extents_free_granules_locked(extents, live_maps(extents), lba, granule_count);
+    return CUBBY_OK;
+}
+
 uint16_t extents_live_granules_locked(const struct extents *extents, uint64_t extent)
 {
     return live_maps(extents)[extent];
+}
+
+uint16_t extents_named_granules_locked(const struct extents *extents, uint64_t extent)
+{
+    return (uint16_t)(live_maps(extents)[extent] & ~unnamed_maps(extents)[extent]);
 }
 
 void extents_usage(struct extents *extents, struct extents_usage *usage)
@@ -459,7 +527,7 @@ void extents_usage(struct extents *extents, struct extents_usage *usage)
     *usage = (struct extents_usage){
         .taken_extents = extents->taken_count,
         .held_blocks = extents->held_blocks,
-        .map_bytes = words * 8 + divide_up(words, WORD_BITS) * 8 + blob_span * 4,
+        .map_bytes = words * 8 + divide_up(words, WORD_BITS) * 8 + blob_span * 6,
     };
     for (uint64_t i = extents->blob_end; i < extents->extent_count; i++) {
         usage->blob_extents += live_maps(extents)[i] != 0;

@@ -9,6 +9,11 @@
  * Held space is neither reused nor discarded until extents_release, which the store calls after a
  * durable checkpoint and after all readers have left (invariant I8). A held run knows the log
  * record that freed it: only a checkpoint that makes this record superfluous may release the run.
+ *
+ * What a blob takes is unnamed until extents_name_run_locked, which is called when a pair that
+ * names it is in the log. A checkpoint leaves out what is unnamed: after a crash nobody would know
+ * of it. Of what is live, only named granules can be held.
+ *
  * Memory is taken only for the parts of the maps that were ever used.
  *
  * Thread-safe: one mutex guards all of it. No I/O.
@@ -35,14 +40,15 @@ struct held_run {
 };
 
 struct extents {
-    pthread_mutex_t lock;                /* guards everything below */
-    uint64_t first_lba;                  /* of extent 0; constant */
-    _Atomic uint64_t extent_count;       /* grows; may be read without the lock, too */
-    uint64_t growth_limit;               /* of extent_count; constant */
-    struct reserved_array taken;         /* uint64_t words, a bit per extent: live or held */
-    struct reserved_array full_words;    /* a bit per word of taken that is all ones */
-    struct reserved_array live_granules; /* uint16_t per extent: granules of live blobs */
-    struct reserved_array held_granules; /* uint16_t per extent: granules of held blobs */
+    pthread_mutex_t lock;                   /* guards everything below */
+    uint64_t first_lba;                     /* of extent 0; constant */
+    _Atomic uint64_t extent_count;          /* grows; may be read without the lock, too */
+    uint64_t growth_limit;                  /* of extent_count; constant */
+    struct reserved_array taken;            /* uint64_t words, a bit per extent: live or held */
+    struct reserved_array full_words;       /* a bit per word of taken that is all ones */
+    struct reserved_array live_granules;    /* uint16_t per extent: granules of live blobs */
+    struct reserved_array held_granules;    /* uint16_t per extent: granules of held blobs */
+    struct reserved_array unnamed_granules; /* uint16_t per extent: live ones nothing names yet */
     uint64_t taken_count;
     uint64_t low_end;           /* extents [low_end, blob_end) were never taken */
     uint64_t blob_end;          /* blobs stand at and above */
@@ -99,19 +105,23 @@ bool extents_contain(const struct extents *extents, uint64_t lba, uint64_t block
  * or CUBBY_FULL. */
 int extents_take(struct extents *extents, uint64_t count, uint64_t reserve_count, uint64_t *extent);
 
-/* Take granule_count (1 to 16) granules of one extent. As above. */
+/* Take granule_count (1 to 16) granules of one extent, unnamed at first. As above. */
 int extents_take_granules(struct extents *extents, uint32_t granule_count, uint64_t reserve_count,
                           uint64_t *lba);
 
-/* Take up to *count whole extents in one run for a blob; *count is set to how many it got. */
+/* Take up to *count whole extents in one run for a blob, unnamed at first; *count is set to how
+ * many it got. */
 int extents_take_for_blob(struct extents *extents, uint64_t *count, uint64_t reserve_count,
                           uint64_t *lba);
 
+/* A pair that names these unnamed granules, one run that was taken or part of it, is in the log. */
+void extents_name_run_locked(struct extents *extents, uint64_t lba, uint64_t granule_count);
+
 /* Put live space into quarantine, which lsn, of a log record, has freed. Whole extents of a segment
  * or checkpoint; granules of a blob (a run of whole extents, or part of one). Returns CUBBY_OK,
- * ENOMEM, or CUBBY_CORRUPT if some of the granules are not live, and then nothing is freed. The
- * _locked forms are for a caller that holds extents->lock; extents_hold_locked wants room reserved
- * for the entry, extents_hold_granules_locked cannot return ENOMEM if there is. */
+ * ENOMEM, or CUBBY_CORRUPT if some of the granules are not live, or unnamed, and then nothing is
+ * freed. The _locked forms are for a caller that holds extents->lock; extents_hold_locked wants
+ * room reserved for the entry, extents_hold_granules_locked cannot return ENOMEM if there is. */
 int extents_reserve_hold_locked(struct extents *extents, size_t entries);
 void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t count, uint64_t lsn);
 int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t granule_count,
@@ -119,7 +129,8 @@ int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t
 int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count,
                           uint64_t lsn);
 
-/* Give back space that was taken but never named by anything on the device. */
+/* Give back space that was taken but never named by anything on the device. Granules may have been
+ * named here. */
 void extents_untake(struct extents *extents, uint64_t extent, uint64_t count);
 void extents_untake_granules(struct extents *extents, uint64_t lba, uint64_t granule_count);
 
@@ -145,16 +156,24 @@ void extents_release(struct extents *extents, const struct held_run *held, size_
  * still taken, to be discarded, and given back by extents_untake. */
 bool extents_release_part(struct extents *extents, struct held_run held, uint64_t *extent);
 
-/* For opening a store: mark as live what a checkpoint or a scan of the headers says is. Returns
- * CUBBY_OK, CUBBY_CORRUPT if it is outside or taken already, or ENOMEM. */
+/* For opening a store, by one thread: mark as live, and named, what a checkpoint or a scan of the
+ * headers says is. Returns CUBBY_OK, CUBBY_CORRUPT if it is outside or taken already, or ENOMEM. */
 int extents_mark(struct extents *extents, uint64_t extent, uint64_t count);
 int extents_mark_granules(struct extents *extents, uint64_t extent, uint16_t granules);
 int extents_mark_run(struct extents *extents, uint64_t lba, uint64_t granule_count);
 
-/* The held and the live granules of an extent (0 if none), and whether it is live or held at all.
- */
+/* Likewise, free what was marked but is not live any more, as the log says. There is no quarantine:
+ * nobody reads yet, and the log knows it at the next opening, too. Whole extents of a segment,
+ * which must be taken; granules of a blob: returns CUBBY_OK, or CUBBY_CORRUPT if some of them are
+ * not live and named, and then nothing is freed. */
+void extents_unmark(struct extents *extents, uint64_t extent, uint64_t count);
+int extents_unmark_run(struct extents *extents, uint64_t lba, uint64_t granule_count);
+
+/* The held granules of an extent (0 if none), the live ones, named or not, those of them that are
+ * named, and whether it is live or held at all. */
 uint16_t extents_held_granules_locked(const struct extents *extents, uint64_t extent);
 uint16_t extents_live_granules_locked(const struct extents *extents, uint64_t extent);
+uint16_t extents_named_granules_locked(const struct extents *extents, uint64_t extent);
 bool extents_is_taken_locked(const struct extents *extents, uint64_t extent);
 
 /* Figures. */

@@ -36,28 +36,10 @@ void extents_hold_locked(struct extents *extents, uint64_t extent, uint64_t coun
     append_held(extents, extent_lba(extents, extent), count * EXTENT_BLOCKS, lsn);
 }
 
-/* Whether all granules of a run belong to live blobs. The run comes from a device: anything goes.
- */
-static bool are_live(const struct extents *extents, uint64_t lba, uint64_t granule_count)
-{
-    uint64_t extent;
-    uint16_t map;
-    if (!extents_contain(extents, lba, granule_count)) {
-        return false;
-    }
-    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
-         i++) {
-        if ((live_maps(extents)[extent] & map) != map) {
-            return false;
-        }
-    }
-    return true;
-}
-
 int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t granule_count,
                                  uint64_t lsn)
 {
-    if (!are_live(extents, lba, granule_count)) {
+    if (!extents_are_named_locked(extents, lba, granule_count)) {
         return CUBBY_CORRUPT;
     }
     int status = extents_reserve_hold_locked(extents, 1);

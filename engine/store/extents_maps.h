@@ -19,6 +19,12 @@ static inline uint16_t *held_maps(const struct extents *extents)
     return extents->held_granules.data;
 }
 
+/* A subset of the live ones. */
+static inline uint16_t *unnamed_maps(const struct extents *extents)
+{
+    return extents->unnamed_granules.data;
+}
+
 /* Step through the extents that a run of granules touches, with the map of those it has in each. */
 static inline uint16_t granules_of_run(const struct extents *extents, uint64_t lba,
                                        uint64_t granule_count, uint64_t step, uint64_t *extent)
@@ -35,6 +41,10 @@ static inline uint16_t granules_of_run(const struct extents *extents, uint64_t l
 
 /* Mark count whole extents as taken, or as free: each of them must be the other. */
 void extents_set_taken_locked(struct extents *extents, uint64_t extent, uint64_t count, bool taken);
+
+/* Whether all granules of a run belong to live blobs, and are named. The run comes from a device:
+ * anything goes. */
+bool extents_are_named_locked(const struct extents *extents, uint64_t lba, uint64_t granule_count);
 
 /* Clear a run in one of the granule maps; an extent that is left with none is free again. */
 void extents_free_granules_locked(struct extents *extents, uint16_t *maps, uint64_t lba,

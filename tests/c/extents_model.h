@@ -22,6 +22,7 @@ enum owner {
     FREE,
     SEGMENT,
     BLOB,
+    UNNAMED_BLOB,
     HELD_SEGMENT,
     HELD_BLOB,
 };
@@ -31,6 +32,7 @@ struct piece {
     uint64_t first;
     uint64_t count;
     bool is_blob;
+    bool is_unnamed;
     uint64_t lsn; /* of what freed it, once it is held */
 };
 
@@ -83,9 +85,19 @@ static inline void add_piece(struct pieces *pieces, struct piece piece)
     pieces->pieces[pieces->count++] = piece;
 }
 
-static inline void add_live(uint64_t first, uint64_t count, bool is_blob)
+static inline void add_live(uint64_t first, uint64_t count, enum owner owner)
 {
-    add_piece(&model.live, (struct piece){.first = first, .count = count, .is_blob = is_blob});
+    add_piece(&model.live, (struct piece){
+                               .first = first,
+                               .count = count,
+                               .is_blob = owner != SEGMENT,
+                               .is_unnamed = owner == UNNAMED_BLOB,
+                           });
+}
+
+static inline enum owner live_owner_of(struct piece piece)
+{
+    return !piece.is_blob ? SEGMENT : piece.is_unnamed ? UNNAMED_BLOB : BLOB;
 }
 
 /* Hand blocks from one owner to another. */
@@ -127,7 +139,7 @@ static inline bool is_shared_room(uint32_t count)
         uint32_t longest = 0;
         for (size_t block = 0; block < EXTENT_BLOCKS; block++) {
             enum owner owner = model.owners[i * EXTENT_BLOCKS + block];
-            shared = shared || owner == BLOB || owner == HELD_BLOB;
+            shared = shared || owner == BLOB || owner == UNNAMED_BLOB || owner == HELD_BLOB;
             run = owner == FREE ? run + 1 : 0;
             longest = run > longest ? run : longest;
         }
@@ -154,7 +166,7 @@ static inline void take(uint64_t count, uint64_t reserve)
                 longest >= count && leaves(free_count, count, reserve) ? CUBBY_OK : CUBBY_FULL);
     if (status == CUBBY_OK) {
         own(extent * EXTENT_BLOCKS, count * EXTENT_BLOCKS, FREE, SEGMENT);
-        add_live(extent * EXTENT_BLOCKS, count * EXTENT_BLOCKS, false);
+        add_live(extent * EXTENT_BLOCKS, count * EXTENT_BLOCKS, SEGMENT);
     }
     model.full_count += status != CUBBY_OK;
 }
@@ -172,10 +184,10 @@ static inline void take_granules(uint32_t count, uint64_t reserve)
         CHECK_EQUAL(first / EXTENT_BLOCKS, (first + count - 1) / EXTENT_BLOCKS);
         for (size_t i = 0; i < EXTENT_BLOCKS; i++) {
             enum owner owner = model.owners[first / EXTENT_BLOCKS * EXTENT_BLOCKS + i];
-            CHECK(owner == FREE || owner == BLOB || owner == HELD_BLOB);
+            CHECK(owner != SEGMENT && owner != HELD_SEGMENT);
         }
-        own(first, count, FREE, BLOB);
-        add_live(first, count, true);
+        own(first, count, FREE, UNNAMED_BLOB);
+        add_live(first, count, UNNAMED_BLOB);
     }
     model.full_count += status != CUBBY_OK;
 }
@@ -191,8 +203,8 @@ static inline void take_for_blob(uint64_t count, uint64_t reserve)
     if (status == CUBBY_OK) {
         CHECK(got >= 1 && got <= count);
         CHECK_EQUAL((lba - FIRST_LBA) % EXTENT_BLOCKS, 0);
-        own(lba - FIRST_LBA, got * EXTENT_BLOCKS, FREE, BLOB);
-        add_live(lba - FIRST_LBA, got * EXTENT_BLOCKS, true);
+        own(lba - FIRST_LBA, got * EXTENT_BLOCKS, FREE, UNNAMED_BLOB);
+        add_live(lba - FIRST_LBA, got * EXTENT_BLOCKS, UNNAMED_BLOB);
     }
     model.full_count += status != CUBBY_OK;
 }
@@ -215,10 +227,24 @@ static inline struct piece pick_live(void)
     return piece;
 }
 
+static inline void name(struct piece *piece)
+{
+    CHECK(piece->is_unnamed);
+    pthread_mutex_lock(&model.extents.lock);
+    extents_name_run_locked(&model.extents, FIRST_LBA + piece->first, piece->count);
+    pthread_mutex_unlock(&model.extents.lock);
+    own(piece->first, piece->count, UNNAMED_BLOB, BLOB);
+    piece->is_unnamed = false;
+}
+
 /* Two that follow each other may be freed by one record. */
 static inline void hold(struct piece piece)
 {
     uint64_t lba = FIRST_LBA + piece.first;
+    if (piece.is_unnamed) {
+        CHECK_EQUAL(extents_hold_granules(&model.extents, lba, piece.count, 0), CUBBY_CORRUPT);
+        name(&piece);
+    }
     piece.lsn = model.next_lsn;
     model.next_lsn += random_below(&model.state, 3);
     if (piece.is_blob) {
@@ -242,7 +268,24 @@ static inline void untake(struct piece piece)
     } else {
         extents_untake(&model.extents, piece.first / EXTENT_BLOCKS, piece.count / EXTENT_BLOCKS);
     }
-    own(piece.first, piece.count, piece.is_blob ? BLOB : SEGMENT, FREE);
+    own(piece.first, piece.count, live_owner_of(piece), FREE);
+}
+
+/* Only what is named can be named by a log or a checkpoint. */
+static inline void unmark(struct piece piece)
+{
+    uint64_t lba = FIRST_LBA + piece.first;
+    if (piece.is_unnamed) {
+        CHECK_EQUAL(extents_unmark_run(&model.extents, lba, piece.count), CUBBY_CORRUPT);
+        name(&piece);
+    }
+    if (piece.is_blob) {
+        CHECK_EQUAL(extents_unmark_run(&model.extents, lba, piece.count), CUBBY_OK);
+        CHECK_EQUAL(extents_unmark_run(&model.extents, lba, piece.count), CUBBY_CORRUPT);
+    } else {
+        extents_unmark(&model.extents, piece.first / EXTENT_BLOCKS, piece.count / EXTENT_BLOCKS);
+    }
+    own(piece.first, piece.count, live_owner_of(piece), FREE);
 }
 
 static inline void check_runs(const struct held_run *runs, size_t count,
@@ -299,13 +342,16 @@ static inline void check_model(void)
     struct extents_usage expected = {0};
     for (uint64_t i = 0; i < model.extent_count; i++) {
         uint16_t live = 0;
+        uint16_t named = 0;
         for (size_t block = 0; block < EXTENT_BLOCKS; block++) {
             enum owner owner = model.owners[i * EXTENT_BLOCKS + block];
-            live |= (uint16_t)((owner == BLOB) << block);
+            live |= (uint16_t)((owner == BLOB || owner == UNNAMED_BLOB) << block);
+            named |= (uint16_t)((owner == BLOB) << block);
             expected.held_blocks += owner == HELD_SEGMENT || owner == HELD_BLOB;
         }
         CHECK_EQUAL(extents_is_taken_locked(&model.extents, i), !is_extent_free(i));
         CHECK_EQUAL(extents_live_granules_locked(&model.extents, i), live);
+        CHECK_EQUAL(extents_named_granules_locked(&model.extents, i), named);
         expected.taken_extents += !is_extent_free(i);
         expected.blob_extents += live != 0;
     }
@@ -338,10 +384,26 @@ static inline void free_something(void)
     if (model.live.count == 0) {
         return;
     }
-    if (random_below(&model.state, 4) == 0) {
+    switch (random_below(&model.state, 8)) {
+    case 0:
+    case 1:
         untake(pick_live());
-    } else {
+        break;
+    case 2:
+        unmark(pick_live());
+        break;
+    default:
         hold(pick_live());
+    }
+}
+
+static inline void name_something(void)
+{
+    if (model.live.count > 0) {
+        struct piece *piece = &model.live.pieces[random_below(&model.state, model.live.count)];
+        if (piece->is_unnamed) {
+            name(piece);
+        }
     }
 }
 
@@ -352,6 +414,7 @@ static inline void step_model(uint64_t grow_percent)
     } else {
         free_something();
     }
+    name_something();
     if (model.runs == NULL && random_below(&model.state, 12) == 0) {
         bool is_whole = random_below(&model.state, 4) == 0;
         begin_checkpoint(is_whole ? UINT64_MAX : random_below(&model.state, model.next_lsn + 2));

@@ -78,7 +78,7 @@ static void mark_at_random(void)
         if (random_below(state, 2) == 0 && i + count <= model.extent_count) {
             CHECK_EQUAL(extents_mark(&model.extents, i, count), CUBBY_OK);
             own(i * EXTENT_BLOCKS, count * EXTENT_BLOCKS, FREE, SEGMENT);
-            add_live(i * EXTENT_BLOCKS, count * EXTENT_BLOCKS, false);
+            add_live(i * EXTENT_BLOCKS, count * EXTENT_BLOCKS, SEGMENT);
             i += count - 1;
         }
     }
@@ -89,7 +89,7 @@ static void mark_at_random(void)
             uint64_t count = 1 + random_below(state, EXTENT_BLOCKS - i % EXTENT_BLOCKS);
             CHECK_EQUAL(extents_mark_run(&model.extents, FIRST_LBA + i, count), CUBBY_OK);
             own(i, count, FREE, BLOB);
-            add_live(i, count, true);
+            add_live(i, count, BLOB);
         }
         i = i / EXTENT_BLOCKS * EXTENT_BLOCKS + EXTENT_BLOCKS - 1;
     }
@@ -136,6 +136,75 @@ static void test_marks_that_cannot_be_true_are_corrupt(void)
     CHECK_EQUAL(extents_mark_run(extents, extent_lba(extents, 10), 1), CUBBY_CORRUPT);
     CHECK_EQUAL(extents_mark_run(extents, extent_lba(extents, 9) + 15, 2), CUBBY_CORRUPT);
     CHECK_EQUAL(extents_mark_run(extents, 0, 1), CUBBY_CORRUPT);
+    close_model();
+}
+
+static void check_granules(uint64_t extent, uint16_t live, uint16_t named)
+{
+    CHECK_EQUAL(extents_live_granules_locked(&model.extents, extent), live);
+    CHECK_EQUAL(extents_named_granules_locked(&model.extents, extent), named);
+}
+
+static void test_granules_are_unnamed_until_they_are_named(void)
+{
+    open_model(10, 10);
+    CHECK_EQUAL(extents_mark_granules(&model.extents, 9, 0x8000), CUBBY_OK);
+    check_granules(9, 0x8000, 0x8000);
+    own(9 * EXTENT_BLOCKS + 15, 1, FREE, BLOB);
+    take_granules(4, 0);
+    take_granules(2, 0);
+    take_for_blob(3, 0);
+    check_granules(9, 0x803f, 0x8000);
+    check_granules(8, 0xffff, 0);
+    name(&model.live.pieces[1]);
+    check_granules(9, 0x803f, 0x8030);
+    untake(model.live.pieces[0]);
+    check_granules(9, 0x8030, 0x8030);
+    /* Nothing of it is left behind. */
+    CHECK_EQUAL(extents_mark_granules(&model.extents, 9, 0x000f), CUBBY_OK);
+    check_granules(9, 0x803f, 0x803f);
+    CHECK_EQUAL(extents_unmark_run(&model.extents, extent_lba(&model.extents, 9), 4), CUBBY_OK);
+    take_granules(4, 0);
+    check_granules(9, 0x803f, 0x8030);
+    name(&model.live.pieces[2]);
+    check_granules(6, 0xffff, 0xffff);
+    check_granules(7, 0xffff, 0xffff);
+    check_granules(8, 0xffff, 0xffff);
+    /* What was named here can be given back as well. */
+    untake(model.live.pieces[1]);
+    check_granules(9, 0x800f, 0x8000);
+    check_model();
+    close_model();
+}
+
+static void test_unmarked_space_is_free_at_once(void)
+{
+    open_model(10, 11);
+    struct extents *extents = &model.extents;
+    uint64_t lba = extent_lba(extents, 5) + 15;
+    CHECK_EQUAL(extents_mark(extents, 0, 4), CUBBY_OK);
+    CHECK_EQUAL(extents_mark_run(extents, lba, 18), CUBBY_OK);
+    extents_unmark(extents, 1, 2);
+    CHECK(!extents_is_taken_locked(extents, 1) && !extents_is_taken_locked(extents, 2));
+    CHECK_EQUAL(extents_free_count(extents), 10 - 2 - 3);
+    CHECK_EQUAL(extents_unmark_run(extents, lba - 1, 19), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_unmark_run(extents, lba, 19), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_unmark_run(extents, extent_lba(extents, 0), 1), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_unmark_run(extents, 0, 1), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_unmark_run(extents, lba, UINT64_MAX), CUBBY_CORRUPT);
+    check_granules(5, 0x8000, 0x8000);
+    check_granules(6, 0xffff, 0xffff);
+    check_granules(7, 0x0001, 0x0001);
+    CHECK_EQUAL(extents_unmark_run(extents, lba + 1, 3), CUBBY_OK);
+    check_granules(6, 0xfff8, 0xfff8);
+    CHECK_EQUAL(extents_unmark_run(extents, lba, 2), CUBBY_CORRUPT);
+    CHECK_EQUAL(extents_unmark_run(extents, lba + 4, 14), CUBBY_OK);
+    CHECK_EQUAL(extents_unmark_run(extents, lba, 1), CUBBY_OK);
+    CHECK_EQUAL(extents_held_blocks(extents), 0);
+    CHECK_EQUAL(extents_free_count(extents), 8);
+    uint64_t extent;
+    CHECK_EQUAL(extents_take(extents, 2, 0, &extent), CUBBY_OK);
+    CHECK_EQUAL(extent, 1);
     close_model();
 }
 
@@ -312,6 +381,7 @@ static void test_granules_that_are_not_live_are_not_held(void)
     open_model(4, 13);
     take_granules(3, 0);
     take(1, 0);
+    name(&model.live.pieces[0]);
     uint64_t lba = FIRST_LBA + model.live.pieces[0].first;
     CHECK_EQUAL(extents_hold_granules(&model.extents, lba, 4, 1), CUBBY_CORRUPT);
     CHECK_EQUAL(extents_hold_granules(&model.extents, FIRST_LBA, 1, 1), CUBBY_CORRUPT);
@@ -349,6 +419,9 @@ static void test_many_held_runs_are_wanted_back(void)
     CHECK_EQUAL(extents_open(&extents, 0, 1000000), 0);
     uint64_t count = 900000;
     CHECK_EQUAL(extents_take_for_blob(&extents, &count, 0, &lba), CUBBY_OK);
+    pthread_mutex_lock(&extents.lock);
+    extents_name_run_locked(&extents, lba, count * EXTENT_BLOCKS);
+    pthread_mutex_unlock(&extents.lock);
     for (uint64_t i = 0; i <= EXTENTS_HELD_MAX; i++) {
         CHECK(!extents_want_release(&extents));
         CHECK_EQUAL(extents_hold_granules(&extents, lba + i * EXTENT_BLOCKS, 1, i), CUBBY_OK);
@@ -368,12 +441,13 @@ static void test_holes_of_a_large_full_map_are_found(void)
     struct pieces holes = {0};
     for (int i = 0; i < 20; i++) {
         uint64_t extent = random_below(&model.state, model.extent_count);
-        bool is_blob = model.owners[extent * EXTENT_BLOCKS] == BLOB;
+        enum owner owner = model.owners[extent * EXTENT_BLOCKS];
         if (!is_extent_free(extent)) {
             struct piece piece = {
                 .first = extent * EXTENT_BLOCKS,
                 .count = EXTENT_BLOCKS,
-                .is_blob = is_blob,
+                .is_blob = owner != SEGMENT,
+                .is_unnamed = owner == UNNAMED_BLOB,
             };
             untake(piece);
             add_piece(&holes, piece);
@@ -421,7 +495,7 @@ static void test_huge_device_costs_memory_only_for_what_is_used(void)
     extents_usage(&extents, &usage);
     CHECK_EQUAL(usage.taken_extents, 4000);
     CHECK_EQUAL(usage.blob_extents, 1000);
-    CHECK(usage.map_bytes >= 3000 / 8 + 1000 * 4 && usage.map_bytes < 8192);
+    CHECK(usage.map_bytes >= 3000 / 8 + 1000 * 6 && usage.map_bytes < 8192);
     CHECK(resident_bytes() < before + (4 << 20));
     extents_close(&extents);
 }
@@ -488,6 +562,8 @@ int main(void)
     RUN(test_growth_ends_where_its_limit_is);
     RUN(test_marked_space_is_used_and_freed_like_any_other);
     RUN(test_marks_that_cannot_be_true_are_corrupt);
+    RUN(test_granules_are_unnamed_until_they_are_named);
+    RUN(test_unmarked_space_is_free_at_once);
     RUN(test_segments_stand_low_and_blobs_high);
     RUN(test_small_blobs_share_an_extent);
     RUN(test_full_store_keeps_its_reserve);
