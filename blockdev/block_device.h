@@ -9,8 +9,9 @@
  * event_fd was asked for, at any time.
  *
  * Promises: what read returns was written there, or zeros (or anything at all, after a discard); a
- * write that returned 0 survives the process; after flush returned 0, all writes that had returned
- * before survive a power cut. A short transfer is never success. Memory promises neither survival.
+ * write, cached or not, that returned 0 survives the process; after flush returned 0, all writes
+ * that had returned before survive a power cut. A short transfer is never success. Memory promises
+ * neither survival.
  *
  * Depends on: engine/base.   Used by: engine/store (through page_io), mmapio.
  */
@@ -105,6 +106,19 @@ struct block_device_ops {
     int (*read_bytes)(struct block_device *device, uint64_t offset, size_t size, void *buffer);
     int (*write_bytes)(struct block_device *device, uint64_t offset, size_t size,
                        const void *buffer);
+    /* Write some bytes, aligned to nothing, so that they survive the process: into the kernel's
+     * page cache, which costs the device nothing before the next flush (the kernel may write them
+     * sooner). Reads see them at once, those of queues and of other processes too. NULL, or
+     * EOPNOTSUPP always, where there is no such way; else as write, ENOSPC included, with one
+     * exception: a block device that is thin, and full, says so at the flush only.
+     *
+     * From a cached write of a block to the next flush, or discard, of it, the block may be changed
+     * by cached writes alone: not by write, nor by a queue. The first cached write of a block had
+     * better be of the whole block, or the kernel reads the rest of it. */
+    int (*write_cached)(struct block_device *device, uint64_t offset, size_t size,
+                        const void *buffer);
+    /* Where a flush fails the kernel forgets what was written through its cache, so after cached
+     * writes no later flush of this device succeeds either: EIO until it is reopened. */
     int (*flush)(struct block_device *device);
     /* Tell the device that blocks are no longer needed. Their content is then anything at all.
      * EOPNOTSUPP where it cannot, EROFS where it is read-only. */

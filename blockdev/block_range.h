@@ -1,4 +1,4 @@
-/* block_range.h -- is a range of blocks inside the device?
+/* block_range.h -- is a range of blocks, or of bytes, inside the device?
  *
  * A resize may run beside other calls, so the block count is read and set atomically.
  *
@@ -26,6 +26,30 @@ static inline int block_range_check(const struct block_device *device, uint64_t 
         return EINVAL;
     }
     return 0;
+}
+
+/* The same of bytes. */
+static inline int block_range_check_bytes(const struct block_device *device, uint64_t offset,
+                                          size_t size)
+{
+    uint64_t total_bytes = block_range_total(device) * CUBBY_BLOCK_BYTES;
+    return size == 0 || size > total_bytes || offset > total_bytes - size ? EINVAL : 0;
+}
+
+/* What a range of bytes has of its first block. */
+struct block_part {
+    uint64_t lba;
+    size_t start; /* in the block */
+    size_t size;
+};
+
+static inline struct block_part block_range_first_part(uint64_t offset, size_t size)
+{
+    struct block_part part = {.lba = offset / CUBBY_BLOCK_BYTES,
+                              .start = (size_t)(offset % CUBBY_BLOCK_BYTES)};
+    size_t room = CUBBY_BLOCK_BYTES - part.start;
+    part.size = size < room ? size : room;
+    return part;
 }
 
 static inline void block_range_resize(struct block_device *device, uint64_t block_count)

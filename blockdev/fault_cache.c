@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blockdev/block_range.h"
 #include "blockdev/fault_device.h"
 #include "blockdev/fault_random.h"
 #include "engine/base/cubby_assert.h"
@@ -343,6 +344,27 @@ int fault_cache_read(struct fault_cache *cache, uint64_t lba, size_t block_count
         }
     }
     return 0;
+}
+
+int fault_cache_write_bytes(struct fault_cache *cache, uint64_t offset, size_t size,
+                            const void *buffer)
+{
+    CUBBY_ASSERT(cache != NULL);
+    CUBBY_ASSERT(buffer != NULL);
+    int status = 0;
+    for (size_t done = 0; done < size && status == 0;) {
+        struct block_part part = block_range_first_part(offset + done, size - done);
+        if (part.size < CUBBY_BLOCK_BYTES) {
+            status = fault_cache_read(cache, part.lba, 1, cache->aligned);
+        }
+        if (status == 0) {
+            memcpy(cache->aligned + part.start, (const uint8_t *)buffer + done, part.size);
+            /* It is copied before anything else needs the aligned block. */
+            status = fault_cache_write(cache, part.lba, 1, cache->aligned);
+        }
+        done += part.size;
+    }
+    return status;
 }
 
 int fault_cache_flip_bit(struct fault_cache *cache, uint64_t lba, uint32_t bit)

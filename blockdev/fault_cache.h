@@ -24,6 +24,11 @@ uint64_t fault_cache_bytes(const struct fault_cache *cache);
 int fault_cache_write(struct fault_cache *cache, uint64_t lba, size_t block_count,
                       const void *buffer);
 
+/* The same of bytes: each version has the rest of its block from the newest one. Also returns as
+ * fault_cache_read. */
+int fault_cache_write_bytes(struct fault_cache *cache, uint64_t offset, size_t size,
+                            const void *buffer);
+
 /* A range that the cache cannot hold is discarded on the inner device at once. Returns as that. */
 int fault_cache_discard(struct fault_cache *cache, uint64_t lba, uint64_t block_count);
 

@@ -170,6 +170,32 @@ static int fault_write(struct block_device *device, uint64_t lba, size_t block_c
     return leave(fault, cut, status);
 }
 
+static int write_bytes_cached(struct fault_device *fault, uint64_t offset, size_t size,
+                              const void *buffer)
+{
+    if (fault->cache == NULL) {
+        return fault->inner->ops->write_cached(fault->inner, offset, size, buffer);
+    }
+    int status =
+        fault->plan.read_only ? EROFS : block_range_check_bytes(&fault->device, offset, size);
+    return status != 0 ? status : fault_cache_write_bytes(fault->cache, offset, size, buffer);
+}
+
+static int fault_write_cached(struct block_device *device, uint64_t offset, size_t size,
+                              const void *buffer)
+{
+    struct fault_device *fault = (struct fault_device *)device;
+    if (fault->inner->ops->write_cached == NULL) {
+        return EOPNOTSUPP; /* with the cache on, too: what is above does as without a fault */
+    }
+    bool cut;
+    int status = enter(fault, FAULT_WRITE, &cut);
+    if (status == 0) {
+        status = write_bytes_cached(fault, offset, size, buffer);
+    }
+    return leave(fault, cut, status);
+}
+
 static int fault_flush(struct block_device *device)
 {
     struct fault_device *fault = (struct fault_device *)device;
@@ -254,6 +280,7 @@ static void fault_close(struct block_device *device)
 static const struct block_device_ops fault_ops = {
     .read = fault_read,
     .write = fault_write,
+    .write_cached = fault_write_cached,
     .flush = fault_flush,
     .discard = fault_discard,
     .resize = fault_resize,

@@ -17,6 +17,9 @@
  * survives it. Without a cut, closing writes the cache to the inner device. A write that the inner
  * device refuses, for want of space say, shows at the flush, and stays cached.
  *
+ * A write_cached counts as a write, and, with the cache on, is one of whole blocks, their other
+ * bytes being what they were. Where the inner device has none there is none.
+ *
  * All is decided by the seed and the sequence of calls: the same again gives the same again.
  * Thread-safe. Its queues are blocking ones over itself, so that queued requests fail too.
  *

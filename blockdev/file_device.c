@@ -4,6 +4,13 @@
  * lock; ask for the geometry, and who tells the usage. To write a block device it is opened with
  * O_EXCL, which the kernel refuses while a file system on it is mounted.
  *
+ * Cached writes go through a second descriptor, without O_DIRECT, of the same inode, so that both
+ * share one page cache. The kernel keeps it and what moves past it together: a direct read first
+ * writes back what is dirty in its range; a discard drops it; fdatasync of either descriptor writes
+ * back all of it. An error of that, also of what the kernel wrote back by itself before, is told to
+ * one caller, once, and the pages count as clean from then on. So, after cached writes, flushes go
+ * one at a time, and none succeeds after one that failed.
+ *
  * Depends on: block_device.h, usage_probe.h and the other file_*.h.   Used by: open.c, tests.
  */
 #include <errno.h>
@@ -11,6 +18,8 @@
 #include <libgen.h>
 #include <linux/fs.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -30,15 +39,20 @@
 
 enum {
     FILE_MODE = 0644,
+    LINK_BYTES = 32, /* of /proc/self/fd/N */
 };
 
 struct file_device {
     struct block_device device;
     int fd;
+    int cached_fd; /* of the same inode, through the page cache; is fd where that is; -1: none */
     bool writable;
     bool is_block_device;
-    bool is_direct; /* past the page cache, in whole blocks */
-    pid_t opener;   /* the process whose lock it is */
+    bool is_direct;             /* past the page cache, in whole blocks */
+    pid_t opener;               /* the process whose lock it is */
+    atomic_bool cached_written; /* since the device was opened */
+    bool cached_lost;           /* a flush failed after that; under flush_lock */
+    pthread_mutex_t flush_lock;
     struct usage_probe usage;
     struct queue_choice choice;
 };
@@ -88,20 +102,38 @@ static int file_read_bytes(struct block_device *device, uint64_t offset, size_t 
     return status;
 }
 
+static int write_all_bytes(int fd, uint64_t offset, size_t size, const void *buffer)
+{
+    size_t done = 0;
+    ssize_t answer;
+    int status = 0;
+    do {
+        answer = pwrite(fd, (const uint8_t *)buffer + done, size - done, (off_t)(offset + done));
+    } while (!bytes_have_moved(answer, size, &done, &status));
+    return status;
+}
+
 static int file_write_bytes(struct block_device *device, uint64_t offset, size_t size,
                             const void *buffer)
 {
     struct file_device *file = (struct file_device *)device;
     int status = file->is_direct ? EOPNOTSUPP : file->writable ? 0 : EROFS;
-    size_t done = 0;
-    while (status == 0 || status == EINTR) {
-        ssize_t answer =
-            pwrite(file->fd, (const uint8_t *)buffer + done, size - done, (off_t)(offset + done));
-        if (bytes_have_moved(answer, size, &done, &status)) {
-            break;
-        }
+    return status != 0 ? status : write_all_bytes(file->fd, offset, size, buffer);
+}
+
+static int file_write_cached(struct block_device *device, uint64_t offset, size_t size,
+                             const void *buffer)
+{
+    struct file_device *file = (struct file_device *)device;
+    if (file->cached_fd < 0) {
+        return file->writable ? EOPNOTSUPP : EROFS;
     }
-    return status;
+    int status = block_range_check_bytes(device, offset, size);
+    if (status != 0) {
+        return status;
+    }
+    atomic_store(&file->cached_written, true);
+    return write_all_bytes(file->cached_fd, offset, size, buffer);
 }
 
 static int file_write(struct block_device *device, uint64_t lba, size_t block_count,
@@ -129,7 +161,14 @@ static int file_flush(struct block_device *device)
     if (!file->writable) {
         return 0;
     }
-    return fdatasync(file->fd) == 0 ? 0 : errno;
+    if (!atomic_load(&file->cached_written)) {
+        return fdatasync(file->fd) == 0 ? 0 : errno;
+    }
+    pthread_mutex_lock(&file->flush_lock);
+    int status = file->cached_lost ? EIO : fdatasync(file->fd) == 0 ? 0 : errno;
+    file->cached_lost = status != 0;
+    pthread_mutex_unlock(&file->flush_lock);
+    return status;
 }
 
 static int file_discard(struct block_device *device, uint64_t lba, uint64_t block_count)
@@ -198,12 +237,16 @@ static int open_queue(struct block_device *device, unsigned depth, struct block_
 static void file_close(struct block_device *device)
 {
     struct file_device *file = (struct file_device *)device;
+    if (file->cached_fd >= 0 && file->cached_fd != file->fd) {
+        close(file->cached_fd);
+    }
     if (file->opener == getpid()) {
         file_lock_release(file->fd);
     }
     usage_probe_close(&file->usage);
     close(file->fd);
     pthread_mutex_destroy(&file->choice.lock);
+    pthread_mutex_destroy(&file->flush_lock);
     free(file);
 }
 
@@ -211,6 +254,7 @@ static const struct block_device_ops file_ops = {
     .read = file_read,
     .read_bytes = file_read_bytes,
     .write_bytes = file_write_bytes,
+    .write_cached = file_write_cached,
     .write = file_write,
     .flush = file_flush,
     .discard = file_discard,
@@ -282,6 +326,16 @@ static int open_direct(const char *path, int open_flags)
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT);
     }
     return fd;
+}
+
+/* Another way to an open file, through the page cache. By its descriptor: its path may lead to
+ * another file by now. Returns a descriptor, or -1 where it cannot be had: no /proc, or a mode that
+ * kept even its creator out. */
+static int open_cached(int fd)
+{
+    char link[LINK_BYTES];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    return open(link, O_RDWR | O_CLOEXEC);
 }
 
 /* Who has a block device open for writing cannot be asked of the kernel, but who has it locked can:
@@ -403,6 +457,8 @@ int file_device_open(const char *path, unsigned flags, struct block_device **dev
     }
     file->device.geometry.compresses = usage_probe_open(&file->usage, file->fd, &info);
     pthread_mutex_init(&file->choice.lock, NULL);
+    pthread_mutex_init(&file->flush_lock, NULL);
+    file->cached_fd = !file->writable ? -1 : file->is_direct ? open_cached(file->fd) : file->fd;
     file->device.ops = &file_ops;
     *device = &file->device;
     return 0;

@@ -63,15 +63,20 @@ static void read_block(struct mem_device *mem, uint64_t lba, uint8_t *buffer)
     pthread_mutex_unlock(lock);
 }
 
-static void write_block(struct mem_device *mem, uint64_t lba, const uint8_t *buffer)
+static void write_part(struct mem_device *mem, struct block_part part, const uint8_t *buffer)
 {
-    pthread_mutex_t *lock = &mem->stripes[lba % STRIPE_COUNT].lock;
+    pthread_mutex_t *lock = &mem->stripes[part.lba % STRIPE_COUNT].lock;
+    uint8_t *block = mem->blocks + part.lba * CUBBY_BLOCK_BYTES;
     pthread_mutex_lock(lock);
-    if (mem->states[lba] != WRITTEN) {
-        mem->states[lba] = WRITTEN;
+    if (mem->states[part.lba] == DISCARDED && part.size < CUBBY_BLOCK_BYTES) {
+        /* The rest stays what read has shown of it. */
+        memset(block, DISCARDED_BYTE, CUBBY_BLOCK_BYTES);
+    }
+    if (mem->states[part.lba] != WRITTEN) {
+        mem->states[part.lba] = WRITTEN;
         __atomic_fetch_add(&mem->written_blocks, 1, __ATOMIC_RELAXED);
     }
-    memcpy(mem->blocks + lba * CUBBY_BLOCK_BYTES, buffer, CUBBY_BLOCK_BYTES);
+    memcpy(block + part.start, buffer, part.size);
     pthread_mutex_unlock(lock);
 }
 
@@ -99,7 +104,24 @@ static int mem_write(struct block_device *device, uint64_t lba, size_t block_cou
         return status;
     }
     for (size_t i = 0; i < block_count; i++) {
-        write_block(mem, lba + i, (const uint8_t *)buffer + i * CUBBY_BLOCK_BYTES);
+        struct block_part whole = {.lba = lba + i, .size = CUBBY_BLOCK_BYTES};
+        write_part(mem, whole, (const uint8_t *)buffer + i * CUBBY_BLOCK_BYTES);
+    }
+    return 0;
+}
+
+static int mem_write_cached(struct block_device *device, uint64_t offset, size_t size,
+                            const void *buffer)
+{
+    struct mem_device *mem = (struct mem_device *)device;
+    int status = block_range_check_bytes(device, offset, size);
+    if (status != 0) {
+        return status;
+    }
+    for (size_t done = 0; done < size;) {
+        struct block_part part = block_range_first_part(offset + done, size - done);
+        write_part(mem, part, (const uint8_t *)buffer + done);
+        done += part.size;
     }
     return 0;
 }
@@ -167,6 +189,7 @@ static void mem_close(struct block_device *device)
 static const struct block_device_ops mem_ops = {
     .read = mem_read,
     .write = mem_write,
+    .write_cached = mem_write_cached,
     .flush = mem_flush,
     .discard = mem_discard,
     .resize = mem_resize,

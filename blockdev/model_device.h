@@ -10,6 +10,8 @@
  *
  * So one thread with one request at a time sees the latency, and many in flight see the limits of
  * throughput. A flush takes its latency; a discard, for which no figures are published, nothing.
+ * A cached write, to the page cache, takes nothing either: the next flush takes the time of one
+ * write of all such bytes before its own.
  * All else is the inner device's. What is not modelled: tails, cleaning, reads slowed down by
  * writes, what compression of the data changes. Thread-safe.
  *

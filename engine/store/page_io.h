@@ -27,6 +27,9 @@ struct page_io;
 struct page_io_ops {
     int (*read)(struct page_io *io, uint64_t lba, size_t block_count, void *buffer);
     int (*write)(struct page_io *io, uint64_t lba, size_t block_count, const void *buffer);
+    /* As in struct block_device_ops, of bytes; EOPNOTSUPP where the device has no such way. Does
+     * not count in blocks_written. */
+    int (*write_cached)(struct page_io *io, uint64_t offset, size_t size, const void *buffer);
     int (*flush)(struct page_io *io);
     int (*discard)(struct page_io *io, uint64_t lba, uint64_t block_count);
     /* As in struct block_queue_ops; results are 0, CUBBY_PHYSICAL_FULL or an errno. submit also

@@ -57,6 +57,15 @@ static int direct_write(struct page_io *io, uint64_t lba, size_t block_count, co
     return write_status_of(device, device->ops->write(device, lba, block_count, buffer));
 }
 
+static int direct_write_cached(struct page_io *io, uint64_t offset, size_t size, const void *buffer)
+{
+    struct block_device *device = direct_of(io)->device;
+    if (device->ops->write_cached == NULL) {
+        return EOPNOTSUPP;
+    }
+    return write_status_of(device, device->ops->write_cached(device, offset, size, buffer));
+}
+
 static int direct_flush(struct page_io *io)
 {
     struct block_device *device = direct_of(io)->device;
@@ -137,6 +146,7 @@ int page_io_direct_open(struct block_device *device, struct page_io **io)
     static const struct page_io_ops ops = {
         .read = direct_read,
         .write = direct_write,
+        .write_cached = direct_write_cached,
         .flush = direct_flush,
         .discard = direct_discard,
         .submit = direct_submit,

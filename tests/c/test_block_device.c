@@ -114,6 +114,15 @@ static void test_file_keeps_the_contract(void)
     contract_of_device("file", create_file(fresh_path("contract")));
 }
 
+static void test_cached_writes_of_a_file_survive_its_process(void)
+{
+    const char *path = fresh_path("cached");
+    struct block_device *device = create_file(path);
+    CHECK(has_cached_writes(device));
+    device->ops->close(device);
+    check_cached_writes_survive_their_process(path);
+}
+
 static void test_unarmed_fault_keeps_the_contract(void)
 {
     struct block_device *device;
@@ -427,6 +436,7 @@ static void test_read_only_device_is_never_written(void)
     struct block_device *second = open_device(path, BLOCK_DEVICE_READ_ONLY);
     uint8_t *block = blocks_of(1, 2);
     CHECK_EQUAL(device->ops->write(device, 1, 1, block), EROFS);
+    CHECK_EQUAL(device->ops->write_cached(device, 1, 1, block), EROFS);
     CHECK_EQUAL(device->ops->discard(device, 1, 1), EROFS);
     CHECK_EQUAL(device->ops->resize(device, 1), EROFS);
     CHECK_EQUAL(device->ops->flush(device), 0);
@@ -537,6 +547,7 @@ int main(void)
     make_directory();
     RUN(test_memory_keeps_the_contract);
     RUN(test_file_keeps_the_contract);
+    RUN(test_cached_writes_of_a_file_survive_its_process);
     RUN(test_unarmed_fault_keeps_the_contract);
     RUN(test_blocking_queue_keeps_the_contract);
     RUN(test_ring_queue_keeps_the_contract);

@@ -3,7 +3,7 @@
  * A kind of device passes if contract_of_device returns. The device is empty and has at least
  * CONTRACT_BLOCKS blocks; what it holds afterwards is anything.
  *
- * Depends on: check.h, block_device.h.   Used by: test_block_device.c, test_zram_loop.c.
+ * Depends on: check.h, block_device.h.   Used by: the tests of each kind of device.
  */
 #ifndef CUBBY_TEST_BLOCK_DEVICE_CONTRACT_H
 #define CUBBY_TEST_BLOCK_DEVICE_CONTRACT_H
@@ -12,7 +12,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "blockdev/block_device.h"
@@ -191,6 +193,207 @@ static void test_threads_share_a_device(struct block_device *device)
     for (int i = 0; i < CONTRACT_THREADS; i++) {
         CHECK_EQUAL(pthread_join(threads[i].thread, NULL), 0);
     }
+}
+
+/* Cached writes: a device has them or says so always. Those of the contract are in blocks from 200
+ * on. */
+enum {
+    CACHED_LBA = 200,
+    CACHED_BLOCKS = 12,
+    CACHED_BYTES = CACHED_BLOCKS * CUBBY_BLOCK_BYTES,
+    CACHED_OFFSET = CACHED_LBA * CUBBY_BLOCK_BYTES,
+    CACHED_ROUNDS = 60,
+};
+
+static bool has_cached_writes(struct block_device *device)
+{
+    if (device->ops->write_cached == NULL) {
+        return false;
+    }
+    int status = device->ops->write_cached(device, UINT64_MAX, 1, "");
+    CHECK(status == EINVAL || status == EOPNOTSUPP);
+    return status == EINVAL;
+}
+
+static void test_cached_write_outside_the_device_is_einval(struct block_device *device)
+{
+    uint64_t bytes = device->geometry.block_count * CUBBY_BLOCK_BYTES;
+    const uint64_t bad_offsets[] = {bytes, bytes - 1, UINT64_MAX, UINT64_MAX - 1};
+    for (size_t i = 0; i < sizeof bad_offsets / sizeof bad_offsets[0]; i++) {
+        CHECK_EQUAL(device->ops->write_cached(device, bad_offsets[i], 2, "ab"), EINVAL);
+    }
+    CHECK_EQUAL(device->ops->write_cached(device, 0, 0, "ab"), EINVAL);
+    CHECK_EQUAL(device->ops->write_cached(device, bytes - 2, 2, "ab"), 0);
+    uint8_t *block = blocks_of(1, 0);
+    CHECK_EQUAL(device->ops->read(device, bytes / CUBBY_BLOCK_BYTES - 1, 1, block), 0);
+    CHECK_EQUAL(memcmp(block + CUBBY_BLOCK_BYTES - 2, "ab", 2), 0);
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    free(block);
+}
+
+/* Reads and queued reads both see this. */
+static void check_cached_bytes(struct block_device *device, const uint8_t *expected)
+{
+    uint8_t *read = blocks_of(CACHED_BLOCKS, 0xff);
+    CHECK_EQUAL(device->ops->read(device, CACHED_LBA, CACHED_BLOCKS, read), 0);
+    CHECK_EQUAL(memcmp(read, expected, CACHED_BYTES), 0);
+    struct block_queue *queue;
+    struct block_request *done[1];
+    struct block_request request = {
+        .block_count = CACHED_BLOCKS, .lba = CACHED_LBA, .buffer = read};
+    memset(read, 0xff, CACHED_BYTES);
+    CHECK_EQUAL(device->ops->queue_open(device, 1, &queue), 0);
+    CHECK_EQUAL(queue->ops->submit(queue, &request), 0);
+    CHECK_EQUAL(queue->ops->reap(queue, done, 1), 1);
+    CHECK_EQUAL(request.result, 0);
+    queue->ops->close(queue);
+    CHECK_EQUAL(memcmp(read, expected, CACHED_BYTES), 0);
+    free(read);
+}
+
+static void test_cached_writes_of_bytes_are_read_at_once(struct block_device *device)
+{
+    uint8_t *expected = blocks_of(CACHED_BLOCKS, 1);
+    uint8_t *bytes = blocks_of(CACHED_BLOCKS, 0);
+    CHECK_EQUAL(device->ops->write(device, CACHED_LBA, CACHED_BLOCKS, expected), 0);
+    for (size_t round = 0; round < CACHED_ROUNDS; round++) {
+        if (round % 20 == 0) {
+            CHECK_EQUAL(device->ops->flush(device), 0);
+            CHECK_EQUAL(device->ops->write(device, CACHED_LBA, CACHED_BLOCKS, expected), 0);
+            CHECK_EQUAL(device->ops->flush(device), 0);
+        }
+        size_t start = round * 7919 % CACHED_BYTES;
+        size_t size = 1 + round * round * 31 % (CACHED_BYTES - start);
+        memset(bytes, 2 + (int)round, size);
+        memcpy(expected + start, bytes, size);
+        CHECK_EQUAL(device->ops->write_cached(device, CACHED_OFFSET + start, size, bytes), 0);
+        check_cached_bytes(device, expected);
+    }
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    check_cached_bytes(device, expected);
+    free(bytes);
+    free(expected);
+}
+
+/* What was discarded must not be written back over what was written since. */
+static void test_discarded_cached_writes_do_not_come_back(struct block_device *device)
+{
+    if (device->geometry.discard_granularity_blocks == 0) {
+        return;
+    }
+    uint8_t *bytes = blocks_of(8, 5);
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    for (int round = 0; round < 20; round++) {
+        CHECK_EQUAL(
+            device->ops->write_cached(device, CACHED_OFFSET, (size_t)8 * CUBBY_BLOCK_BYTES, bytes),
+            0);
+        CHECK_EQUAL(device->ops->discard(device, CACHED_LBA + 1, 6), 0);
+        write_block_of(device, CACHED_LBA + 2, 6);
+        CHECK_EQUAL(
+            device->ops->write_cached(device, CACHED_OFFSET + 4 * CUBBY_BLOCK_BYTES, 1, "x"), 0);
+        CHECK_EQUAL(device->ops->flush(device), 0);
+        CHECK(block_is(device, CACHED_LBA, 5));
+        CHECK(!device->geometry.discard_zeroes || block_is(device, CACHED_LBA + 1, 0));
+        CHECK(block_is(device, CACHED_LBA + 2, 6));
+        CHECK(!device->geometry.discard_zeroes || block_is(device, CACHED_LBA + 3, 0));
+        CHECK(block_is(device, CACHED_LBA + 7, 5));
+        uint8_t *block = blocks_of(1, 0);
+        CHECK_EQUAL(device->ops->read(device, CACHED_LBA + 4, 1, block), 0);
+        CHECK_EQUAL(block[0], 'x');
+        free(block);
+    }
+    free(bytes);
+}
+
+/* Each thread has bytes of its own in the same blocks. */
+static void *write_own_bytes_cached(void *argument)
+{
+    struct contract_thread *self = argument;
+    struct block_device *device = self->device;
+    for (size_t i = (size_t)self->number; i < CACHED_BYTES; i += 331 * CONTRACT_THREADS) {
+        uint8_t byte = (uint8_t)(self->number + 1);
+        CHECK_EQUAL(device->ops->write_cached(device, CACHED_OFFSET + i, 1, &byte), 0);
+        if (i % 5 == 0) {
+            CHECK_EQUAL(device->ops->flush(device), 0);
+        }
+    }
+    return NULL;
+}
+
+static void test_threads_write_cached_into_the_same_blocks(struct block_device *device)
+{
+    struct contract_thread threads[CONTRACT_THREADS];
+    uint8_t *expected = blocks_of(CACHED_BLOCKS, 0xee);
+    CHECK_EQUAL(device->ops->write_cached(device, CACHED_OFFSET, CACHED_BYTES, expected), 0);
+    for (int i = 0; i < CONTRACT_THREADS; i++) {
+        threads[i] = (struct contract_thread){.device = device, .number = i};
+        CHECK_EQUAL(pthread_create(&threads[i].thread, NULL, write_own_bytes_cached, &threads[i]),
+                    0);
+        for (size_t j = (size_t)i; j < CACHED_BYTES; j += 331 * CONTRACT_THREADS) {
+            expected[j] = (uint8_t)(i + 1);
+        }
+    }
+    for (int i = 0; i < CONTRACT_THREADS; i++) {
+        CHECK_EQUAL(pthread_join(threads[i].thread, NULL), 0);
+    }
+    check_cached_bytes(device, expected);
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    check_cached_bytes(device, expected);
+    free(expected);
+}
+
+/* Write cached, in a process of its own, tell, and wait for the end. */
+static inline void write_cached_and_wait(const char *name, int ready_fd)
+{
+    struct block_device *device;
+    CHECK_EQUAL(block_device_open(name, 0, &device, NULL, 0), 0);
+    uint8_t *bytes = blocks_of(3, 1);
+    CHECK_EQUAL(device->ops->write(device, CACHED_LBA, 3, bytes), 0);
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    memset(bytes, 2, 5000);
+    CHECK_EQUAL(device->ops->write_cached(device, CACHED_OFFSET + 4000, 5000, bytes), 0);
+    CHECK_EQUAL(write(ready_fd, "x", 1), 1);
+    pause();
+}
+
+/* A file or block device has what was written cached, and not flushed, when its process is killed;
+ * and shows it to other processes before. */
+static inline void check_cached_writes_survive_their_process(const char *path)
+{
+    int ready[2];
+    CHECK_EQUAL(pipe(ready), 0);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        write_cached_and_wait(path, ready[1]);
+        _exit(1);
+    }
+    uint8_t *expected = blocks_of(3, 1);
+    uint8_t *seen = blocks_of(3, 0);
+    const size_t size = (size_t)3 * CUBBY_BLOCK_BYTES;
+    memset(expected + 4000, 2, 5000);
+    CHECK_EQUAL(read(ready[0], seen, 1), 1);
+    for (int flag = 0; flag <= O_DIRECT; flag += O_DIRECT) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC | flag);
+        if (fd >= 0) { /* no O_DIRECT: EINVAL */
+            CHECK_EQUAL(pread(fd, seen, size, CACHED_OFFSET), (ssize_t)size);
+            CHECK_EQUAL(memcmp(seen, expected, size), 0);
+            close(fd);
+        }
+    }
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    struct block_device *device;
+    CHECK_EQUAL(block_device_open(path, 0, &device, NULL, 0), 0);
+    memset(seen, 0, size);
+    CHECK_EQUAL(device->ops->read(device, CACHED_LBA, 3, seen), 0);
+    CHECK_EQUAL(memcmp(seen, expected, size), 0);
+    device->ops->close(device);
+    close(ready[0]);
+    close(ready[1]);
+    free(seen);
+    free(expected);
 }
 
 /* A queue of depth CONTRACT_DEPTH and its device. */
@@ -451,6 +654,12 @@ static inline void contract_of_device(const char *kind, struct block_device *dev
     RUN_ON(kind, test_resize_grows_with_zeros_or_is_einval, device);
     RUN_ON(kind, test_usage_is_told, device);
     RUN_ON(kind, test_threads_share_a_device, device);
+    if (has_cached_writes(device)) {
+        RUN_ON(kind, test_cached_write_outside_the_device_is_einval, device);
+        RUN_ON(kind, test_cached_writes_of_bytes_are_read_at_once, device);
+        RUN_ON(kind, test_discarded_cached_writes_do_not_come_back, device);
+        RUN_ON(kind, test_threads_write_cached_into_the_same_blocks, device);
+    }
     struct block_queue *queue;
     CHECK_EQUAL(device->ops->queue_open(device, CONTRACT_DEPTH, &queue), 0);
     contract_of_queue(kind, device, queue);

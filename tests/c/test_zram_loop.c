@@ -206,6 +206,16 @@ static void test_loop_keeps_the_contract(void)
     contract_of_device("loop", device);
 }
 
+static void test_cached_writes_to_zram_survive_their_process(void)
+{
+    check_cached_writes_survive_their_process(zram_path);
+}
+
+static void test_cached_writes_to_a_loop_survive_their_process(void)
+{
+    check_cached_writes_survive_their_process(loop_path);
+}
+
 /* Bytes that do not compress, from a xorshift generator. */
 static void fill_with_noise(uint8_t *bytes, size_t size)
 {
@@ -279,6 +289,31 @@ static void test_full_zram_is_an_error_of_calls_and_of_queues(void)
     }
     CHECK_EQUAL(set_zram("mem_limit", "0"), 0);
     CHECK_EQUAL(device->ops->discard(device, 0, DEVICE_BLOCKS), 0);
+    device->ops->close(device);
+    free(noise);
+}
+
+/* A thin device tells only when the page cache is written back; and as that tells once only, the
+ * device repeats it. */
+static void test_full_zram_fails_the_flush_of_cached_writes(void)
+{
+    struct block_device *device = open_device(zram_path, 0);
+    uint8_t *noise = blocks_of(1024, 0);
+    fill_with_noise(noise, (size_t)1024 * CUBBY_BLOCK_BYTES);
+    CHECK_EQUAL(device->ops->discard(device, 0, DEVICE_BLOCKS), 0);
+    CHECK_EQUAL(set_zram("mem_limit", "1M"), 0);
+    CHECK_EQUAL(device->ops->write_cached(device, 0, (size_t)1024 * CUBBY_BLOCK_BYTES, noise), 0);
+    int status = device->ops->flush(device);
+    CHECK(status == EIO || status == ENOSPC || status == ENOMEM);
+    CHECK_EQUAL(set_zram("mem_limit", "0"), 0);
+    CHECK_EQUAL(device->ops->flush(device), EIO);
+    write_block_of(device, 2000, 1);
+    CHECK_EQUAL(device->ops->flush(device), EIO);
+    CHECK_EQUAL(device->ops->discard(device, 0, DEVICE_BLOCKS), 0);
+    device->ops->close(device);
+    device = open_device(zram_path, 0);
+    CHECK_EQUAL(device->ops->write_cached(device, 0, 5, noise), 0);
+    CHECK_EQUAL(device->ops->flush(device), 0);
     device->ops->close(device);
     free(noise);
 }
@@ -461,14 +496,51 @@ static void test_block_device_has_one_writer_or_many_readers(void)
     device->ops->close(device);
 }
 
+/* Make a file system on the zram and mount it, or print that it cannot be. */
+static bool mount_zram(char mount_point[PATH_BYTES])
+{
+    snprintf(mount_point, PATH_BYTES, "%s/mount", directory);
+    CHECK(mkdir(mount_point, 0700) == 0 || errno == EEXIST);
+    if (run_command("mkfs.ext4 -q -F '%s' >'%s/log' 2>&1", zram_path, directory) &&
+        mount(zram_path, mount_point, "ext4", 0, NULL) == 0) {
+        return true;
+    }
+    printf("mounted device: skipped, no file system can be made and mounted\n");
+    return false;
+}
+
+static void test_cached_write_into_a_full_file_system_is_enospc(void)
+{
+    char mount_point[PATH_BYTES];
+    char path[PATH_BYTES + 8];
+    if (!mount_zram(mount_point)) {
+        return;
+    }
+    snprintf(path, sizeof path, "%s/file", mount_point);
+    struct block_device *device = open_device(path, BLOCK_DEVICE_CREATE);
+    CHECK_EQUAL(device->ops->resize(device, 2 * DEVICE_BLOCKS), 0);
+    uint8_t *block = blocks_of(1, 7);
+    uint64_t lba = 0;
+    int status = 0;
+    for (; lba < DEVICE_BLOCKS && status == 0; lba++) {
+        status =
+            device->ops->write_cached(device, lba * CUBBY_BLOCK_BYTES, CUBBY_BLOCK_BYTES, block);
+    }
+    CHECK_EQUAL(status, ENOSPC);
+    CHECK(lba > DEVICE_BLOCKS / 2);
+    CHECK_EQUAL(device->ops->write_cached(device, 1, 1, block), 0); /* what is there has its room */
+    CHECK_EQUAL(device->ops->flush(device), 0);
+    CHECK(block_is(device, 0, 7));
+    CHECK(block_is(device, lba - 2, 7));
+    device->ops->close(device);
+    CHECK_EQUAL(umount(mount_point), 0);
+    free(block);
+}
+
 static void test_mounted_device_is_refused(void)
 {
     char mount_point[PATH_BYTES];
-    snprintf(mount_point, sizeof mount_point, "%s/mount", directory);
-    CHECK(mkdir(mount_point, 0700) == 0 || errno == EEXIST);
-    if (!run_command("mkfs.ext4 -q -F '%s' >'%s/log' 2>&1", zram_path, directory) ||
-        mount(zram_path, mount_point, "ext4", 0, NULL) != 0) {
-        printf("mounted device: skipped, no file system can be made and mounted\n");
+    if (!mount_zram(mount_point)) {
         return;
     }
     check_refused(zram_path, 0, EBUSY, "mounted");
@@ -565,12 +637,15 @@ static void run_tests(bool have_zram, bool have_loop)
     if (have_zram) {
         RUN(test_zram_keeps_the_contract);
         RUN(test_queues_on_zram_keep_the_contract);
+        RUN(test_cached_writes_to_zram_survive_their_process);
         RUN(test_zram_tells_what_data_take_and_discard_frees_it);
         RUN(test_full_zram_is_an_error_of_calls_and_of_queues);
+        RUN(test_full_zram_fails_the_flush_of_cached_writes);
         RUN(test_zram_usage_is_that_of_mm_stat);
         RUN(test_store_on_zram_stops_growing_at_the_mark);
         RUN(test_store_on_zram_survives_its_limit);
         RUN(test_block_device_has_one_writer_or_many_readers);
+        RUN(test_cached_write_into_a_full_file_system_is_enospc);
         RUN(test_mounted_device_is_refused);
         RUN(test_device_without_a_size_is_refused);
     }
@@ -578,6 +653,7 @@ static void run_tests(bool have_zram, bool have_loop)
     if (have_loop) {
         RUN(test_loop_keeps_the_contract);
         RUN(test_queues_on_loop_keep_the_contract);
+        RUN(test_cached_writes_to_a_loop_survive_their_process);
         RUN(test_store_on_loop_follows_a_device_that_grows);
     }
 }
