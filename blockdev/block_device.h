@@ -114,7 +114,15 @@ struct block_device_ops {
      *
      * From a cached write of a block to the next flush, or discard, of it, the block may be changed
      * by cached writes alone: not by write, nor by a queue. The first cached write of a block had
-     * better be of the whole block, or the kernel reads the rest of it. */
+     * better be of the whole block, or the kernel reads the rest of it.
+     *
+     * Of a block that this device has lately written cached, a part is written, where the kernel
+     * lets us, by a store: some 60 ns, which wait for no other I/O. So a log first writes whole
+     * blocks of zeros (a range of whole blocks is always a call, which finds the space, or none),
+     * then its records into them. What one call wrote the kernel may keep as one: a part that is
+     * stored after a flush may cost the next one as many blocks as that call had. Threads may write
+     * different bytes of one block at once. The process dies of SIGBUS if such a block is taken
+     * away behind the device's back: see cached_window.h. */
     int (*write_cached)(struct block_device *device, uint64_t offset, size_t size,
                         const void *buffer);
     /* Where a flush fails the kernel forgets what was written through its cache, so after cached

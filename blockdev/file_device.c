@@ -11,7 +11,11 @@
  * one caller, once, and the pages count as clean from then on. So, after cached writes, flushes go
  * one at a time, and none succeeds after one that failed.
  *
- * Depends on: block_device.h, usage_probe.h and the other file_*.h.   Used by: open.c, tests.
+ * A cached write of whole blocks is a call, one of parts of blocks a store to a mapping, where that
+ * is safe (cached_window.h). To all of the above a stored page is as a written one.
+ *
+ * Depends on: block_device.h, usage_probe.h, cached_window.h and the other file_*.h.   Used by:
+ * open.c, tests.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +32,7 @@
 
 #include "blockdev/block_device.h"
 #include "blockdev/block_range.h"
+#include "blockdev/cached_window.h"
 #include "blockdev/device_message.h"
 #include "blockdev/file_lock.h"
 #include "blockdev/file_probe.h"
@@ -53,6 +58,7 @@ struct file_device {
     atomic_bool cached_written; /* since the device was opened */
     bool cached_lost;           /* a flush failed after that; under flush_lock */
     pthread_mutex_t flush_lock;
+    struct cached_windows windows; /* on cached_fd */
     struct usage_probe usage;
     struct queue_choice choice;
 };
@@ -121,6 +127,17 @@ static int file_write_bytes(struct block_device *device, uint64_t offset, size_t
     return status != 0 ? status : write_all_bytes(file->fd, offset, size, buffer);
 }
 
+/* A call finds the space, which a store could not. */
+static int write_cached_by_call(struct file_device *file, uint64_t offset, size_t size,
+                                const void *buffer)
+{
+    int status = write_all_bytes(file->cached_fd, offset, size, buffer);
+    if (status == 0) {
+        cached_window_prepare(&file->windows, offset, size);
+    }
+    return status;
+}
+
 static int file_write_cached(struct block_device *device, uint64_t offset, size_t size,
                              const void *buffer)
 {
@@ -133,7 +150,18 @@ static int file_write_cached(struct block_device *device, uint64_t offset, size_
         return status;
     }
     atomic_store(&file->cached_written, true);
-    return write_all_bytes(file->cached_fd, offset, size, buffer);
+    if (offset % CUBBY_BLOCK_BYTES == 0 && size % CUBBY_BLOCK_BYTES == 0) {
+        return write_cached_by_call(file, offset, size, buffer);
+    }
+    for (size_t done = 0; done < size && status == 0;) {
+        const uint8_t *from = (const uint8_t *)buffer + done;
+        size_t piece = cached_window_piece(offset + done, size - done);
+        if (!cached_window_store(&file->windows, offset + done, piece, from)) {
+            status = write_cached_by_call(file, offset + done, piece, from);
+        }
+        done += piece;
+    }
+    return status;
 }
 
 static int file_write(struct block_device *device, uint64_t lba, size_t block_count,
@@ -179,6 +207,7 @@ static int file_discard(struct block_device *device, uint64_t lba, uint64_t bloc
         return status;
     }
     uint64_t range[2] = {lba * CUBBY_BLOCK_BYTES, block_count * CUBBY_BLOCK_BYTES};
+    cached_window_forget(&file->windows, range[0], range[1]);
     int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     int answer = file->is_block_device
                      ? ioctl(file->fd, BLKDISCARD, range)
@@ -199,6 +228,7 @@ static int follow_growth(struct file_device *file, uint64_t block_count)
     uint64_t present_count = size_bytes / CUBBY_BLOCK_BYTES;
     if (present_count > block_range_total(&file->device)) {
         block_range_resize(&file->device, present_count);
+        cached_window_set_size(&file->windows, present_count * CUBBY_BLOCK_BYTES);
     }
     return block_count == present_count ? 0 : EINVAL;
 }
@@ -215,11 +245,16 @@ static int file_resize(struct block_device *device, uint64_t block_count)
     if (block_count > INT64_MAX / CUBBY_BLOCK_BYTES) {
         return EINVAL;
     }
-    if (ftruncate(file->fd, (off_t)(block_count * CUBBY_BLOCK_BYTES)) != 0) {
-        return errno;
+    uint64_t present_count = block_range_total(device);
+    if (block_count < present_count) {
+        cached_window_set_size(&file->windows, block_count * CUBBY_BLOCK_BYTES);
     }
-    block_range_resize(device, block_count);
-    return 0;
+    int status = ftruncate(file->fd, (off_t)(block_count * CUBBY_BLOCK_BYTES)) == 0 ? 0 : errno;
+    if (status == 0) {
+        block_range_resize(device, block_count);
+    }
+    cached_window_set_size(&file->windows, block_range_total(device) * CUBBY_BLOCK_BYTES);
+    return status;
 }
 
 static int file_usage(struct block_device *device, struct block_usage *usage)
@@ -237,6 +272,7 @@ static int open_queue(struct block_device *device, unsigned depth, struct block_
 static void file_close(struct block_device *device)
 {
     struct file_device *file = (struct file_device *)device;
+    cached_window_close(&file->windows);
     if (file->cached_fd >= 0 && file->cached_fd != file->fd) {
         close(file->cached_fd);
     }
@@ -459,6 +495,8 @@ int file_device_open(const char *path, unsigned flags, struct block_device **dev
     pthread_mutex_init(&file->choice.lock, NULL);
     pthread_mutex_init(&file->flush_lock, NULL);
     file->cached_fd = !file->writable ? -1 : file->is_direct ? open_cached(file->fd) : file->fd;
+    cached_window_init(&file->windows, file->cached_fd,
+                       file->device.geometry.block_count * CUBBY_BLOCK_BYTES);
     file->device.ops = &file_ops;
     *device = &file->device;
     return 0;

@@ -1,9 +1,10 @@
 /* kernel_compat.h -- kernel interfaces newer than the headers of Debian 12, in one place.
  *
  * Only what CubbyDB uses. Values are kernel ABI and never change. An older kernel ignores the mask
- * bits and leaves the fields zero, so a caller tests the returned mask.
+ * bits and leaves the fields zero, so a caller tests the returned mask; it refuses advice with
+ * EINVAL.
  *
- * Source: statx(2), https://man7.org/linux/man-pages/man2/statx.2.html
+ * Source: statx(2), https://man7.org/linux/man-pages/man2/statx.2.html; madvise(2), beside it
  *
  * Depends on: nothing.   Used by: blockdev.
  */
@@ -20,6 +21,10 @@
 enum kernel_statx_mask {
     KERNEL_STATX_DIO_ALIGN = 0x2000,     /* STATX_DIOALIGN, Linux 6.1 */
     KERNEL_STATX_WRITE_ATOMIC = 0x10000, /* STATX_WRITE_ATOMIC, Linux 6.11 */
+};
+
+enum kernel_madvise_advice {
+    KERNEL_MADV_POPULATE_WRITE = 23, /* MADV_POPULATE_WRITE, Linux 5.14; not in every libc */
 };
 
 /* The kernel's struct statx under a name of its own: glibc 2.36 has only its first half. */

@@ -4,7 +4,8 @@
  * The devices are made by one process and used by a child, so that they are taken away whatever
  * happens to the tests. Needs root; exits with 77 (skipped) where neither kind can be made.
  *
- * Depends on: check.h, store_fixture.h, test_block_device_contract.h; losetup, mkfs.ext4.
+ * Depends on: check.h, cached_parts.h, store_fixture.h, test_block_device_contract.h; losetup,
+ * mkfs.ext4.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "blockdev/block_device.h"
+#include "tests/c/cached_parts.h"
 #include "tests/c/check.h"
 #include "tests/c/store_fixture.h"
 #include "tests/c/test_block_device_contract.h"
@@ -209,11 +211,13 @@ static void test_loop_keeps_the_contract(void)
 static void test_cached_writes_to_zram_survive_their_process(void)
 {
     check_cached_writes_survive_their_process(zram_path);
+    check_cached_parts(zram_path, true);
 }
 
 static void test_cached_writes_to_a_loop_survive_their_process(void)
 {
     check_cached_writes_survive_their_process(loop_path);
+    check_cached_parts(loop_path, true);
 }
 
 /* Bytes that do not compress, from a xorshift generator. */
@@ -528,7 +532,12 @@ static void test_cached_write_into_a_full_file_system_is_enospc(void)
     }
     CHECK_EQUAL(status, ENOSPC);
     CHECK(lba > DEVICE_BLOCKS / 2);
-    CHECK_EQUAL(device->ops->write_cached(device, 1, 1, block), 0); /* what is there has its room */
+    for (uint64_t i = 0; i + 1 < 2 * lba; i++) { /* what is there has its room, flushed or not */
+        uint64_t offset = i % (lba - 1) * CUBBY_BLOCK_BYTES + 1;
+        CHECK_EQUAL(device->ops->write_cached(device, offset, 1, block), 0);
+        CHECK_EQUAL(i == lba ? device->ops->flush(device) : 0, 0);
+    }
+    CHECK_EQUAL(device->ops->write_cached(device, lba * CUBBY_BLOCK_BYTES + 1, 1, block), ENOSPC);
     CHECK_EQUAL(device->ops->flush(device), 0);
     CHECK(block_is(device, 0, 7));
     CHECK(block_is(device, lba - 2, 7));
