@@ -6,6 +6,7 @@ from itertools import islice
 import click
 
 import cubbydb
+from cubbydb.cli.durability import durability_option
 from cubbydb.cli.encodings import (
     decode_key,
     encode_key,
@@ -15,11 +16,17 @@ from cubbydb.cli.encodings import (
 from cubbydb.cli.formats import key_as_json, pair_as_json
 from cubbydb.cli.report import warn_of_space
 from cubbydb.cli.ttl import ttl_option
+from cubbydb.engine.durability import Durability
 from cubbydb.errors import NotFound
 
 __all__ = ["delete", "get", "put", "scan"]
 
 path_argument = click.argument("path", type=click.Path())
+accept_loss_option = click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Where the log is damaged in its middle, do without what the damaged part held.",
+)
 
 
 def key_of(text: str, encoding: str, name: str = "KEY") -> bytes:
@@ -38,14 +45,17 @@ def key_of(text: str, encoding: str, name: str = "KEY") -> bytes:
 @click.option(
     "--json", "as_json", is_flag=True, help="The pair, as cubby dump writes it but for an expiry."
 )
-def get(path: str, key: str, key_encoding: str, value_encoding: str, as_json: bool) -> None:
+@accept_loss_option
+def get(
+    path: str, key: str, key_encoding: str, value_encoding: str, as_json: bool, accept_loss: bool
+) -> None:
     """Write the value of KEY to standard output.
 
     Its bytes are written as they are; on a terminal a line end follows.  Exit code 1 if there is
     no such key.
     """
     wanted = key_of(key, key_encoding)
-    with cubbydb.open(path) as store:
+    with cubbydb.open(path, accept_loss=accept_loss) as store:
         value = store[wanted]
     out = sys.stdout.buffer
     if as_json:
@@ -63,8 +73,15 @@ def get(path: str, key: str, key_encoding: str, value_encoding: str, as_json: bo
 @key_encoding_option
 @value_encoding_option
 @ttl_option
+@durability_option
 def put(
-    path: str, key: str, value: str, key_encoding: str, value_encoding: str, ttl: float | None
+    path: str,
+    key: str,
+    value: str,
+    key_encoding: str,
+    value_encoding: str,
+    ttl: float | None,
+    durability: Durability | None,
 ) -> None:
     """Store VALUE under KEY, in place of the value it may have.
 
@@ -82,7 +99,7 @@ def put(
         text = sys.stdin.buffer.read().rstrip().decode(errors="surrogateescape")
         content = key_of(text, value_encoding, "VALUE")
     with cubbydb.open(path, "w") as store:
-        store.put(wanted, content, ttl=ttl)
+        store.put(wanted, content, ttl=ttl, durability=durability)
         warn_of_space(path, store.stats())
 
 
@@ -90,11 +107,12 @@ def put(
 @path_argument
 @click.argument("key")
 @key_encoding_option
-def delete(path: str, key: str, key_encoding: str) -> None:
+@durability_option
+def delete(path: str, key: str, key_encoding: str, durability: Durability | None) -> None:
     """Remove KEY and its value.  Exit code 1 if there is no such key."""
     wanted = key_of(key, key_encoding)
     with cubbydb.open(path, "w") as store:
-        if not store.delete(wanted):
+        if not store.delete(wanted, durability=durability):
             raise NotFound(wanted)
 
 
@@ -106,6 +124,7 @@ def delete(path: str, key: str, key_encoding: str) -> None:
 @click.option("--keys-only", is_flag=True, help="One key per line, without the values.")
 @click.option("--json", "as_json", is_flag=True, help='With --keys-only: {"k": KEY} per line.')
 @key_encoding_option
+@accept_loss_option
 def scan(
     path: str,
     prefix: str,
@@ -114,6 +133,7 @@ def scan(
     keys_only: bool,
     as_json: bool,
     key_encoding: str,
+    accept_loss: bool,
 ) -> None:
     """Write pairs, or those with a prefix.
 
@@ -126,7 +146,10 @@ def scan(
     wanted = key_of(prefix, key_encoding, "--prefix")
     begin = None if cursor is None else key_of(cursor, "hex", "--cursor")
     out = sys.stdout.buffer
-    with cubbydb.open(path) as store, store.scan(wanted, begin) as pairs:
+    with (
+        cubbydb.open(path, accept_loss=accept_loss) as store,
+        store.scan(wanted, begin) as pairs,
+    ):
         for key, value in islice(pairs, limit and min(limit, sys.maxsize)):
             if keys_only and as_json:
                 out.write(key_as_json(key))

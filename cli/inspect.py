@@ -47,7 +47,7 @@ LEGEND = "# header, : displaced list, = and - pairs in turn, * the pair asked fo
 KIND_WORDS = {
     "superblock": "superblock",
     "unused": "no part of anything",
-    "log": "room for a write-ahead log",
+    "log": "in the room for the write-ahead log",
     "blob": "in a blob",
     "blob index": "index block of a blob",
     "checkpoint": "in the checkpoint",
@@ -227,12 +227,8 @@ def location_rows(location: cubbydb.KeyLocation) -> list[Row]:
         ("place", place_text(location)),
     ]
     if location.place != "absent":
-        rows.append(
-            (
-                "pair",
-                f"{location.encoded_size:,} bytes at byte {location.pair_offset:,} of its block",
-            )
-        )
+        at = "" if location.place == "dirty" else f" at byte {location.pair_offset:,} of its block"
+        rows.append(("pair", f"{location.encoded_size:,} bytes{at}"))
         rows.append(("key", f"{len(location.key):,} bytes"))
         rows.append(("value", f"{location.value_size:,} bytes"))
     if location.blob is not None:
@@ -253,6 +249,8 @@ def place_text(location: cubbydb.KeyLocation) -> str:
             f"displaced to spill block {location.spill_block}, LBA {location.lba}; its home lists"
             f" it by the fingerprint {location.fingerprint:04x}"
         )
+    if location.place == "dirty":
+        return "dirty: in memory, until it is written back to its home block"
     return "absent; it would be put into its home block first"
 
 

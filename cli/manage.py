@@ -6,10 +6,11 @@ from dataclasses import asdict
 import click
 
 import cubbydb
-from cubbydb.cli.data import path_argument
-from cubbydb.cli.report import EXIT_CORRUPT, counted, say, warn_of_space
+from cubbydb.cli.data import accept_loss_option, path_argument
+from cubbydb.cli.report import EXIT_CORRUPT, counted, say, sentence, warn_of_space
 from cubbydb.cli.signatures import found_on
 from cubbydb.cli.sizes import SizeType, in_bytes
+from cubbydb.cli.watch import watched
 from cubbydb.engine.options import FILL_MAX, FILL_MIN
 from cubbydb.errors import Corrupt, Exists
 
@@ -72,24 +73,81 @@ def rewritten_per_byte(fill: float) -> float:
 
 @click.command()
 @path_argument
+@click.option("--repair", is_flag=True, help="First repair what can be repaired without doubt.")
+@accept_loss_option
 @click.option("--json", "as_json", is_flag=True, help="All damages, as one JSON object.")
 @click.pass_context
-def check(ctx: click.Context, path: str, as_json: bool) -> None:
+def check(ctx: click.Context, path: str, repair: bool, accept_loss: bool, as_json: bool) -> None:
     """Look for damage in the whole store.
 
     Every block is read, and all are compared with all; each damage is one line.  Exit code 4 if
-    there is any.  Nothing is repaired.
+    there is any.  Without --repair nothing is changed: a store that was not closed is recovered in
+    memory alone.
+
+    \b
+    --repair        writes anew what there is a sound copy of (a superblock), or
+                    what can be told from the rest (the checkpoint, counts), and
+                    frees what nothing uses; each repair is one line.  A store
+                    that was not closed is recovered.  What is damaged beyond
+                    that is left alone, and named.
+    --accept-loss   opens a store whose log is damaged in its middle, which is
+                    refused otherwise.  What the damaged part held is lost;
+                    with --repair for good, without it nothing is changed.
     """
-    with cubbydb.open(path) as store:
-        damages = store.check()
+    with opened_to_check(path, repair, accept_loss) as store:
+        repairs = watched(store, "repair", store.repair) if repair else []
+        damages = watched(store, "check", store.check)
         pairs = len(store)
+        recovery = recovery_sentence(store.stats())
     if as_json:
-        click.echo(json.dumps({"pairs": pairs, "damages": [asdict(each) for each in damages]}))
+        report = {"pairs": pairs, "damages": [asdict(each) for each in damages]}
+        if repair:
+            report["repairs"] = [asdict(each) for each in repairs]
+        click.echo(json.dumps(report))
     else:
-        for damage in damages:
-            segment = "" if damage.segment is None else f", segment {damage.segment}"
-            click.echo(f"LBA {damage.lba}{segment}: {damage.text}")
+        for each in repairs:
+            click.echo(f"repaired: {placed(each)}")
+        for each in damages:
+            click.echo(placed(each))
+    if recovery:
+        say(recovery)
+    if repairs:
+        say(counted(len(repairs), "repair"))
     if damages:
         say(counted(len(damages), "damage"))
         ctx.exit(EXIT_CORRUPT)
     say(f"{counted(pairs, 'pair')}, no damage")
+
+
+def opened_to_check(path: str, repair: bool, accept_loss: bool) -> cubbydb.Store:
+    """Open a store; to repair it, also where its checkpoint is damaged: from its blocks."""
+    try:
+        return cubbydb.open(path, "w" if repair else "r", accept_loss=accept_loss)
+    except Corrupt as error:
+        if not repair and "open with recovery" in str(error):
+            error.add_note("--repair does that")
+        if not repair or accept_loss:
+            raise
+        try:
+            store = cubbydb.open(path, "w", recover=True)
+        except Corrupt:
+            raise error from None
+        reason = sentence(error).partition("; open with recovery")[0]
+        say(f"cubby: {reason}; rebuilt from the blocks of the store", always=True)
+        return store
+
+
+def placed(damage: cubbydb.Damage) -> str:
+    """A damage or a repair as one line."""
+    segment = "" if damage.segment is None else f", segment {damage.segment}"
+    return f"LBA {damage.lba}{segment}: {damage.text}"
+
+
+def recovery_sentence(stat: cubbydb.StoreStat) -> str:
+    """What opening a store has recovered; nothing if it was closed in order."""
+    if not stat["recovered"]:
+        return ""
+    return (
+        f"the last stop was not clean: {counted(stat['replayed_pairs'], 'pair')} from"
+        f" {in_bytes(stat['replayed_bytes'])} of the log"
+    )

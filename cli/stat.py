@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 import cubbydb
-from cubbydb.cli.data import path_argument
+from cubbydb.cli.data import accept_loss_option, path_argument
 from cubbydb.cli.report import sentence, warn_of_space
 from cubbydb.cli.sizes import in_bytes
 from cubbydb.errors import Locked
@@ -37,6 +37,13 @@ STAT_GROUPS: dict[str, list[tuple[str, str]]] = {
         ("in quarantine", "quarantined_bytes"),
         ("fill target, %", "fill_percent"),
     ],
+    "Log": [
+        ("to be read by a recovery", "log_bytes"),
+        ("room", "log_capacity_bytes"),
+        ("pairs not in their place yet", "dirty_pairs"),
+        ("memory of these", "dirty_bytes"),
+        ("at most", "dirty_limit_bytes"),
+    ],
     "Device": [
         ("before compression", "device_logical_bytes"),
         ("physically used", "device_physical_bytes"),
@@ -46,7 +53,16 @@ STAT_GROUPS: dict[str, list[tuple[str, str]]] = {
     "Format": [("version", "format_version"), ("feature bits", "feature_bits")],
 }
 
+# The same, of what opening did where the last stop was not clean.
+RECOVERY_ROWS = [
+    ("pairs from the log", "replayed_pairs"),
+    ("records read", "replayed_records"),
+    ("of the log", "replayed_bytes"),
+    ("torn blocks restored", "torn_blocks"),
+    ("pairs given up", "lost_pairs"),
+]
 NOT_TOLD = "not told"
+NS_PER_MS = 1_000_000
 WATCH_SECONDS_MAX = 86_400
 # What changes from look to look; the counters of a store begin anew with each opening.
 RATED_FIGURES = {
@@ -77,7 +93,10 @@ def refuse_nan(_ctx: click.Context, _param: click.Parameter, seconds: float | No
     metavar="SECONDS",
     help="Look again and again, until Ctrl-C, and show what has changed per second.",
 )
-def stat(path: str, as_json: bool, as_prometheus: bool, watch: float | None) -> None:
+@accept_loss_option
+def stat(
+    path: str, as_json: bool, as_prometheus: bool, watch: float | None, accept_loss: bool
+) -> None:
     """Show how much a store holds and takes.
 
     The figures of --json are explained in engine/cubby.h, struct cubby_stat; the counters and
@@ -93,13 +112,15 @@ def stat(path: str, as_json: bool, as_prometheus: bool, watch: float | None) -> 
     if as_prometheus:
         if as_json or watch is not None:
             raise click.UsageError("--prometheus goes with neither --json nor --watch")
-        show_prometheus(path)
+        show_prometheus(path, accept_loss)
         return
     if watch is not None:
+        if accept_loss:
+            raise click.UsageError("--accept-loss does not go with --watch")
         with suppress(KeyboardInterrupt):  # how it is meant to end
             show_looks(path, watch, as_json)
         return
-    figures = figures_of(path)
+    figures = figures_of(path, accept_loss)
     warn_of_space(path, figures)
     if as_json:
         click.echo(json.dumps(figures))
@@ -113,19 +134,19 @@ def stat(path: str, as_json: bool, as_prometheus: bool, watch: float | None) -> 
     console.print(table_of(figures, None))
 
 
-def show_prometheus(path: str) -> None:
+def show_prometheus(path: str, accept_loss: bool) -> None:
     """The figures of a store as text for Prometheus."""
     try:
         from cubbydb import prometheus
     except ImportError as error:
         raise click.UsageError(str(error)) from None
-    with cubbydb.open(path) as store:
+    with cubbydb.open(path, accept_loss=accept_loss) as store:
         click.echo(prometheus.text(store), nl=False)
 
 
-def figures_of(path: str) -> cubbydb.StoreStat:
+def figures_of(path: str, accept_loss: bool = False) -> cubbydb.StoreStat:
     """The figures of a store that is opened for this alone."""
-    with cubbydb.open(path) as store:
+    with cubbydb.open(path, accept_loss=accept_loss) as store:
         return store.stats()
 
 
@@ -142,10 +163,8 @@ def table_of(figures: cubbydb.StoreStat, rates: Rates | None) -> "RenderableType
     for group, rows in STAT_GROUPS.items():
         table.add_row(f"[bold]{group}[/bold]")
         for name, figure in rows:
-            count = values[figure]
-            assert isinstance(count, int)
-            text = in_bytes(count) if figure.endswith("_bytes") else f"{count:,}"
-            if group == "Device" and not count:
+            text = amount_text(figure, values[figure])
+            if group == "Device" and not values[figure]:
                 text = NOT_TOLD
             rate = rate_text(figure, None if text == NOT_TOLD else rates)
             table.add_row(f"  {name}", text, *rate)
@@ -159,7 +178,16 @@ def table_of(figures: cubbydb.StoreStat, rates: Rates | None) -> "RenderableType
             table.add_row("  per pair", f"{memory / figures['pairs']:.3f} B")
     if figures["recovered"]:
         table.add_row("[bold]Recovered[/bold]", "the last stop was not clean")
+        for name, figure in RECOVERY_ROWS:
+            table.add_row(f"  {name}", amount_text(figure, values[figure]))
+        table.add_row("  took", f"{figures['replay_ns'] / NS_PER_MS:,.1f} ms")
     return table
+
+
+def amount_text(figure: str, amount: object) -> str:
+    """A figure for people."""
+    assert isinstance(amount, int)
+    return in_bytes(amount) if figure.endswith("_bytes") else f"{amount:,}"
 
 
 def rate_text(figure: str, rates: Rates | None) -> list[str]:

@@ -16,7 +16,8 @@ from typing import BinaryIO
 import click
 
 import cubbydb
-from cubbydb.cli.data import path_argument
+from cubbydb.cli.data import accept_loss_option, path_argument
+from cubbydb.cli.durability import durability_option
 from cubbydb.cli.encodings import key_encoding_option, value_encoding_option
 from cubbydb.cli.formats import FORMATS, OUTPUT_FORMATS, Writer, reader_of, writer_of
 from cubbydb.cli.lines import Lines, Record
@@ -30,6 +31,7 @@ from cubbydb.cli.report import (
     warn_of_space,
 )
 from cubbydb.cli.ttl import ttl_option
+from cubbydb.engine.durability import Durability
 from cubbydb.errors import Error
 
 __all__ = ["dump", "load"]
@@ -219,6 +221,7 @@ def load_lines(
 @key_encoding_option
 @value_encoding_option
 @ttl_option
+@durability_option
 @click.option("-v", "--verbose", is_flag=True, help="Tell the figures at the end in a pipe too.")
 def load(
     path: str,
@@ -227,6 +230,7 @@ def load(
     key_encoding: str,
     value_encoding: str,
     ttl: float | None,
+    durability: Durability | None,
     verbose: bool,
 ) -> None:
     """Store every record of a file.
@@ -263,7 +267,7 @@ def load(
     begin = time.monotonic()
     with (
         input_stream(file) as (stream, name, total),
-        cubbydb.open(path, "w") as store,
+        cubbydb.open(path, "w", durability=durability or "process") as store,
         progress_bar("load", total, talks_to_a_person()) as advance,
     ):
         with named_errors(name):
@@ -315,6 +319,13 @@ def sorted_pairs(store: cubbydb.Store) -> Iterator[DumpedPair]:
                 yield key, value, expiries.get(key)
 
 
+def most_pair_bytes(stat: cubbydb.StoreStat) -> int:
+    """Bytes of keys and values, or more, where some are in the log and not counted yet."""
+    if stat["dirty_pairs"] == 0:
+        return stat["pair_bytes"]
+    return stat["used_bytes"] + stat["dirty_bytes"]
+
+
 @click.command()
 @path_argument
 @click.option("--output", type=click.Path(), help="Write to this file, not standard output.")
@@ -329,6 +340,7 @@ def sorted_pairs(store: cubbydb.Store) -> Iterator[DumpedPair]:
 @key_encoding_option
 @value_encoding_option
 @click.option("--sort", is_flag=True, help="By key, byte by byte; takes memory for all keys.")
+@accept_loss_option
 def dump(
     path: str,
     output: str | None,
@@ -336,6 +348,7 @@ def dump(
     key_encoding: str,
     value_encoding: str,
     sort: bool,
+    accept_loss: bool,
 ) -> None:
     """Write every pair.
 
@@ -359,10 +372,12 @@ def dump(
     writer_of(output_format, key_encoding, value_encoding, 0, 0)  # a misuse is told before all else
     stdout = sys.stdout.buffer
     shown = talks_to_a_person() and (output is not None or not stdout.isatty())
-    with cubbydb.open(path) as store, progress_bar("dump", len(store), shown) as advance:
-        stat = store.stats()
+    with (
+        cubbydb.open(path, accept_loss=accept_loss) as store,
+        progress_bar("dump", len(store), shown) as advance,
+    ):
         writer = writer_of(
-            output_format, key_encoding, value_encoding, stat["pairs"], stat["pair_bytes"]
+            output_format, key_encoding, value_encoding, len(store), most_pair_bytes(store.stats())
         )
         out = stdout if output is None else Path(output).open("wb")  # noqa: SIM115
         try:

@@ -27,6 +27,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
+from cubbydb.engine.durability import Durability, promise_of
 from cubbydb.engine.session import (
     BytesLike,
     Ttl,
@@ -146,34 +147,44 @@ class AsyncCalls:
 
     # Changes -------------------------------------------------------------------------------------
 
-    def aput(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> "Future[None]":
+    def aput(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
+    ) -> "Future[None]":
         """Store a pair, replacing the key's value if it has one; to be awaited.
 
-        When it is done, the pair survives the death of the process, as after put.  The changes of
-        one turn of the loop are written together at its end, and the loop waits meanwhile: the
-        pairs of one segment, and a rebuild, need locks that are held through their writes, and
-        until there is a write-ahead log nothing less than these writes makes the promise true.
+        When it is done, the pair survives what it does after put.  The changes of one turn of the
+        loop are made together at its end, and made durable together: with "power" one flush is
+        for all of them.  The loop waits meanwhile.
         """
         if type(key) is not bytes:
             key = key_bytes(key)
         if type(value) is not bytes:
             value = value_bytes(value)
         expires_after(ttl)  # a bad one is told at once
-        return cast("Future[None]", self._change(key, value, ttl))
+        promise_of(durability)
+        return cast("Future[None]", self._change(key, value, ttl, durability))
 
-    def adelete(self, key: BytesLike) -> "Future[bool]":
+    def adelete(self, key: BytesLike, *, durability: Durability | None = None) -> "Future[bool]":
         """Remove a pair and tell if there was one; to be awaited.  The loop waits, as in aput."""
         if type(key) is not bytes:
             key = key_bytes(key)
-        return cast("Future[bool]", self._change(key, None))
+        promise_of(durability)
+        return cast("Future[bool]", self._change(key, None, None, durability))
 
-    def _change(self, key: bytes, value: bytes | None, ttl: Ttl | None = None) -> "Future[Any]":
+    def _change(
+        self, key: bytes, value: bytes | None, ttl: Ttl | None, durability: Durability | None
+    ) -> "Future[Any]":
         loop = _running_loop()
         calls = self._calls_of(loop)
         future: Future[Any] = loop.create_future()
         if not calls.changes:
             calls.begin_changes(self)
-        calls.changes.append(_Change(key, value, ttl, future))
+        calls.changes.append(_Change(key, value, ttl, durability, future))
         return future
 
 
@@ -183,7 +194,13 @@ class _Change(NamedTuple):
     key: bytes
     value: bytes | None
     ttl: Ttl | None
+    durability: Durability | None
     future: "Future[Any]"
+
+    @property
+    def kind(self) -> tuple[bool, Ttl | None, Durability | None]:
+        """What those have in common that are made together."""
+        return self.value is not None, self.ttl, self.durability
 
 
 class _Target(Protocol):
@@ -387,12 +404,8 @@ class LoopCalls:
         changes, self.changes = self.changes, []
         store = self.store
         wanted = (change for change in changes if not change.future.cancelled())
-        for (is_put, ttl), run in groupby(wanted, lambda each: (each.value is not None, each.ttl)):
-            if is_put:
-                _put_run(store, list(run), ttl)
-                continue
-            for change in run:
-                _settle(change.future, partial(store.delete, change.key))
+        for _, run in groupby(wanted, lambda each: each.kind):
+            _make_run(store, list(run))
         if not (self.pending or self.keys):
             self.store = None
 
@@ -457,18 +470,30 @@ def _settle(future: "Future[Any]", call: Callable[[], object]) -> None:
             future.set_result(result)
 
 
+def _make_run(store: Any, run: list[_Change]) -> None:
+    """Make changes of one kind, of which there is at least one."""
+    if run[0].value is not None:
+        _put_run(store, run)
+        return
+    for change in run:
+        _settle(change.future, partial(store.delete, change.key, durability=change.durability))
+
+
 def _put_again(store: Any, change: _Change) -> None:
     """Store a pair of a put_many that failed, and may have stored it: a full store has no room for
     it twice.
     """
-    if change.ttl is not None or store.get(change.key) != change.value:
-        store.put(change.key, change.value, ttl=change.ttl)
+    plain = change.ttl is None and change.durability is None
+    if not plain or store.get(change.key) != change.value:
+        store.put(change.key, change.value, ttl=change.ttl, durability=change.durability)
 
 
-def _put_run(store: Any, run: list[_Change], ttl: Ttl | None) -> None:
+def _put_run(store: Any, run: list[_Change]) -> None:
     """Store pairs together; where that fails, one by one, so that each learns its own outcome."""
+    first = run[0]
+    pairs = [(change.key, change.value) for change in run]
     try:
-        store.put_many([(change.key, change.value) for change in run], ttl=ttl)
+        store.put_many(pairs, ttl=first.ttl, durability=first.durability)
     except Exception:
         for change in run:
             _settle(change.future, partial(_put_again, store, change))

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
+from cubbydb.engine.durability import STORES_OWN, Durability, promise_of
 from cubbydb.engine.mapping import BytesMapping
 from cubbydb.engine.session import (
     BytesLike,
@@ -50,6 +51,7 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         condition: int = lib.CUBBY_ALWAYS,
         expected: BytesLike = b"",
         expires_ms: int = 0,
+        promise: int = STORES_OWN,
     ) -> int:
         """Return which of _ANSWERS it was."""
         if type(key) is not bytes:
@@ -65,6 +67,8 @@ class ConditionalCalls(SessionCalls, BytesMapping):
             options.expected = expected
             options.expected_size = len(expected)
             options.expires_ms = expires_ms
+            if promise:
+                session.promise(promise)
             status: int = lib.cubby_put_with(
                 session.handle, key, len(key), value, len(value), options
             )
@@ -72,10 +76,12 @@ class ConditionalCalls(SessionCalls, BytesMapping):
                 fail_pair(session, status, key, len(value))
             return status
         finally:
+            if promise:
+                session.promise(STORES_OWN)
             session.busy = False
             del value, expected  # as in Store.put
 
-    def _delete_if(self, key: BytesLike, expected: BytesLike) -> int:
+    def _delete_if(self, key: BytesLike, expected: BytesLike, promise: int) -> int:
         """Return which of _ANSWERS it was."""
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -84,6 +90,8 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         try:
             if type(expected) is not bytes:
                 expected = value_buffer(expected)
+            if promise:
+                session.promise(promise)
             status: int = lib.cubby_delete_if(
                 session.handle, key, len(key), expected, len(expected)
             )
@@ -91,12 +99,21 @@ class ConditionalCalls(SessionCalls, BytesMapping):
                 fail_pair(session, status, key)
             return status
         finally:
+            if promise:
+                session.promise(STORES_OWN)
             session.busy = False
             del expected
 
-    # What is stored gets the ttl that put would give it.
+    # What is stored gets the ttl that put would give it, and is as durable.
 
-    def add(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> bool:
+    def add(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
+    ) -> bool:
         """Store a pair if the key has none; tell whether it was stored.
 
         >>> store.add(b"key", b"first"), store.add(b"key", b"second"), store[b"key"]
@@ -104,17 +121,29 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         >>> store.add(b"lock", b"mine", ttl=30)  # it opens by itself, should its owner be gone
         True
         """
-        expires_ms = expires_after(ttl)
-        return self._put_with(key, value, lib.CUBBY_IF_ABSENT, expires_ms=expires_ms) == 0
+        return self._swap(key, None, value, expires_after(ttl), promise_of(durability))
 
-    def replace(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> bool:
+    def replace(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
+    ) -> bool:
         """Store a pair if the key has one already; tell whether it was stored.
 
         >>> store.replace(b"key", b"value"), b"key" in store
         (False, False)
         """
-        expires_ms = expires_after(ttl)
-        return self._put_with(key, value, lib.CUBBY_IF_PRESENT, expires_ms=expires_ms) == 0
+        status = self._put_with(
+            key,
+            value,
+            lib.CUBBY_IF_PRESENT,
+            expires_ms=expires_after(ttl),
+            promise=promise_of(durability),
+        )
+        return status == 0
 
     def compare_and_swap(
         self,
@@ -123,6 +152,7 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         value: BytesLike | None,
         *,
         ttl: Ttl | None = None,
+        durability: Durability | None = None,
     ) -> bool:
         """Change a pair if it is what is expected; tell whether it was.
 
@@ -131,6 +161,7 @@ class ConditionalCalls(SessionCalls, BytesMapping):
             expected: the value that the key must have; None: it must have no pair.
             value: the new value; None: the pair is deleted.
             ttl: of the new pair.
+            durability: of the change.
 
         >>> store[b"state"] = b"idle"
         >>> store.compare_and_swap(b"state", b"idle", b"busy")
@@ -139,21 +170,32 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         False
         """
         expires_ms = expires_after(ttl)
+        promise = promise_of(durability)
         if value is None:
             if expected is None:
                 return self.get(key_bytes(key)) is None
-            return self._delete_if(key, expected) == 0
-        return self._swap(key, expected, value, expires_ms)
+            return self._delete_if(key, expected, promise) == 0
+        return self._swap(key, expected, value, expires_ms, promise)
 
     def _swap(
-        self, key: BytesLike, expected: BytesLike | None, value: BytesLike, expires_ms: int
+        self,
+        key: BytesLike,
+        expected: BytesLike | None,
+        value: BytesLike,
+        expires_ms: int,
+        promise: int,
     ) -> bool:
-        if expected is None:
-            return self._put_with(key, value, lib.CUBBY_IF_ABSENT, expires_ms=expires_ms) == 0
-        return self._put_with(key, value, lib.CUBBY_IF_EQUAL, expected, expires_ms) == 0
+        condition = lib.CUBBY_IF_ABSENT if expected is None else lib.CUBBY_IF_EQUAL
+        expected = b"" if expected is None else expected
+        return self._put_with(key, value, condition, expected, expires_ms, promise) == 0
 
     def setdefault(
-        self, key: BytesLike, default: BytesLike | None = None, *, ttl: Ttl | None = None
+        self,
+        key: BytesLike,
+        default: BytesLike | None = None,
+        *,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
     ) -> bytes:
         """Return the value of *key*; where there is none, *default* is stored first.
 
@@ -163,6 +205,7 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         (b'first', b'first')
         """
         expires_after(ttl)  # a bad one is told although there is a pair
+        promise_of(durability)
         if type(key) is not bytes:
             key = key_bytes(key)
         if default is not None and type(default) is not bytes:
@@ -171,11 +214,17 @@ class ConditionalCalls(SessionCalls, BytesMapping):
             value = self.get(key)
             if value is not None:
                 return value
-            if self.add(key, cast(BytesLike, default), ttl=ttl):
+            if self.add(key, cast(BytesLike, default), ttl=ttl, durability=durability):
                 return cast(bytes, default)
 
     def incr(
-        self, key: BytesLike, delta: int = 1, *, initial: int = 0, ttl: Ttl | None = None
+        self,
+        key: BytesLike,
+        delta: int = 1,
+        *,
+        initial: int = 0,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
     ) -> int:
         """Add *delta* to the integer that is the key's value, and return the sum.
 
@@ -192,20 +241,25 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         if type(key) is not bytes:
             key = key_bytes(key)
         delta, initial = operator.index(delta), operator.index(initial)
+        promise = promise_of(durability)
         while True:  # again only if another thread has changed the pair meanwhile
             before = self.get(key)
             total = (initial if before is None else _integer_of(before, key)) + delta
             expires_ms = lib.CUBBY_EXPIRY_KEEP if ttl is None else expires_after(ttl)
-            if self._swap(key, before, _text_of(total, key), expires_ms):
+            if self._swap(key, before, _text_of(total, key), expires_ms, promise):
                 return total
 
     # To delete, and ... --------------------------------------------------------------------------
 
     @overload
-    def pop(self, key: BytesLike) -> bytes: ...
+    def pop(self, key: BytesLike, *, durability: Durability | None = ...) -> bytes: ...
     @overload
-    def pop(self, key: BytesLike, default: _Default) -> bytes | _Default: ...
-    def pop(self, key: BytesLike, default: Any = _NO_DEFAULT) -> Any:
+    def pop(
+        self, key: BytesLike, default: _Default, *, durability: Durability | None = ...
+    ) -> bytes | _Default: ...
+    def pop(
+        self, key: BytesLike, default: Any = _NO_DEFAULT, *, durability: Durability | None = None
+    ) -> Any:
         """Remove a pair and return its value; of several threads that do so, one gets it.
 
         Without a pair *default* is returned, or errors.NotFound raised where none is given.
@@ -216,21 +270,26 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         """
         if type(key) is not bytes:
             key = key_bytes(key)
+        promise = promise_of(durability)
         session = self._session()
         session.busy = True
         try:
+            if promise:
+                session.promise(promise)
             status = lib.cubby_take(session.handle, key, len(key), session.value_struct)
             if status == 0:
                 return ffi.unpack(session.value_data[0], session.value_size[0])
             if status != lib.CUBBY_NOT_FOUND:
                 fail_pair(session, status, key)
         finally:
+            if promise:
+                session.promise(STORES_OWN)
             session.busy = False
         if default is _NO_DEFAULT:
             raise_for_status(status, key)
         return default
 
-    def popitem(self) -> tuple[bytes, bytes]:
+    def popitem(self, *, durability: Durability | None = None) -> tuple[bytes, bytes]:
         """Remove some pair and return it; errors.NotFound is raised if there is none.
 
         It goes on where the last one has stopped, so that emptying a store does not begin anew
@@ -240,29 +299,41 @@ class ConditionalCalls(SessionCalls, BytesMapping):
         for begin in begins:
             with self.scan(cursor=begin) as scan:
                 for key, _ in scan:
-                    value = self.pop(key, None)  # None: another thread was faster
+                    value = self.pop(key, None, durability=durability)
+                    # None: another thread was faster.
                     if value is not None:
                         self._pop_cursor = scan.cursor
                         return key, value
         self._pop_cursor = None
         raise NotFound
 
-    def delete_many(self, keys: Iterable[BytesLike]) -> int:
+    def sync(self) -> None:
+        """Make everything before it survive a power cut."""
+        raise NotImplementedError
+
+    def delete_many(
+        self, keys: Iterable[BytesLike], *, durability: Durability | None = None
+    ) -> int:
         """Remove many pairs, each by itself; return how many there were.
 
-        Where removing fails, a note on the exception says how many are removed.
+        Where removing fails, a note on the exception says how many are removed.  With "power" all
+        are flushed together, at the end.
 
         >>> store.update({b"1": b"one", b"2": b"two"})
         >>> store.delete_many([b"1", b"absent"]), len(store)
         (1, 1)
         """
+        is_power = promise_of(durability) == lib.CUBBY_DURABILITY_POWER
         deleted = 0
         try:
             for key in keys:
-                deleted += self.delete(key)
+                deleted += self.delete(key, durability="none" if is_power else durability)
         except Exception as error:
             error.add_note(f"pairs of this delete_many that are deleted: {deleted:,}")
             raise
+        finally:
+            if is_power and deleted > 0:
+                self.sync()
         return deleted
 
     # To get, but not as bytes --------------------------------------------------------------------

@@ -53,11 +53,18 @@
  *   - Processes. One process has a store open to write and nobody else has it open, or any number
  *     have it open to read. A handle carried through fork() returns CUBBY_FORKED in the child: open
  *     the store anew there.
- *   - What survives. When cubby_put or cubby_delete returns CUBBY_OK the change has been written to
- *     the device: it survives the death of the process (kill -9). After cubby_sync returns CUBBY_OK
- *     everything before it has been flushed and survives a power cut too. A power cut may lose
- *     changes made since the last sync, and a pair changed since then may be lost whole; a later
- *     version's write-ahead log removes that limit.
+ *   - What survives. A change is appended to a log, and enters memory; from there it is written to
+ *     its place later, together with others. What it survives once its call has returned CUBBY_OK
+ *     is one of three promises (enum cubby_durability): nothing yet; the death of the process (kill
+ *     -9), which is the default; or a power cut. The store has one, a session may have another.
+ *     What a crash takes is always a tail, one for all keys: the changes of the last moments, the
+ *     latest first, with none missing before it, and none that was promised to survive such a
+ *     crash. Of a batch it takes all or nothing. (cubby_put_many has no order inside: of its pairs
+ *     a crash during the call may take any.) After cubby_sync everything before it survives a power
+ *     cut; after cubby_close, too, and the next cubby_open has nothing to recover. It is assumed
+ *     that the device keeps what it has flushed. It may tear a block of 4 KiB that is being written
+ *     when the power fails: where it does not say that it never does, images of such blocks are
+ *     kept in the log.
  *   - Physical space. A device that compresses can run out of it long before the store is full.
  *     Where it tells how much it has (cubby_stat shows whether), the store stops first: at 85 %
  *     cubby_stat says so; from 92 % on a put of a new key, or of a value larger than the one it
@@ -94,7 +101,11 @@ enum cubby_status {
     CUBBY_LOCKED = -3,         /* another process, or another handle of this one, has the store */
     CUBBY_FULL = -4,           /* no logical space is left in the store */
     CUBBY_PHYSICAL_FULL = -5,  /* the device or file system under the store is out of space, or so
-                                  near it that the store takes no more: the message says which */
+                                  near it that the store takes no more: the message says which.
+                                  Of a put, delete or batch: mostly nothing has changed; but where
+                                  the space ran out while the log was being written the change may
+                                  be there, at once and after the next opening, or not: whole, or
+                                  not at all */
     CUBBY_CLOSED = -6,         /* the store has been closed */
     CUBBY_FORKED = -7,         /* the handle was opened by a parent process */
     CUBBY_NOT_A_STORE = -8,    /* the device or file holds no CubbyDB store */
@@ -106,6 +117,10 @@ enum cubby_status {
     CUBBY_BAD_ARGUMENT = -14, /* an argument is out of its range; the message names it */
     CUBBY_EXISTS = -15,       /* a pair has this key, and the condition was that none has */
     CUBBY_DIFFERS = -16,      /* the key has another value than the condition expects */
+    CUBBY_TOO_LARGE = -17,    /* a batch takes more than an eighth of the log */
+    CUBBY_DEGRADED = -18,     /* writing pairs back has failed: reads only, until the store is
+                                 reopened; the message has the cause. Nothing is lost: what was
+                                 acknowledged is in the log */
 };
 
 enum cubby_limit {
@@ -136,19 +151,33 @@ enum cubby_condition {
                              byte, the expected one (else CUBBY_DIFFERS) */
 };
 
+/* What a change survives, from the moment that its call has returned CUBBY_OK. Each includes the
+ * ones before it. cubby_sync makes everything before it survive the power. */
+enum cubby_durability {
+    CUBBY_DURABILITY_DEFAULT = 0, /* of a session: that of its store. Of a store: PROCESS */
+    CUBBY_DURABILITY_NONE = 1,    /* nothing: a process that dies may take the changes of the last
+                                     moments, latest first: what is lost is a tail */
+    CUBBY_DURABILITY_PROCESS = 2, /* the death of the process (kill -9). Not a power cut, or the
+                                     death of the kernel: they may take a tail, too */
+    CUBBY_DURABILITY_POWER = 3,   /* a power cut: the change is on the device, and flushed */
+};
+
 enum cubby_flag {
     CUBBY_CREATE = 1, /* create the store if there is none */
     CUBBY_NEW = 2,    /* create a new, empty store even if there is one (its pairs are lost) */
     CUBBY_READ_ONLY_OPEN = 4, /* never write a byte, not even after an unclean stop */
     CUBBY_FORCE = 8,          /* with CUBBY_CREATE or CUBBY_NEW: overwrite foreign data too */
-    CUBBY_RECOVER = 16,   /* rebuild the directory from block headers although the stop was clean */
-    CUBBY_EXCLUSIVE = 32, /* with CUBBY_CREATE: fail with CUBBY_NOT_EMPTY if there is a store */
+    CUBBY_RECOVER = 16,     /* rebuild the directory from block headers, not from the checkpoint */
+    CUBBY_EXCLUSIVE = 32,   /* with CUBBY_CREATE: fail with CUBBY_NOT_EMPTY if there is a store */
+    CUBBY_ACCEPT_LOSS = 64, /* as CUBBY_RECOVER; and where the log is damaged in its middle, apply
+                               what is sound of it: what the damaged part held is lost */
 };
 
 typedef struct cubby_store cubby_store;
 typedef struct cubby_session cubby_session;
 typedef struct cubby_scan cubby_scan;
 typedef struct cubby_async cubby_async;
+typedef struct cubby_batch cubby_batch;
 
 /* Bytes that belong to somebody else. */
 struct cubby_slice {
@@ -175,9 +204,13 @@ struct cubby_options {
                             a new file, else all of the device or file */
     /* Marks in percent of the device's physical capacity, 1 to 100, none below the one before, or
      * CUBBY_PERCENT_NEVER; 0: the default. Not kept with the store. */
-    uint32_t warn_percent;                       /* default: 85 */
-    uint32_t no_growth_percent;                  /* default: 92 */
-    uint32_t read_delete_percent;                /* default: 95 */
+    uint32_t warn_percent;        /* default: 85 */
+    uint32_t no_growth_percent;   /* default: 92 */
+    uint32_t read_delete_percent; /* default: 95 */
+    uint32_t durability;          /* enum cubby_durability; default: PROCESS */
+    uint64_t dirty_bytes; /* memory for pairs that are in the log and not yet in their place. 0: 64
+                             MiB. Never more than an eighth of the log is used, which has a 32nd of
+                             the store, at least 512 KiB and at most 2 GiB */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -231,10 +264,31 @@ struct cubby_stat {
     /* counters: all device traffic, in blocks */
     uint64_t blocks_read;
     uint64_t blocks_written;
+    /* gauges: the log, and what waits to be written back */
+    uint64_t dirty_pairs; /* in the log, and not yet in their home blocks; deletes too. The figures
+                             of what the store holds do not count them */
+    uint64_t dirty_bytes; /* memory that they take */
+    uint64_t dirty_limit_bytes;
+    uint64_t log_bytes; /* of the log that a recovery would read now */
+    uint64_t log_capacity_bytes;
+    uint64_t degraded; /* 1: writing back has failed, and writes are refused */
+    /* counters: the log and write-back */
+    uint64_t log_records;
+    uint64_t log_appended_bytes;
+    uint64_t log_writes;  /* to the device, or to the page cache before it */
+    uint64_t log_flushes; /* of the device: by commits that promise POWER, cubby_sync, write-back */
+    uint64_t written_back_pairs; /* dirty pairs that have reached their place */
+    uint64_t home_writes;        /* home blocks written in place for them */
+    uint64_t spill_writes;       /* likewise spill blocks */
+    uint64_t logged_again;       /* dirty pairs moved to the end of the log because they are hot */
     /* what opening found */
-    uint64_t recovered;  /* 1 if the directory was rebuilt from block headers */
-    uint64_t lost_pairs; /* changed after the last sync, and taken whole by a power cut, as far as
-                            they left a trace */
+    uint64_t recovered;        /* 1: the last stop was not clean, or CUBBY_RECOVER was given */
+    uint64_t lost_pairs;       /* displaced pairs that recovery by block headers has given up */
+    uint64_t replayed_pairs;   /* dirty pairs found in the log */
+    uint64_t replayed_records; /* records of the log that were read for that */
+    uint64_t replayed_bytes;   /* of the log */
+    uint64_t replay_ns;        /* how long reading the log, and writing its rest anew, took */
+    uint64_t torn_blocks;      /* blocks that a power cut had torn, restored from their images */
 };
 
 /* What is timed, for cubby_stat_latency. */
@@ -274,7 +328,7 @@ struct cubby_latency {
     struct cubby_latency_bucket buckets[CUBBY_LATENCY_BUCKETS]; /* ascending */
 };
 
-/* One damage found by cubby_check. */
+/* One damage found by cubby_check, or one thing that cubby_repair has done. */
 struct cubby_damage {
     uint64_t lba;
     uint64_t segment; /* UINT64_MAX where none is concerned */
@@ -301,23 +355,32 @@ void cubby_options_init(struct cubby_options *options);
  *
  * blockdev/README.md has all faults and drives.
  *
- * Takes an exclusive lock (a shared one with CUBBY_READ_ONLY_OPEN). A store that was not closed
- * cleanly is recovered: its directory is rebuilt from the headers of its blocks (in memory only,
- * when read-only). options may be NULL: an existing store, to read and write.
+ * Takes an exclusive lock (a shared one with CUBBY_READ_ONLY_OPEN). A store that was not closed in
+ * order is recovered from its last checkpoint and its log, of which no more is read than it has
+ * room for; no pair's block is read for that. Then what it found is logged anew. When read-only
+ * all this is done in memory alone, again at each opening. That the end of the log is missing is
+ * what a crash leaves; damage before what was flushed is CUBBY_CORRUPT, and the message names its
+ * LSN and LBA: CUBBY_ACCEPT_LOSS opens such a store. With that flag, and with CUBBY_RECOVER, the
+ * directory is rebuilt from the headers of all blocks, which are read for it, and the log is
+ * applied to that. cubby_stat tells what was found. options may be NULL: an existing store, to read
+ * and write.
  *
  * message: room for CUBBY_MESSAGE_BYTES or more, or NULL; on failure it is set to one sentence that
  * names the path, the LBA or the holder's process id.
  * Returns CUBBY_OK, CUBBY_NOT_A_STORE, CUBBY_NOT_EMPTY, CUBBY_LOCKED, CUBBY_FORMAT_VERSION,
- * CUBBY_CORRUPT (both superblocks or the checkpoint are damaged; CUBBY_RECOVER helps with the
- * second), CUBBY_BAD_ARGUMENT (also for a directory, a pipe, and the like), CUBBY_FULL (the device
+ * CUBBY_CORRUPT (both superblocks, the checkpoint, or the middle of the log are damaged;
+ * CUBBY_RECOVER helps with the second, CUBBY_ACCEPT_LOSS with both that can be helped),
+ * CUBBY_BAD_ARGUMENT (also for a directory, a pipe, and the like), CUBBY_FULL (the device
  * is too small), or an errno. */
 int cubby_open(const char *path, const struct cubby_options *options, cubby_store **store,
                char *message, size_t message_size);
 
-/* Write a checkpoint, mark the store clean, give back its lock and memory. Waits for calls in other
- * threads; their sessions stay valid to be closed. The handle is gone whatever is returned.
- * Returns CUBBY_OK, CUBBY_FORKED (nothing was written: the parent owns the store), CUBBY_POISONED,
- * or an errno; after an error the next open recovers. */
+/* Write all pairs to their places, write a checkpoint, mark the store clean, give back its lock and
+ * memory. Waits for calls in other threads; their sessions stay valid to be closed. The handle is
+ * gone whatever is returned. Returns CUBBY_OK, CUBBY_FORKED (nothing was written: the parent owns
+ * the store), CUBBY_POISONED, CUBBY_DEGRADED, CUBBY_FULL or CUBBY_PHYSICAL_FULL (some pairs found
+ * no place: they stay in the log), or an errno. After an error the next open recovers; what was
+ * promised is kept. */
 int cubby_close(cubby_store *store);
 
 /* Open a session: about 75 KiB, of which 65 count latencies; a MiB more after get_many or put_many,
@@ -350,14 +413,22 @@ int cubby_get_expiry(cubby_session *session, const uint8_t *key, size_t key_size
 
 /* Store a pair that never expires, replacing the key's value, and its expiry, if it has one. value
  * may be NULL if value_size is 0.
- * One device read and one write, or the rebuild of one segment. On CUBBY_OK the pair is written.
+ * Reads nothing. The pair is appended to the log and enters memory; NONE costs no more. PROCESS
+ * costs a copy to the page cache, or, on a device without one, a write that puts made meanwhile
+ * share; POWER a write and a flush, shared likewise. A pair over about 1,000 bytes is written to
+ * its place before, as a blob. Now and then a call goes on with a piece of background work (see
+ * cubby_step), or waits for some where memory or log are full. Where space is short, physically or
+ * in the store, the pair is written to its place before the call returns, so that what is
+ * acknowledged has one.
+ * On CUBBY_OK the pair is there for all calls, and survives what the session promises.
  * Returns CUBBY_OK, CUBBY_FULL, CUBBY_PHYSICAL_FULL, CUBBY_CORRUPT, CUBBY_UNPLACEABLE,
- * CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_BAD_ARGUMENT, CUBBY_CLOSED, CUBBY_FORKED, ENOMEM, or the
- * device's errno (the pair is then the old or the new one). */
+ * CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_DEGRADED, CUBBY_BAD_ARGUMENT, CUBBY_CLOSED, CUBBY_FORKED,
+ * ENOMEM, or the device's errno (the pair is then the old or the new one). */
 int cubby_put(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
               size_t value_size);
 
-/* Remove a pair. One device read and one write. Returns as cubby_put, or CUBBY_NOT_FOUND. */
+/* Remove a pair. Costs what cubby_contains does, for the answer, and what cubby_put does. Returns
+ * as cubby_put, or CUBBY_NOT_FOUND. */
 int cubby_delete(cubby_session *session, const uint8_t *key, size_t key_size);
 
 /* For expires_ms: what the pair has already; never, where there is no pair. */
@@ -380,7 +451,8 @@ struct cubby_put_options {
  * many threads that change one key so, each sees what the one before it has left. A counter, for
  * example, is a get, and a put that expects what was got, again and again until one returns
  * CUBBY_OK.
- * Costs what cubby_put does. CUBBY_IF_EQUAL reads the present value if it is a blob of the expected
+ * Costs what cubby_put does, and with a condition, or CUBBY_EXPIRY_KEEP, also what cubby_contains
+ * does. CUBBY_IF_EQUAL reads the present value if it is a blob of the expected
  * size. Before a value is stored as a blob (a pair over about 1,000 bytes) the condition is looked
  * at once more, so that one that fails writes nothing; only if it comes to fail between the two, a
  * blob has been written in vain, and its space is free again.
@@ -411,14 +483,43 @@ int cubby_take(cubby_session *session, const uint8_t *key, size_t key_size,
 int cubby_get_many(cubby_session *session, size_t count, const uint8_t *keys,
                    const uint32_t *key_sizes, struct cubby_slice *values, size_t *value_sizes);
 
-/* Store count pairs with many device reads and writes in flight. Each pair is put by itself, in no
- * particular order, but of two pairs with one key the later one stays. Arguments as in get_many;
- * expires_ms is that of struct cubby_put_options, for all of the pairs.
+/* Store count pairs, and make them durable together. Each pair is put by itself, in no particular
+ * order, but of two pairs with one key the later one stays. Arguments as in get_many; expires_ms is
+ * that of struct cubby_put_options, for all of the pairs.
  * Returns as cubby_put; on an error *put_count of the pairs, not always the first ones, are stored;
  * put_count may be NULL. */
 int cubby_put_many(cubby_session *session, size_t count, const uint8_t *keys,
                    const uint32_t *key_sizes, const uint8_t *values, const size_t *value_sizes,
                    uint64_t expires_ms, size_t *put_count);
+
+/* What the changes that this session makes from now on survive when they return. Pure; a session
+ * begins with CUBBY_DURABILITY_DEFAULT. Returns CUBBY_OK or CUBBY_BAD_ARGUMENT. */
+int cubby_session_set_durability(cubby_session *session, enum cubby_durability durability);
+
+/* Changes that happen all or not at all: after a crash, whatever was promised, either all of a
+ * batch is there or nothing. Other threads may see some of its pairs before the others while it is
+ * being committed. Its records take up to an eighth of the log (cubby_stat: log_capacity_bytes). */
+
+/* Open an empty batch that belongs to a session. Returns CUBBY_OK, CUBBY_CLOSED, CUBBY_FORKED or
+ * ENOMEM. */
+int cubby_batch_open(cubby_session *session, cubby_batch **batch);
+
+/* Add a change; nothing is written, but a pair over about 1,000 bytes is written as a blob, at
+ * once. Of two changes to one key the later one counts. Returns as cubby_put; CUBBY_TOO_LARGE where
+ * the batch would take more than an eighth of the log: it stays as it was, and can be committed. */
+int cubby_batch_put(cubby_batch *batch, const uint8_t *key, size_t key_size, const uint8_t *value,
+                    size_t value_size, uint64_t expires_ms);
+
+/* Add the removal of a pair, which need not be there. */
+int cubby_batch_delete(cubby_batch *batch, const uint8_t *key, size_t key_size);
+
+/* Do all of it, with the durability of the session, and leave the batch empty. On failure nothing
+ * is done, and the batch is as it was. Returns as cubby_put. */
+int cubby_batch_commit(cubby_batch *batch);
+
+/* Drop what was not committed, and close. Before cubby_session_close of its session. NULL is
+ * allowed. */
+void cubby_batch_close(cubby_batch *batch);
 
 /* Gets for an event loop: submitted without waiting, completed as a descriptor says. ------------
  *
@@ -475,7 +576,9 @@ int cubby_async_poll(cubby_async *async, struct cubby_completions *completions);
 const char *cubby_async_message(const cubby_async *async, size_t index);
 
 /* The number of pairs, those that are expired but still take up space too (a scan leaves them out,
- * cubby_compact drops them). No device read. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
+ * cubby_compact drops them). What is dirty is written to its place first; where that cannot be,
+ * because the store is read-only, full, poisoned or degraded, it is looked up. With nothing dirty
+ * there is no device read. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED, or as cubby_get. */
 int cubby_count(cubby_session *session, uint64_t *count);
 
 /* Begin a scan of all pairs whose key begins with prefix (NULL for all), in an order that is fixed
@@ -504,9 +607,11 @@ void cubby_scan_cursor(const cubby_scan *scan, uint8_t *cursor);
 /* End a scan. NULL is allowed. */
 void cubby_scan_close(cubby_scan *scan);
 
-/* Make everything before it survive a power cut: flush the device, write a checkpoint.
- * Returns CUBBY_OK, CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_FULL, CUBBY_CLOSED, CUBBY_FORKED, or the
- * device's errno. */
+/* Make everything before it survive a power cut, whatever was promised for it: write the log, and
+ * flush the device. Where space is short, physically or in the store, also write pairs to their
+ * places and end the quarantine of what was freed, which gives it back to the device.
+ * Returns CUBBY_OK, CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_FULL, CUBBY_PHYSICAL_FULL, CUBBY_CLOSED,
+ * CUBBY_FORKED, or the device's errno. */
 int cubby_sync(cubby_session *session);
 
 /* Make the store larger: a file to size_bytes of pairs, roughly, as cubby_options.size_bytes says
@@ -521,9 +626,10 @@ int cubby_sync(cubby_session *session);
  * device's errno. */
 int cubby_resize(cubby_session *session, uint64_t size_bytes, uint64_t *logical_bytes);
 
-/* Do one piece of background work (a split that growth owes, or a checkpoint that releases
- * quarantined space), if there is any. Puts do this by themselves; call it from an idle thread to
- * take it off them. *did_work is 1 or 0. Returns as cubby_put. */
+/* Do one piece of background work, if there is any: a split that growth owes, pairs to be written
+ * to their places, a checkpoint that releases log or quarantined space. Puts do this by themselves
+ * when it is due; this does it before, so that called from an idle thread, until *did_work is 0, it
+ * takes it off them. *did_work is 1 or 0. Returns as cubby_put. */
 int cubby_step(cubby_session *session, int *did_work);
 
 /* What cubby_compact has done. */
@@ -554,12 +660,36 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat);
 int cubby_stat_latency(cubby_session *session, enum cubby_operation operation,
                        struct cubby_latency *latency);
 
-/* Read every block of the store and compare all with all: checksums, headers, every pair's place,
- * blobs, and that each block has exactly one owner. Writers wait meanwhile; readers do not.
+/* Read every block that is in use and compare all with all: superblocks, checkpoint, log, checksums
+ * and headers of all blocks, every pair's place, blobs, sums, and that each block has exactly one
+ * owner. Reads ahead, so that it takes as long as the device does. Writers wait meanwhile; readers
+ * do not. What is dirty is written back first, where the store may be written.
  * damages: room for capacity reports; *count is set to how many there are, which may be more.
  * Returns CUBBY_OK also when there is damage, or CUBBY_CLOSED, CUBBY_FORKED, ENOMEM. */
 int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t capacity,
                 size_t *count);
+
+/* How far a check or repair has come that another session does now: *done blocks of *total, or 0 of
+ * 0 if there is none. Cheap. Returns CUBBY_OK, CUBBY_CLOSED or CUBBY_FORKED. */
+int cubby_check_progress(cubby_session *session, uint64_t *done, uint64_t *total);
+
+/* Repair what can be repaired without any doubt, and leave the rest for cubby_check to name:
+ *
+ *     a superblock that is damaged or out of date     is written anew
+ *     blocks of the checkpoint, or of the log         no longer count: a new checkpoint is written
+ *     the counts of pairs, what the directory says    are corrected, where everything that counts
+ *         of a segment's size                         could be read
+ *     blocks that pairs use, marked as free           are marked as in use
+ *     blocks marked as in use that nothing uses       are freed, where all that could use them
+ *                                                     could be read
+ *
+ * Pairs are never touched. Checks before, and, if anything was done, after; a store that needs no
+ * repair is not written. Writers wait meanwhile. repairs: room for capacity reports of what was
+ * done; *count is set to how many there are.
+ * Returns as cubby_check, or as cubby_sync, or CUBBY_CORRUPT if what was repaired is damaged again
+ * at once. */
+int cubby_repair(cubby_session *session, struct cubby_damage *repairs, size_t capacity,
+                 size_t *count);
 
 /* Single blocks, for people who want to see them -------------------------------------------------
  *
@@ -571,7 +701,7 @@ int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t cap
 enum cubby_block_kind {
     CUBBY_BLOCK_SUPERBLOCK = 1,
     CUBBY_BLOCK_UNUSED = 2, /* beside the superblocks, or behind the last extent */
-    CUBBY_BLOCK_LOG = 3,    /* room for a write-ahead log */
+    CUBBY_BLOCK_LOG = 3,    /* of the write-ahead log, or room for it */
     CUBBY_BLOCK_HOME = 4,   /* of a segment, likewise the next one */
     CUBBY_BLOCK_SPILL = 5,
     CUBBY_BLOCK_BLOB = 6, /* key or value of some pair */
@@ -685,6 +815,8 @@ struct cubby_location {
     uint64_t blob_blocks; /* its index blocks included */
     uint64_t blob_checksum;
     uint64_t device_reads; /* that cubby_get makes for it; set without a pair, too */
+    uint64_t is_dirty;     /* 1: it waits in memory to be written back, put or deleted: lba is that
+                              of its home block, and pair_offset 0 */
 };
 
 /* Find a key as cubby_get does, and tell where. Costs what cubby_contains does, and the reading of

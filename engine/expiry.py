@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cubbydb._native import ffi, lib
 from cubbydb.engine.conditional import ConditionalCalls
+from cubbydb.engine.durability import Durability, promise_of
 from cubbydb.engine.session import BytesLike, Ttl, expires_after, fail_pair, key_bytes
 from cubbydb.errors import raise_for_status
 
@@ -41,12 +42,6 @@ class ExpiringCalls(ConditionalCalls):
     back lets them live longer.
     """
 
-    # What Store has, for compact to use.
-
-    def sync(self) -> None:
-        """Make everything before it survive a power cut."""
-        raise NotImplementedError
-
     # One pair ------------------------------------------------------------------------------------
 
     def ttl(self, key: BytesLike) -> float | None:
@@ -69,7 +64,14 @@ class ExpiringCalls(ConditionalCalls):
         raise_for_status(status, key)
         return None if expires_ms == 0 else max(expires_ms / 1000 - time.time(), 0.0)
 
-    def put_until(self, key: BytesLike, value: BytesLike, expires_ms: int | None) -> None:
+    def put_until(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        expires_ms: int | None,
+        *,
+        durability: Durability | None = None,
+    ) -> None:
         """Store a pair that expires at a time, as Scan.expires_ms tells it: to copy pairs exactly.
 
         Args:
@@ -77,6 +79,7 @@ class ExpiringCalls(ConditionalCalls):
             value: its value.
             expires_ms: milliseconds since 1970 (UTC), above 0; None: never.  A time that is past
                 is no error: then the pair, and one that it replaces, is not there.
+            durability: as in put.
         """
         if expires_ms is not None:
             if isinstance(expires_ms, bool) or not isinstance(expires_ms, int):
@@ -84,9 +87,11 @@ class ExpiringCalls(ConditionalCalls):
             if not 0 < expires_ms < lib.CUBBY_EXPIRY_KEEP:
                 text = f"an expiry is a time after 1970 in milliseconds, not {expires_ms}"
                 raise ValueError(text)
-        self._put_with(key, value, expires_ms=expires_ms or 0)
+        self._put_with(key, value, expires_ms=expires_ms or 0, promise=promise_of(durability))
 
-    def expire(self, key: BytesLike, ttl: Ttl | None) -> bool:
+    def expire(
+        self, key: BytesLike, ttl: Ttl | None, *, durability: Durability | None = None
+    ) -> bool:
         """Let a pair expire after so many seconds from now, or never; tell whether there was one.
 
         The value stays as it is, also where other threads change it meanwhile; it is written anew.
@@ -94,11 +99,12 @@ class ExpiringCalls(ConditionalCalls):
         if type(key) is not bytes:
             key = key_bytes(key)
         expires_ms = expires_after(ttl)
+        promise = promise_of(durability)
         while True:  # again only if another thread has changed the pair meanwhile
             value = self.get(key)
             if value is None:
                 return False
-            if self._swap(key, value, value, expires_ms):
+            if self._swap(key, value, value, expires_ms, promise):
                 return True
 
     # The store as a whole ------------------------------------------------------------------------

@@ -73,10 +73,11 @@ class KeyLocation:
         segment: number of the segment.
         home_block, home_count: which home block of how many, from 0.
         home_lba: where that is.
-        place: "home", "displaced" (in a spill block) or "absent".
+        place: "home", "displaced" (in a spill block), "dirty" (in memory, until it is written back
+            to its home block) or "absent".
         spill_block: which of the segment's spill blocks, from 0, if it is displaced.
-        lba: of the block that has the pair; home_lba if there is none.
-        pair_offset, encoded_size: the bytes of that block that are the pair.
+        lba: of the block that has the pair; home_lba if there is none yet.
+        pair_offset, encoded_size: the bytes of that block that are the pair; no offset if dirty.
         value_size: of the value in bytes.
         blob: where key and value are, if they do not stand in the block.
         device_reads: that a get makes for this key.
@@ -89,7 +90,7 @@ class KeyLocation:
     home_block: int
     home_count: int
     home_lba: int
-    place: Literal["home", "displaced", "absent"]
+    place: Literal["home", "displaced", "dirty", "absent"]
     spill_block: int | None
     lba: int
     pair_offset: int | None
@@ -164,8 +165,8 @@ class BlockInspection:
     Attributes:
         lba: where it is.
         kind: who has it.  "unused" is beside the superblocks or behind the last extent; "log" is
-            room for a write-ahead log; "quarantined" was freed and is not reusable yet, or is
-            being written and not named yet.
+            in the room for the write-ahead log; "quarantined" was freed and is not reusable yet,
+            or is being written and not named yet.
         damage: why it is not what it should be; None if it is sound.
         content: its 4,096 bytes; zeros where the device itself finds it damaged.
         segment: of a home or spill block, its header.
@@ -304,9 +305,9 @@ def _checked(number: int, what: str) -> int:
 
 
 def _location(key: bytes, native: Any) -> KeyLocation:
-    place: Literal["home", "displaced", "absent"] = "absent"
+    place: Literal["home", "displaced", "dirty", "absent"] = "absent"
     if native.is_found:
-        place = "displaced" if native.is_displaced else "home"
+        place = "dirty" if native.is_dirty else "displaced" if native.is_displaced else "home"
     blob = None
     if native.is_blob:
         blob = BlobPlace(int(native.blob_lba), int(native.blob_blocks), int(native.blob_checksum))
@@ -321,7 +322,7 @@ def _location(key: bytes, native: Any) -> KeyLocation:
         place=place,
         spill_block=int(native.spill_block) if native.is_displaced else None,
         lba=int(native.lba),
-        pair_offset=int(native.pair_offset) if native.is_found else None,
+        pair_offset=int(native.pair_offset) if place in ("home", "displaced") else None,
         encoded_size=int(native.encoded_size) if native.is_found else None,
         value_size=int(native.value_size) if native.is_found else None,
         blob=blob,

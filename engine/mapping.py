@@ -16,6 +16,7 @@ from collections.abc import (
 from typing import Any, Literal, Self, TypeVar, overload
 
 from cubbydb.blockdev.closing import Closing
+from cubbydb.engine.durability import Durability
 from cubbydb.engine.session import BytesLike
 
 __all__ = ["BytesMapping", "Scan", "ScanOfScan"]
@@ -123,7 +124,7 @@ class BytesMapping(MutableMapping[bytes, bytes]):
         """Store many pairs, from a mapping or an iterable of pairs; return how many."""
 
     @abstractmethod
-    def delete(self, key: BytesLike) -> bool:
+    def delete(self, key: BytesLike, *, durability: Durability | None = None) -> bool:
         """Remove a pair; tell whether there was one."""
 
     @abstractmethod

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cubbydb._native import lib
 from cubbydb.blockdev.sizes import size_in_bytes
+from cubbydb.engine.durability import Durability, promise_of
 
 __all__ = ["FILL_MAX", "FILL_MIN", "SIZE_BYTES_MIN", "StoreOptions"]
 
@@ -39,9 +40,18 @@ class StoreOptions:
         force: for "c" and "n": overwrite data that is not CubbyDB's, too.
         exclusive: for "c": raise errors.Exists if there is a store already.
         recover: rebuild the directory from the blocks although the store was closed cleanly.
+        accept_loss: as *recover*; and where the log is damaged in its middle, do without what the
+            damaged part held.  Without it such a store is not opened: errors.Corrupt names the
+            LSNs, and what is lost would be lost in silence.
+        durability: what a change survives when its call returns, unless the call says otherwise:
+            "power", "process" or "none"; see Store.
+        dirty_bytes: memory for pairs that are in the log and not in their place yet; an int, or
+            text such as "64M".  None: up to 64 MiB.  Never more is used than the log, which has a
+            32nd of the store, has room for.
         warn_percent: from so many percent of the device's physical capacity on, where it tells
-            one, stats()["space_mark"] is 1.  None: 85.  These three are not kept with the store;
-            each is 1 to 100, or 101 for never, and none below the one before.
+            one, stats()["space_mark"] is 1.  None: 85.  These three are each 1 to 100, or 101 for
+            never, and none below the one before.  Like the two above they are not kept with the
+            store.
         no_growth_percent: from here on a put that adds a pair or makes one larger raises
             errors.PhysicalFull.  None: 92.
         read_delete_percent: from here on every put does; gets and deletes go on.  None: 95.
@@ -53,6 +63,9 @@ class StoreOptions:
     force: bool = False
     exclusive: bool = False
     recover: bool = False
+    accept_loss: bool = False
+    durability: Durability = "process"
+    dirty_bytes: int | str | None = None
     warn_percent: int | None = None
     no_growth_percent: int | None = None
     read_delete_percent: int | None = None
@@ -68,6 +81,8 @@ class StoreOptions:
             raise ValueError("exclusive is for flag 'c'")
         if self.recover and self.flag == "n":
             raise ValueError("recover is for existing stores, and flag 'n' creates a new one")
+        if self.accept_loss and self.flag == "n":
+            raise ValueError("accept_loss is for existing stores, and flag 'n' creates a new one")
         if self.size is not None and self.size_bytes < SIZE_BYTES_MIN:
             raise ValueError(f"the smallest size is 1 MiB ({SIZE_BYTES_MIN:,}), not {self.size!r}")
         if self.size_bytes > SIZE_BYTES_MAX:  # more than the C side could even refuse
@@ -77,7 +92,17 @@ class StoreOptions:
                 raise TypeError(f"fill is a float, not {type(self.fill).__name__}")
             if not FILL_MIN <= self.fill <= FILL_MAX:
                 raise ValueError(f"fill is {FILL_MIN:.2f} to {FILL_MAX:.2f}, not {self.fill!r}")
+        self._check_writing()
         self._check_percents()
+
+    def _check_writing(self) -> None:
+        if self.durability is None:
+            raise TypeError("a durability is a str, not NoneType")
+        promise_of(self.durability)
+        if self.dirty_bytes is not None and not 1 <= self.dirty_size_bytes <= SIZE_BYTES_MAX:
+            raise ValueError(
+                f"dirty_bytes is 1 or more, and below 16 EiB, not {self.dirty_bytes!r}"
+            )
 
     def _check_percents(self) -> None:
         least = 1
@@ -100,6 +125,11 @@ class StoreOptions:
         return 0 if self.size is None else size_in_bytes(self.size)
 
     @property
+    def dirty_size_bytes(self) -> int:
+        """The memory for dirty pairs as a number; 0 where none is given."""
+        return 0 if self.dirty_bytes is None else size_in_bytes(self.dirty_bytes)
+
+    @property
     def fill_percent(self) -> int:
         """The fill as a whole percentage; 0 where none is given."""
         return 0 if self.fill is None else round(self.fill * 100)
@@ -111,4 +141,5 @@ class StoreOptions:
         flags |= lib.CUBBY_FORCE if self.force else 0
         flags |= lib.CUBBY_EXCLUSIVE if self.exclusive else 0
         flags |= lib.CUBBY_RECOVER if self.recover else 0
+        flags |= lib.CUBBY_ACCEPT_LOSS if self.accept_loss else 0
         return flags

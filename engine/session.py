@@ -95,6 +95,10 @@ class Session:
         if getattr(self, "pid", None) == getpid():  # made, and made by this process
             close(self.handle)
 
+    def promise(self, durability: int) -> None:
+        """What the changes survive that are made from now on: a number of promise_of."""
+        lib.cubby_session_set_durability(self.handle, durability)
+
     def fail(self, status: int, subject: bytes | str) -> NoReturn:
         """Raise what the status of the last call on this session means."""
         raise_for_status(status, subject, self.message())

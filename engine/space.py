@@ -16,6 +16,8 @@ Depends on: mapping.py.  Used by: store.py.
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from cubbydb.engine.batch import Batch
+from cubbydb.engine.durability import Durability, promise_of
 from cubbydb.engine.mapping import BytesMapping, Pair, Scan, ScanOfScan
 from cubbydb.engine.session import BytesLike, Ttl, key_bytes
 from cubbydb.errors import NotFound
@@ -110,15 +112,22 @@ class Space(BytesMapping):
         """Return the value of *key*, or *default* if there is none."""
         return self._store.get(self._key(key), default)
 
-    def put(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> None:
+    def put(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
+    ) -> None:
         """Store a pair, replacing the key's value if it has one; see Store.put."""
-        self._store.put(self._key(key), value, ttl=ttl)
+        self._store.put(self._key(key), value, ttl=ttl, durability=durability)
 
     __setitem__ = put
 
-    def delete(self, key: BytesLike) -> bool:
+    def delete(self, key: BytesLike, *, durability: Durability | None = None) -> bool:
         """Remove a pair; tell whether there was one."""
-        return self._store.delete(self._key(key))
+        return self._store.delete(self._key(key), durability=durability)
 
     def __delitem__(self, key: BytesLike) -> None:
         if not self.delete(key):
@@ -134,9 +143,11 @@ class Space(BytesMapping):
         except NotFound:
             raise NotFound(bytes(key)) from None
 
-    def expire(self, key: BytesLike, ttl: Ttl | None) -> bool:
+    def expire(
+        self, key: BytesLike, ttl: Ttl | None, *, durability: Durability | None = None
+    ) -> bool:
         """Give a pair another time to live; tell whether there was one.  See Store.expire."""
-        return self._store.expire(self._key(key), ttl)
+        return self._store.expire(self._key(key), ttl, durability=durability)
 
     # Many pairs ----------------------------------------------------------------------------------
 
@@ -149,10 +160,16 @@ class Space(BytesMapping):
         pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]],
         *,
         ttl: Ttl | None = None,
+        durability: Durability | None = None,
     ) -> int:
         """Store many pairs, from a mapping or an iterable of pairs; return how many."""
         left = pairs.items() if isinstance(pairs, Mapping) else pairs
-        return self._store.put_many(((self._key(key), value) for key, value in left), ttl=ttl)
+        prefixed = ((self._key(key), value) for key, value in left)
+        return self._store.put_many(prefixed, ttl=ttl, durability=durability)
+
+    def batch(self, *, durability: Durability | None = None) -> Batch:
+        """Changes of this space that happen all or not at all, in a with block; see Batch."""
+        return Batch(self._store, self._prefix, promise_of(durability))
 
     def _open_scan(
         self, prefix: BytesLike, cursor: bytes | None, limit: int | None, keys_only: bool

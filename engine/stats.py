@@ -88,8 +88,29 @@ class StoreStat(TypedDict):
     longest_rebuild_ns: int
     blocks_read: int
     blocks_written: int
+    dirty_pairs: int
+    """In the log, and not in their place yet; deletes, too.  The first figures do not count them.
+    """
+    dirty_bytes: int
+    dirty_limit_bytes: int
+    log_bytes: int
+    log_capacity_bytes: int
+    degraded: int
+    log_records: int
+    log_appended_bytes: int
+    log_writes: int
+    log_flushes: int
+    written_back_pairs: int
+    home_writes: int
+    spill_writes: int
+    logged_again: int
     recovered: int
     lost_pairs: int
+    replayed_pairs: int
+    replayed_records: int
+    replayed_bytes: int
+    replay_ns: int
+    torn_blocks: int
     device_reads_per_get: float | None
     """All four classes of reads by gets; None before the first get."""
     latency: dict[str, Latency]

@@ -9,13 +9,15 @@ import threading
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar, overload
 
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.aio import AsyncCalls, LoopTable
+from cubbydb.engine.batch import Batch, BatchSession
+from cubbydb.engine.damage import Damage, DamageCalls
+from cubbydb.engine.durability import STORES_OWN, Durability, promise_of
 from cubbydb.engine.expiry import Compaction, ExpiringCalls
 from cubbydb.engine.growth import GrowthCalls
 from cubbydb.engine.inspection import InspectionCalls
@@ -38,7 +40,7 @@ from cubbydb.engine.space import Space, space_prefix
 from cubbydb.engine.stats import StoreStat, gather_stats
 from cubbydb.errors import raise_for_status
 
-__all__ = ["Compaction", "Damage", "Scan", "Space", "Store", "open"]
+__all__ = ["Batch", "Compaction", "Damage", "Scan", "Space", "Store", "open"]
 
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Default = TypeVar("_Default")
@@ -46,7 +48,6 @@ _Made = TypeVar("_Made")
 
 BATCH_PAIRS = 1024  # pairs in one native get_many or put_many
 BATCH_BYTES = 8 << 20  # keys and values in one native put_many, the last pair excepted
-DAMAGES_FIRST = 1024  # damages that the first native check has room for
 SIZE_MAX: int = (1 << (8 * ffi.sizeof("size_t"))) - 1  # get_many's size of a value that is absent
 
 # Found once: attributes of lib, and types by name, cost a dictionary look-up per use.
@@ -59,32 +60,28 @@ _UINT32S = ffi.typeof("uint32_t[]")
 _SIZES = ffi.typeof("size_t[]")
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """One damage found by Store.check.
-
-    Args:
-        lba: the number of the block of 4,096 bytes that is concerned.
-        segment: the segment it belongs to; None where none is concerned.
-        text: what is wrong, in one sentence.
-    """
-
-    lba: int
-    segment: int | None
-    text: str
-
-
-class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
+class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, DamageCalls, Closing):
     """An open store of bytes keys and bytes values; a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be bytes, bytearray or memoryview.
-    Another size is a ValueError, another type a TypeError.  Threads may share one Store.  When
-    put or delete returns, the change survives the death of the process; after sync, a power cut
-    too.
+    Another size is a ValueError, another type a TypeError.  Threads may share one Store.
+
+    What a change survives, once its call has returned, is the store's *durability*, or that of the
+    call where it is given one.  Each includes those before it:
+
+    - "none": nothing.  A crash may take the changes of the last moments, the latest first: what is
+      lost is a tail, with nothing missing before it.
+    - "process", the default: the death of the process (kill -9).  A power cut, or the death of the
+      kernel, may take a tail.
+    - "power": these, too.  The change is on the device, and flushed, which costs what a flush
+      costs; threads that change pairs at the same time share one.
+
+    sync makes everything before it survive the power; batch makes several changes all or none.
 
     After close every method raises errors.Closed, and in a forked child errors.Forked.  Any call
     that reads or writes may raise errors.Corrupt or errors.DeviceError, and one that changes a
-    pair also errors.ReadOnly, errors.Full, errors.PhysicalFull or errors.Poisoned.
+    pair also errors.ReadOnly, errors.Full, errors.PhysicalFull, errors.Poisoned or
+    errors.Degraded.
 
     Args:
         path: a file, a block device, or "mem:SIZE" for a store in memory, gone at close.
@@ -107,6 +104,8 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         native.flags = self._options.native_flags
         native.fill_percent = self._options.fill_percent
         native.size_bytes = self._options.size_bytes
+        native.durability = promise_of(self._options.durability)
+        native.dirty_bytes = self._options.dirty_size_bytes
         native.warn_percent = self._options.warn_percent or 0
         native.no_growth_percent = self._options.no_growth_percent or 0
         native.read_delete_percent = self._options.read_delete_percent or 0
@@ -119,9 +118,12 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
     # Life ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Write a checkpoint and close the store; closing twice is allowed.
+        """Write everything to its place, and close the store; closing twice is allowed.
 
-        Calls of other threads are waited for; their later calls raise errors.Closed.
+        After it nothing is lost, and the next opening has nothing to recover.  Calls of other
+        threads are waited for; their later calls raise errors.Closed.  Where an error says that
+        something could not be written to its place, it is still in the log: the next opening
+        recovers it.
         """
         if self._pid != os.getpid():  # the lock's holder may not exist in this process
             handle, self._handle = self._handle, None
@@ -191,6 +193,16 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
             session = self._first_session()
         return self._spare_session(session) if session.busy else session
 
+    def _batch_session(self) -> BatchSession:
+        """A session of this thread that no batch has."""
+        idle: list[BatchSession] = self._local.__dict__.setdefault("idle_batch_sessions", [])
+        return idle.pop() if idle else self._new_session(BatchSession)
+
+    def _keep_batch_session(self, session: BatchSession) -> None:
+        """Have this thread's next batch take a session that it has itself taken before."""
+        if self._handle is not None:
+            self._local.__dict__.setdefault("idle_batch_sessions", []).append(session)
+
     # One pair: the hot paths spell out what _session does ----------------------------------------
 
     def __getitem__(self, key: BytesLike) -> bytes:
@@ -243,11 +255,20 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         finally:
             session.busy = False
 
-    def put(self, key: BytesLike, value: BytesLike, *, ttl: Ttl | None = None) -> None:
+    def put(
+        self,
+        key: BytesLike,
+        value: BytesLike,
+        *,
+        ttl: Ttl | None = None,
+        durability: Durability | None = None,
+    ) -> None:
         """Store a pair, replacing the key's value if it has one.
 
-        When it returns, the pair survives the death of the process; after sync, a power cut.
-        Costs one device read and one write, or the rewriting of one segment (half a MiB or so).
+        When it returns, the pair survives what *durability* says, "power", "process" or "none";
+        None: what the store was opened with.  It reads nothing: the pair goes into the log, and
+        from there, with others, to its block.  Now and then a put does a piece of that work.  A
+        pair over about 1,000 bytes is written to its place at once.
         A value that is not bytes is read in place, so no thread may change it meanwhile; resizing
         a bytearray is a BufferError there.
 
@@ -259,9 +280,11 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         >>> store[b"key"]
         b'another'
         >>> store.put(b"session", b"token", ttl=60)
+        >>> store.put(b"order", b"paid", durability="power")
         """
-        if ttl is not None:
-            self._put_with(key, value, expires_ms=expires_after(ttl))
+        if ttl is not None or durability is not None:
+            promise = promise_of(durability)
+            self._put_with(key, value, expires_ms=expires_after(ttl), promise=promise)
             return
         if type(key) is not bytes:
             key = key_bytes(key)
@@ -279,10 +302,10 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
 
     __setitem__ = put
 
-    def delete(self, key: BytesLike) -> bool:
+    def delete(self, key: BytesLike, *, durability: Durability | None = None) -> bool:
         """Remove a pair; tell whether there was one.
 
-        Survives what a put survives.
+        Survives what a put survives.  Costs what a get does, for its answer.
 
         >>> store.put(b"key", b"value")
         >>> store.delete(b"key"), store.delete(b"key")
@@ -290,14 +313,19 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         """
         if type(key) is not bytes:
             key = key_bytes(key)
+        promise = STORES_OWN if durability is None else promise_of(durability)
         session = self._session()
         session.busy = True
         try:
+            if promise:
+                session.promise(promise)
             status = lib.cubby_delete(session.handle, key, len(key))
             if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
                 fail_pair(session, status, key)
             return bool(status == lib.CUBBY_OK)
         finally:
+            if promise:
+                session.promise(STORES_OWN)
             session.busy = False
 
     def __delitem__(self, key: BytesLike) -> None:
@@ -371,14 +399,16 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         pairs: Mapping[bytes, BytesLike] | Iterable[tuple[BytesLike, BytesLike]],
         *,
         ttl: Ttl | None = None,
+        durability: Durability | None = None,
     ) -> int:
         """Store many pairs, from a mapping or an iterable of pairs; return how many.
 
-        Each pair is put by itself: this is no transaction.  Of two pairs with one key the later
-        one stays.  The pairs may be more than memory holds: they are taken 1,024 at a time, or
-        8 MiB, and copied end to end for the C side; a buffer may be used again for the next pair.
+        Each pair is put by itself: this is no transaction, batch is.  Of two pairs with one key
+        the later one stays.  The pairs may be more than memory holds: they are taken 1,024 at a
+        time, or 8 MiB, copied end to end for the C side, and made durable together; a buffer may
+        be used again for the next pair.
         Where storing fails, the message says how many of them are stored.  All of them get the
-        *ttl* that put would give them.
+        *ttl* and the *durability* that put would give them.
 
         >>> store.put_many((b"user%d" % number, b"x" * 400) for number in range(1000))
         1000
@@ -387,6 +417,7 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         """
         stored = 0
         expires_after(ttl)  # a bad one is told although there are no pairs
+        promise = promise_of(durability)
         left = iter(pairs.items() if isinstance(pairs, Mapping) else pairs)
         while True:
             keys: list[bytes] = []
@@ -400,11 +431,11 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
                     break
             if not keys:
                 return stored
-            self._put_batch(keys, values, expires_after(ttl), stored)
+            self._put_batch(keys, values, expires_after(ttl), promise, stored)
             stored += len(keys)
 
     def _put_batch(
-        self, keys: list[bytes], values: list[bytes], expires_ms: int, stored: int
+        self, keys: list[bytes], values: list[bytes], expires_ms: int, promise: int, stored: int
     ) -> None:
         packed_keys, key_sizes = pack_keys(keys)
         packed_values = b"".join(values)
@@ -413,6 +444,8 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         session.busy = True
         try:
             session.count[0] = 0
+            if promise:
+                session.promise(promise)
             status = lib.cubby_put_many(
                 session.handle,
                 len(keys),
@@ -427,12 +460,18 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
                 suffix = f" (pairs of this put_many that are stored: {stored + session.count[0]:,})"
                 fail_many(session, status, keys, self._path, suffix)
         finally:
+            if promise:
+                session.promise(STORES_OWN)
             session.busy = False
 
     # All pairs -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """The number of pairs, expired ones that still take up space too (see compact)."""
+        """The number of pairs, expired ones that still take up space too (see compact).
+
+        What is only in the log yet is written to its place first, to be counted; where that cannot
+        be done, as in a store that is read-only, it is looked up.
+        """
         session = self._session()
         session.busy = True
         try:
@@ -456,6 +495,17 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         """
         return Space(self, space_prefix(name))
 
+    def batch(self, *, durability: Durability | None = None) -> Batch:
+        """Changes that happen all or not at all, in a with block; see Batch.
+
+        >>> with store.batch() as batch:
+        ...     batch[b"from"] = b"90"
+        ...     batch[b"to"] = b"110"
+        >>> store.get_many([b"from", b"to"])
+        [b'90', b'110']
+        """
+        return Batch(self, b"", promise_of(durability))
+
     # The store as a whole ------------------------------------------------------------------------
 
     def _check(self, session: Session, status: int) -> None:
@@ -463,9 +513,10 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
             session.fail(status, self._path)
 
     def sync(self) -> None:
-        """Make everything before it survive a power cut: flush the device, write a checkpoint.
+        """Make everything before it survive a power cut, whatever was promised for it.
 
-        Costs milliseconds, or what the device takes to flush: call it per batch, not per pair.
+        Flushes the log, which costs what the device takes to flush.  Where space is short, also
+        writes pairs to their places, and gives back what deletes have freed.
         """
         session = self._session()
         session.busy = True
@@ -492,13 +543,20 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
         """Gather figures about the store, its device and the calls since it was opened.
 
         A "space_mark" above 0 means that the device is getting full physically; nothing else
-        tells so before a put is refused.  How long calls take is in
-        "latency".  Cheap: no block is read.
+        tells so before a put is refused.  How long calls take is in "latency".  What a store holds
+        ("pairs", "pair_bytes", "blobs") counts what is in its place: what is only in the log yet
+        is "dirty_pairs".  What opening found and did is told from "recovered" on.  Cheap: no block
+        is read.
 
         >>> store[b"key"] = b"value"
         >>> figures = store.stats()
-        >>> figures["pairs"], figures["pair_bytes"], figures["puts"]
-        (1, 8, 1)
+        >>> figures["puts"], figures["pairs"], figures["dirty_pairs"]
+        (1, 0, 1)
+        >>> len(store)  # which has it written to its place
+        1
+        >>> figures = store.stats()
+        >>> figures["pairs"], figures["pair_bytes"], figures["dirty_pairs"]
+        (1, 8, 0)
         """
         session = self._session()
         session.busy = True
@@ -506,31 +564,6 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, Closing):
             return gather_stats(session, self._path)
         finally:
             session.busy = False
-
-    def check(self) -> list[Damage]:
-        """Read and compare every block of the store; return the damages found.
-
-        Nothing is changed or repaired.  Threads that write wait meanwhile; those that read do not.
-
-        >>> store.check()
-        []
-        """
-        room = DAMAGES_FIRST
-        damages: list[Damage] = []
-        for _ in range(2):  # again, with room for all, if there were more than the first time
-            native = ffi.new("struct cubby_damage[]", room)
-            session = self._session()
-            session.busy = True
-            try:
-                count = ffi.new("size_t *")
-                self._check(session, lib.cubby_check(session.handle, native, room, count))
-            finally:
-                session.busy = False
-            damages = [_damage(native[index]) for index in range(min(count[0], room))]
-            if count[0] <= room:
-                break
-            room = int(count[0])
-        return damages
 
 
 def open(
@@ -542,6 +575,9 @@ def open(
     force: bool = False,
     exclusive: bool = False,
     recover: bool = False,
+    accept_loss: bool = False,
+    durability: Durability = "process",
+    dirty_bytes: int | str | None = None,
     warn_percent: int | None = None,
     no_growth_percent: int | None = None,
     read_delete_percent: int | None = None,
@@ -553,22 +589,23 @@ def open(
             "mem:SIZE" for a store in memory, gone at close.
         flag: as in dbm: "r" an existing store, read-only; "w" an existing one, to read and write;
             "c" the same, created if there is none; "n" always a new, empty store.
-        size: for "c" and "n": bytes of pairs to make room for, an int or text such as "256M"; by
-            default 1 GiB for a new file, otherwise all of the device.
-        fill: for "c" and "n": how full blocks are made, 0.10 to 0.75; by default 0.40 on a device
-            that compresses, else 0.50.
-        force: for "c" and "n": overwrite data that is not CubbyDB's, too.
-        exclusive: for "c": raise errors.Exists if there is a store already.
-        recover: rebuild the directory from the blocks although the store was closed cleanly.
+        size, fill, force, exclusive: how to create it.
+        recover, accept_loss: how to open one that is damaged.
+        durability: what changes survive when their call returns: "power", "process" or "none";
+            see Store.  Each call that changes pairs may say otherwise.
+        dirty_bytes: memory for pairs that are in the log and not in their place yet.
         warn_percent, no_growth_percent, read_delete_percent: what to do as the device gets full
-            physically, see StoreOptions; by default at 85, 92 and 95 % of its capacity.
+            physically.
+
+    What each of them means, and its default, says StoreOptions.
 
     Raises:
         errors.NotAStore: there is something else, or nothing, and flag is "r" or "w".
         errors.Exists: there is something that *force*, or the lack of *exclusive*, would pass over.
         errors.Locked: somebody has it open; the message names the process.
         errors.FormatVersion: the store needs a newer CubbyDB.
-        errors.Corrupt: the store's own description is damaged; *recover* may help.
+        errors.Corrupt: the store's own description, or the middle of its log, is damaged; the
+            message says which.  *recover*, or *accept_loss*, may help.
         errors.Full: the device is too small.
         errors.DeviceError: the operating system refuses; a file that is missing is one, too.
         ValueError: an argument is out of its range; the message names it.
@@ -586,13 +623,11 @@ def open(
         force=force,
         exclusive=exclusive,
         recover=recover,
+        accept_loss=accept_loss,
+        durability=durability,
+        dirty_bytes=dirty_bytes,
         warn_percent=warn_percent,
         no_growth_percent=no_growth_percent,
         read_delete_percent=read_delete_percent,
     )
     return Store(path, options)
-
-
-def _damage(native: Any) -> Damage:
-    segment = None if native.segment == (1 << 64) - 1 else int(native.segment)
-    return Damage(int(native.lba), segment, ffi.string(native.text).decode(errors="replace"))

@@ -45,6 +45,7 @@ BYTES_MAPPING = MAPPING | {
     "scan": lambda it: it.scan(),
 }
 EXPIRING_MAPPING = BYTES_MAPPING | {
+    "batch": lambda it: it.batch().close(),
     "expire": lambda it: it.expire(b"1", 60),
     "ttl": lambda it: it.ttl(b"1"),
 }
@@ -55,6 +56,7 @@ STORE = EXPIRING_MAPPING | {
     "aget_many": lambda it: run(lambda: it.aget_many([b"1"])),
     "aput": lambda it: run(lambda: it.aput(b"1", b"2")),
     "check": lambda it: it.check(),
+    "check_progress": lambda it: it.check_progress(),
     "compact": lambda it: it.compact(),
     "compare_and_swap": lambda it: it.compare_and_swap(b"1", None, None),
     "delete_many": lambda it: it.delete_many([b"1"]),
@@ -65,11 +67,20 @@ STORE = EXPIRING_MAPPING | {
     "inspect_lba": lambda it: it.inspect_lba(0),
     "inspect_segment": lambda it: it.inspect_segment(0),
     "put_until": lambda it: it.put_until(b"1", b"2", None),
+    "repair": lambda it: it.repair(),
     "replace": lambda it: it.replace(b"1", b"2"),
     "resize": lambda it: it.resize("16M"),
     "stats": lambda it: it.stats(),
     "step": lambda it: it.step(),
     "sync": lambda it: it.sync(),
+}
+BATCH: Calls = {
+    "__setitem__": lambda it: it.__setitem__(b"1", b"2"),
+    "__delitem__": lambda it: it.__delitem__(b"1"),
+    "clear": lambda it: it.clear(),
+    "commit": lambda it: it.commit(),
+    "delete": lambda it: it.delete(b"1"),
+    "put": lambda it: it.put(b"1", b"2"),
 }
 SCAN: Calls = {"__next__": next}
 VIEW: Calls = {"__contains__": lambda it: b"1" in it, "__iter__": lambda it: list(it)} | {
@@ -146,6 +157,9 @@ def all_guarded(store: cubbydb.Store, device: BlockDevice) -> Iterator[dict[str,
     for iterator in begun:
         next(iterator)
     pairs, space_pairs, keys, values = begun
+    batches = [store.batch(), space.batch()]
+    for batch in batches:
+        batch[b"2"] = b"3"
     store_quiet = CONTEXT | {"closed", "path", "read_only", "space"}
     scan_quiet = CONTEXT - {"__repr__"} | {"__iter__", "cursor", "expires", "expires_ms"}
     yield {
@@ -155,6 +169,8 @@ def all_guarded(store: cubbydb.Store, device: BlockDevice) -> Iterator[dict[str,
             EXPIRING_MAPPING | {"__bool__": bool},
             {"__repr__", "prefix", "space", "store"},
         ),
+        "batch": Guarded(batches[0], BATCH, CONTEXT | {"__bool__", "__len__"}),
+        "batch of a space": Guarded(batches[1], BATCH, CONTEXT | {"__bool__", "__len__"}),
         "scan": Guarded(pairs, SCAN, scan_quiet),
         "scan of a space": Guarded(space_pairs, SCAN, scan_quiet),
         "scan of keys": Guarded(keys, SCAN, scan_quiet),
@@ -178,8 +194,8 @@ def all_guarded(store: cubbydb.Store, device: BlockDevice) -> Iterator[dict[str,
             prometheus.Collector(store), {"collect": lambda it: list(it.collect())}, {"describe"}
         ),
     }
-    for scan in (pairs, space_pairs, keys, values):
-        scan.close()
+    for under_way in (*begun, *batches):
+        under_way.close()
 
 
 def ends_of_calls(guarded: dict[str, Guarded]) -> dict[str, BaseException | None]:

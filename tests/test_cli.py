@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cubby_command import command, cubby, failed
+from cubby_command import command, cubby, failed, misused, succeeded
 
 import cubbydb
 from cubbydb import errors
@@ -366,6 +366,29 @@ def test_a_damaged_store_is_exit_code_4(path):
     assert "LBA" in dump.stderr
 
 
+# Durability --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("durability", ["power", "process", "none"])
+def test_changes_of_the_command_are_there_whatever_they_promised_at_once(path, durability):
+    how = ("--durability", durability)
+    assert succeeded(cubby("put", path, "a", "1", *how))
+    assert succeeded(cubby("put", path, "b", "2", "--ttl", "1h", *how))
+    lines = b'{"k": "c", "v": "3"}\n{"k": "d", "v": "4", "expires_ms": 4000000000000}\n'
+    assert succeeded(cubby("load", path, "-", *how, stdin=lines))
+    assert succeeded(cubby("delete", path, "a", *how))
+    assert failed(cubby("delete", path, "a", *how), 1)
+    with cubbydb.open(path) as store:
+        assert store.stats()["recovered"] == 0
+        assert store.get_many([b"a", b"b", b"c", b"d"]) == [None, b"2", b"3", b"4"]
+
+
+def test_a_durability_that_is_none_is_a_usage_error(path):
+    for words in (("put", path, "a", "1"), ("delete", path, "a"), ("load", path, "-")):
+        result = cubby(*words, "--durability", "disk")
+        assert misused(result, "--durability", "'disk' is not one of", "'power', 'process', 'none'")
+
+
 # Errors ------------------------------------------------------------------------------------------
 
 
@@ -375,11 +398,13 @@ def test_every_error_of_the_package_has_its_exit_code():
         errors.Exists: 2,
         errors.KeyExists: 2,
         errors.ValueDiffers: 2,
+        errors.TooLarge: 2,
         errors.ReadOnly: 3,
         errors.Closed: 3,
         errors.Forked: 3,
         errors.DeviceError: 3,
         errors.Poisoned: 3,
+        errors.Degraded: 3,
         errors.Corrupt: 4,
         errors.Locked: 5,
         errors.Full: 6,
@@ -609,6 +634,14 @@ def test_a_terminal_is_told_what_create_and_check_did(tmp_path):
     assert (code, out) == (0, b"")
     assert b"created" in said
     assert on_a_terminal("check", path)[2] == b"0 pairs, no damage\r\n"
+
+
+def test_a_terminal_sees_how_far_a_long_check_has_come(path):
+    code, out, said = on_a_terminal("check", f"fault:delay=200000:{path}")
+    assert (code, out) == (0, b"")
+    assert b"check" in said
+    assert b"blocks" in said
+    assert said.endswith(b"100 pairs, no damage\r\n")
 
 
 def test_dump_in_a_pipe_with_a_terminal_beside_it_keeps_them_apart(path):

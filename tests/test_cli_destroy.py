@@ -11,6 +11,7 @@ from shutil import which
 
 import pytest
 from cubby_command import command, cubby, failed, misused, succeeded
+from spare_devices import zram_device
 
 import cubbydb
 from cubbydb.blockdev import BlockDevice
@@ -120,8 +121,7 @@ def test_a_device_that_takes_no_discards_is_told(monkeypatch, capsys):
 
 @pytest.mark.device
 def test_destroy_wipes_a_block_device_and_create_names_what_is_there(tmp_path):
-    device = spare_zram()
-    try:
+    with zram_device() as device:
         assert succeeded(cubby("create", device))
         assert succeeded(cubby("put", device, "a", "1"))
         assert misused(cubby("destroy", device), "--yes")
@@ -136,23 +136,6 @@ def test_destroy_wipes_a_block_device_and_create_names_what_is_there(tmp_path):
             assert failed(cubby("destroy", device, "--yes"), 7, "left as it is")
             assert succeeded(cubby("create", device, "--force"))
             assert succeeded(cubby("destroy", device, "--yes"))
-    finally:
-        number = str(device).removeprefix("/dev/zram")
-        Path("/sys/class/zram-control/hot_remove").write_text(number)
-
-
-def spare_zram() -> str:
-    """A block device of 16 MiB; a skip where there can be none."""
-    try:
-        number = Path("/sys/class/zram-control/hot_add").read_text().strip()
-        Path(f"/sys/block/zram{number}/disksize").write_text("16M")
-    except OSError as error:
-        pytest.skip(f"a zram device cannot be made here: {error}")
-    device = f"/dev/zram{number}"
-    if not Path(device).exists():
-        Path("/sys/class/zram-control/hot_remove").write_text(number)
-        pytest.skip(f"{device} does not appear")
-    return device
 
 
 def answered(answer: bytes, *words: str | Path) -> tuple[int, str]:

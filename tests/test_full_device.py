@@ -43,21 +43,24 @@ def close_full(store: cubbydb.Store) -> None:
 
 
 def test_a_full_device_is_named_and_nothing_stored_is_lost(small_file_system: Path):
+    """Who cannot make room in the file system can read all there is; with room all goes on."""
     path = small_file_system / "store.cubby"
     store = cubbydb.open(path, "n", size="64M")
     pairs = fill_up(store)
     assert pairs > 1000
     close_full(store)
+    with cubbydb.open(path, "r") as store:
+        assert all(len(store[b"key%d" % i]) == 400 for i in range(pairs - 1))
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_file_system)], check=True)
     store = cubbydb.open(path, "w")
-    assert len(store) == pairs
-    assert all(len(store[b"key%d" % i]) == 400 for i in range(pairs))
+    assert pairs - 1 <= len(store) <= pairs  # the put that failed may be there, or not
+    assert all(len(store[b"key%d" % i]) == 400 for i in range(pairs - 1))
     assert store.check() == []
-    for i in range(pairs):
+    for i in range(pairs - 1):
         del store[b"key%d" % i]
     store.sync()
     more_pairs = fill_up(store)
     assert more_pairs > pairs // 2
     close_full(store)
     with cubbydb.open(path, "r") as store:
-        assert len(store) == more_pairs
         assert store.check() == []

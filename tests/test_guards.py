@@ -115,8 +115,8 @@ def test_every_call_in_a_forked_child_raises_forked_and_the_parent_goes_on(store
 
 def test_what_closes_itself_can_be_neither_copied_nor_pickled(store, device):
     store[b"key"] = b"value"
-    with store.scan() as scan, store.scan(keys_only=True) as keys:
-        for thing in (store, device, scan, keys, dbm.Database(store)):
+    with store.scan() as scan, store.scan(keys_only=True) as keys, store.batch() as batch:
+        for thing in (store, device, scan, keys, batch, dbm.Database(store)):
             for call in (copy.copy, copy.deepcopy, pickle.dumps):
                 with pytest.raises(TypeError, match="neither copied nor pickled"):
                     call(thing)

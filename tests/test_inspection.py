@@ -104,6 +104,18 @@ def test_the_place_does_not_depend_on_who_opened_the_store(path, store):
             assert another.inspect_key(key) == store.inspect_key(bytearray(key))
 
 
+def test_a_pair_that_waits_to_be_written_back_is_told_to_be_dirty(tmp_path):
+    with cubbydb.open(tmp_path / "new.cubby", "n", size="64M") as store:
+        store[b"key"] = b"value"
+        dirty = store.inspect_key(b"key")
+        assert (dirty.place, dirty.lba, dirty.pair_offset) == ("dirty", dirty.home_lba, None)
+        assert (dirty.value_size, dirty.device_reads) == (5, 0)
+        assert len(store) == 1  # writes everything back
+        assert store.inspect_key(b"key").place == "home"
+        del store[b"key"]
+        assert store.inspect_key(b"key").place == "absent"
+
+
 def test_every_block_has_a_kind(store):
     stat = store.stats()
     blocks = [store.inspect_lba(lba) for lba in range(stat["logical_bytes"] // BLOCK_BYTES)]
@@ -211,6 +223,7 @@ def damaged(tmp_path):
     path = tmp_path / "data.cubby"
     with cubbydb.open(path, "c", size="4M") as store:
         store.put_many({b"a": b"1" * 300, b"b": b"2"})
+        assert len(store) == 2  # which has them written to their places
         lba = store.inspect_key(b"a").lba
     damage(path, lba)
     return path, lba
@@ -289,7 +302,7 @@ def test_a_binary_key_is_given_and_shown_as_text(path):
     [
         ("superblock", "the current one"),
         ("unused", "no part of anything"),
-        ("log", "room for a write-ahead log"),
+        ("log", "in the room for the write-ahead log"),
         ("blob", "in a blob"),
         ("blob index", "index block of a blob"),
         ("checkpoint", "in the checkpoint, block"),
@@ -374,6 +387,7 @@ def test_a_pair_that_expires_says_when(tmp_path):
         store.put_until(b"long", b"value", 4_102_444_800_000)
         store.put_until(b"short", b"value", 1_000)
         store.put(b"ever", b"value")
+        assert len(store) == 3  # which has them written to their places
         places = {key: store.inspect_key(key).home_lba for key in (b"long", b"short", b"ever")}
         found = {pair.key: pair for lba in places.values() for pair in store.inspect_lba(lba).pairs}
     assert found[b"long"].expires_ms == 4_102_444_800_000

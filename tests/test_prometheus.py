@@ -64,6 +64,7 @@ def test_the_source_of_the_bytes_is_a_label(store):
 def test_stores_are_told_apart_and_a_closed_one_has_no_samples(store, tmp_path):
     with cubbydb.open(tmp_path / "other.cubby", "n", size="4M") as other:
         other[b"key"] = b"value"
+        assert len(other) == 1  # it has been written to its place, and counts
         values = {
             sample.labels["store"]: sample.value
             for sample in exposed(store, other)["cubby_pairs"].samples

@@ -2,11 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_samples import some_bytes, some_pairs
+from store_samples import file_extents, some_bytes, some_pairs, sparse_copy
 
 import cubbydb
 import cubbydb.dbm
@@ -38,35 +37,14 @@ def unclean(tmp_path, kind):
         store.sync()
         store.put_many(PAIRS)
         store.delete(b"key 1")
-        copy(tmp_path / "in use", path)
+        sparse_copy(tmp_path / "in use", path)
     return path
-
-
-def extents(path: Path) -> Iterator[tuple[int, bytes]]:
-    """What a sparse file holds, with the offsets: that of a drive is far larger than memory."""
-    with path.open("rb", buffering=0) as file:
-        end = 0
-        while True:
-            try:
-                begin = os.lseek(file.fileno(), end, os.SEEK_DATA)
-            except OSError:  # there is no more
-                return
-            end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
-            yield begin, os.pread(file.fileno(), end - begin, begin)
-
-
-def copy(source: Path, target: Path) -> None:
-    with target.open("wb") as file:
-        for offset, content in extents(source):
-            file.seek(offset)
-            file.write(content)
-        file.truncate(source.stat().st_size)
 
 
 def state_of(path: Path) -> tuple:
     stat = path.stat()
     digest = hashlib.sha256()
-    for offset, content in extents(path):
+    for offset, content in file_extents(path):
         digest.update(b"%d:" % offset + content)
     return digest.digest(), stat.st_size, stat.st_mode, stat.st_mtime_ns, stat.st_ctime_ns
 
@@ -83,7 +61,8 @@ def read_everything(store: cubbydb.Store) -> None:
         assert store.get(b"none") is None
         assert len(store) == len(keys)
         assert dict(store.space(b"name")) == {}
-        assert store.stats()["pairs"] == len(keys)
+        stat = store.stats()  # what was recovered in memory is in no block yet
+        assert stat["pairs"] == len(keys) or 0 < stat["dirty_pairs"] >= len(keys) - stat["pairs"]
         assert store.check() == []
 
 

@@ -4,7 +4,9 @@ import os
 import pickle
 import signal
 import threading
+import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from store_samples import some_bytes, some_pairs
@@ -313,11 +315,14 @@ class StoreContract:
         store.put_many(some_pairs(1000))
         store.delete(b"key 1")
         store.get(b"key 1")
+        assert store.stats()["dirty_pairs"] > 0
+        assert len(store) == 999  # which has all of them written to their places
         store.get_many([b"key 2", b"key 3"])
         stat = store.stats()
         assert (stat["pairs"], stat["puts"], stat["deletes"]) == (999, 1000, 1)
+        assert (stat["dirty_pairs"], stat["written_back_pairs"]) == (0, 1000)
         assert (stat["gets"], stat["get_misses"]) == (3, 1)
-        assert 1 <= stat["device_reads_per_get"] < 3
+        assert 0 < stat["device_reads_per_get"] < 3  # the first get found its key in memory
 
     def test_sync_step_and_check_work_on_a_store_in_use(self, store):
         for begin in range(0, 3000, 500):
@@ -485,3 +490,19 @@ class TestStoreInMemory(StoreContract):
     @pytest.fixture
     def path(self, tmp_path):
         return "mem:256M"
+
+
+def test_another_thread_sees_how_far_a_check_has_come(tmp_path):
+    path = tmp_path / "data.cubby"
+    with cubbydb.open(path, "c", size="16M") as store:
+        store[b"key"] = b"value"
+    seen = []
+    with cubbydb.open(f"fault:delay=20000:{path}") as slow, ThreadPoolExecutor(1) as pool:
+        damages = pool.submit(slow.check)
+        while not damages.done():
+            seen.append(slow.check_progress())
+            time.sleep(0.002)
+        assert damages.result() == []
+        assert slow.check_progress() == (0, 0)
+    assert all(done <= total for done, total in seen)
+    assert any(total > 0 for _, total in seen)

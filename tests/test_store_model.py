@@ -1,4 +1,4 @@
-"""A store does what a dict does, whatever the order of calls."""
+"""A store does what a dict does, whatever the order of calls, and after its process has died."""
 
 import tempfile
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, rule
-from store_samples import some_bytes
+from store_samples import some_bytes, sparse_copy
 
 import cubbydb
 
@@ -17,6 +17,8 @@ VALUES = (
     | st.builds(some_bytes, st.integers(0, 20_000))
     | st.builds(some_bytes, st.sampled_from([65_520, 65_536, 70_000, 300_000]))
 )
+
+DURABILITIES = st.sampled_from([None, "process", "power"])
 
 
 class StoreModel(RuleBasedStateMachine):
@@ -31,10 +33,10 @@ class StoreModel(RuleBasedStateMachine):
         self.path = Path(self.folder.name) / "model.cubby"
         self.store = cubbydb.open(self.path, "n", size="64M")
 
-    @rule(target=keys, key=KEYS, value=VALUES)
-    def put(self, key, value):
+    @rule(target=keys, key=KEYS, value=VALUES, durability=DURABILITIES)
+    def put(self, key, value, durability):
         self.pairs[key] = value
-        self.store.put(key, value)
+        self.store.put(key, value, durability=durability)
         return key
 
     @rule(key=keys, value=VALUES)
@@ -60,6 +62,24 @@ class StoreModel(RuleBasedStateMachine):
         self.pairs.update(pairs)
         self.store.put_many(pairs)
 
+    @rule(
+        changes=st.lists(st.tuples(keys | KEYS, st.none() | VALUES), max_size=20),
+        durability=DURABILITIES,
+        dropped=st.booleans(),
+    )
+    def batch(self, changes, durability, dropped):
+        with self.store.batch(durability=durability) as batch:
+            for key, value in changes:
+                batch.delete(key) if value is None else batch.put(key, value)
+            assert len(batch) == len(dict(changes))
+            if dropped:
+                batch.clear()
+                return
+        for key, value in changes:
+            self.pairs.pop(key, None)
+            if value is not None:
+                self.pairs[key] = value
+
     @rule(count=st.integers(1, 300), seed=st.integers(0, 3))
     def grow(self, count, seed):
         pairs = {
@@ -83,6 +103,17 @@ class StoreModel(RuleBasedStateMachine):
     def reopen_with_recovery(self):
         self.store.close()
         self.store = cubbydb.open(self.path, "w", recover=True)
+
+    @rule()
+    def reopen_what_a_dead_process_would_have_left(self):
+        path = self.path.with_name(f"{self.path.name}.")
+        sparse_copy(self.path, path)
+        with cubbydb.open(path) as store:
+            assert dict(store.items()) == self.pairs
+            assert len(store) == len(self.pairs)
+        self.store.close()
+        self.path = path
+        self.store = cubbydb.open(self.path, "w")
 
     @rule()
     def compare(self):

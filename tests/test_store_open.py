@@ -152,10 +152,13 @@ def test_a_truncated_store_is_refused_or_reported_never_misread(path, share):
 
 
 def flip_a_bit_of(path: Path, content: bytes) -> int:
-    """Flip one bit where the store keeps these bytes; returns the LBA."""
+    """Flip one bit where the store keeps these bytes; returns the LBA.
+
+    The log, in which they may be, too, stands before all blocks.
+    """
     middle = content[len(content) // 2 :][:30]  # a large blob may lie in several pieces
     with path.open("r+b") as file:
-        offset = file.read().index(middle)
+        offset = file.read().rindex(middle)
         file.seek(offset)
         file.write(bytes([middle[0] ^ 0x10]))
     return offset // 4096
@@ -189,7 +192,7 @@ def test_more_damages_than_the_first_look_has_room_for_are_all_reported(path, mo
     with cubbydb.open(path) as store:
         damages = store.check()
         assert len(damages) >= 50
-        monkeypatch.setattr("cubbydb.engine.store.DAMAGES_FIRST", 7)
+        monkeypatch.setattr("cubbydb.engine.damage.DAMAGES_FIRST", 7)
         assert store.check() == damages
 
 
@@ -223,6 +226,14 @@ def test_a_store_without_one_sound_segment_is_corrupt(path):
         ({"flag": "c", "fill": float("nan")}, "fill is 0.10 to 0.75, not nan"),
         ({"flag": "n", "exclusive": True}, "exclusive is for flag 'c'"),
         ({"flag": "n", "recover": True}, "recover is for existing stores"),
+        ({"flag": "n", "accept_loss": True}, "accept_loss is for existing stores"),
+        ({"durability": "disk"}, "a durability is 'power', 'process' or 'none', not 'disk'"),
+        ({"durability": ""}, "a durability is"),
+        ({"dirty_bytes": 0}, "dirty_bytes is 1 or more, and below 16 EiB, not 0"),
+        ({"dirty_bytes": "0"}, "dirty_bytes is 1 or more"),
+        ({"dirty_bytes": -1}, "dirty_bytes is 1 or more"),
+        ({"dirty_bytes": 2**64}, "dirty_bytes is 1 or more"),
+        ({"dirty_bytes": "much"}, "a size is a number with K, M, G or T"),
     ],
 )
 def test_wrong_options_are_value_errors_that_say_what_is_right(tmp_path, options, complaint):
@@ -233,7 +244,9 @@ def test_wrong_options_are_value_errors_that_say_what_is_right(tmp_path, options
 
 
 def test_options_of_a_wrong_type_are_type_errors(tmp_path):
-    for wrong in ({"size": 1.5}, {"size": True}, {"fill": "0.5"}, {"fill": True}):
+    wrongs = [{"size": 1.5}, {"size": True}, {"fill": "0.5"}, {"fill": True}]
+    wrongs += [{"durability": 3}, {"durability": None}, {"dirty_bytes": 1.5}]
+    for wrong in wrongs:
         with pytest.raises(TypeError):
             cubbydb.open(tmp_path / "data.cubby", "c", **wrong)
 

@@ -2,8 +2,6 @@
 #include "engine/base/environment.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -42,29 +40,6 @@ static int random_bytes(void *state, void *buffer, size_t size)
         }
     }
     return 0;
-}
-
-void environment_boot_id(uint8_t *boot_id)
-{
-    /* Text: 32 hexadecimal digits with dashes between. */
-    static const char hexadecimal[] = "0123456789abcdef";
-    char text[64] = "";
-    memset(boot_id, 0, BOOT_ID_BYTES);
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
-    if (file == NULL) {
-        return;
-    }
-    size_t size = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    size_t digits = 0;
-    for (size_t i = 0; i < size && digits < 2 * BOOT_ID_BYTES; i++) {
-        const char *digit = strchr(hexadecimal, text[i]);
-        if (digit != NULL && text[i] != '\0') {
-            int value = (int)(digit - hexadecimal);
-            boot_id[digits / 2] = (uint8_t)(boot_id[digits / 2] << 4 | value);
-            digits++;
-        }
-    }
 }
 
 const struct cubby_environment *environment_of_system(void)

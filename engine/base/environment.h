@@ -10,11 +10,4 @@
 /* CLOCK_MONOTONIC and getrandom. Lives for ever, thread-safe. */
 const struct cubby_environment *environment_of_system(void);
 
-enum {
-    BOOT_ID_BYTES = 16,
-};
-
-/* What tells this run of the machine from the one before: zeros where the system does not say. */
-void environment_boot_id(uint8_t *boot_id);
-
 #endif

@@ -60,6 +60,10 @@ const char *cubby_status_text(int status)
         return "a pair has this key already";
     case CUBBY_DIFFERS:
         return "the key has another value than was expected";
+    case CUBBY_TOO_LARGE:
+        return "the batch takes more than an eighth of the log";
+    case CUBBY_DEGRADED:
+        return "writing pairs back has failed; reopen the store to write";
     }
     return "unknown status";
 }

@@ -24,18 +24,24 @@ the examples of these pages *store* is an open, empty one.
 | change a pair depending on what it is | `Store.add`, `Store.compare_and_swap`, `Store.incr`, ... |
 | go through all pairs, or page by page | `Store.scan`, `Scan.cursor` |
 | keep several mappings in one store | `Store.space` |
+| change several pairs, all or none | `Store.batch` |
+| have a change survive a power cut, or nothing | *durability* of `open`, and of each call |
 | let pairs expire | `Store.put` with *ttl*, `Store.ttl`, `Store.expire`, `Store.compact` |
 | await instead of wait | `Store.aget`, `Store.aget_many`, `Store.aput`, `Store.adelete` |
 | see how full it is, and make it larger | `Store.stats`, `Store.resize` |
-| look for damage, and at single blocks | `Store.check`, `Store.inspect_lba`, `Store.inspect_key` |
+| look for damage, and repair it | `Store.check`, `Store.repair` |
+| look at single blocks | `Store.inspect_lba`, `Store.inspect_key` |
 
 # What is promised
 
 - When a call that changes a pair has returned, the change survives the death of the process
-  (kill -9).  After `Store.sync` it survives a power cut, too; a power cut may take what was changed
-  since, and a pair that was changed since may be lost whole.  After `Store.close` nothing is lost.
-- Each pair is changed by itself: calls for many pairs are no transactions, and there are no
-  snapshots.
+  (kill -9): that is the *durability* "process".  With "power" it survives a power cut, too; with
+  "none" nothing yet.  The store has one, and each call may have another.  What a crash takes is
+  always a tail: the changes of the last moments, the latest first.
+- After `Store.sync` everything before it survives a power cut.  After `Store.close` nothing is
+  lost, and the next opening has nothing to recover.
+- Each pair is changed by itself, but for those of a `Batch`: after a crash all of them are there,
+  or none.  There are neither transactions nor snapshots.
 - Threads may share one store, and of several that change one key each sees what the one before it
   has left.  The interpreter's lock is released while the device works.  A `Scan` belongs to the
   thread that made it.
@@ -59,9 +65,10 @@ from cubbydb._native import ffi, lib
 from cubbydb.engine.inspection import BlockInspection, KeyLocation, SegmentInspection
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.stats import Latency, StoreStat
-from cubbydb.engine.store import Compaction, Damage, Scan, Space, Store, open
+from cubbydb.engine.store import Batch, Compaction, Damage, Scan, Space, Store, open
 
 __all__ = [
+    "Batch",
     "BlockInspection",
     "Compaction",
     "Damage",

@@ -17,6 +17,8 @@
       Unplaceable                  too many pairs of one hash value: this key has no place left
       DeviceError    (OSError)     the operating system failed a call; errno says how
         Poisoned                   an earlier flush failed: reads only, until the store is reopened
+        Degraded                   writing back has failed: reads only, until the store is reopened
+      TooLarge       (ValueError)  a batch takes more than an eighth of the log
 
 A bad argument is a ValueError or a TypeError, and lack of memory a MemoryError, as everywhere in
 Python.  Every message names the key, the path or the LBA that it is about.
@@ -41,6 +43,7 @@ from cubbydb._native import ffi, lib
 __all__ = [
     "Closed",
     "Corrupt",
+    "Degraded",
     "DeviceError",
     "Error",
     "Exists",
@@ -54,6 +57,7 @@ __all__ = [
     "PhysicalFull",
     "Poisoned",
     "ReadOnly",
+    "TooLarge",
     "Unplaceable",
     "ValueDiffers",
     "key_text",
@@ -145,6 +149,17 @@ class Poisoned(DeviceError):
     """An earlier flush failed: reads only, until the store is reopened."""
 
 
+class Degraded(DeviceError):
+    """Writing pairs back has failed: reads only, until the store is reopened.
+
+    The message has the cause.  Nothing that was acknowledged is lost: it is in the log.
+    """
+
+
+class TooLarge(Error, ValueError):
+    """A batch takes more than an eighth of the store's log."""
+
+
 EXCEPTION_OF_STATUS: dict[int, type[Exception]] = {
     lib.CUBBY_NOT_FOUND: NotFound,
     lib.CUBBY_CORRUPT: Corrupt,
@@ -162,6 +177,8 @@ EXCEPTION_OF_STATUS: dict[int, type[Exception]] = {
     lib.CUBBY_BAD_ARGUMENT: ValueError,
     lib.CUBBY_EXISTS: KeyExists,
     lib.CUBBY_DIFFERS: ValueDiffers,
+    lib.CUBBY_TOO_LARGE: TooLarge,
+    lib.CUBBY_DEGRADED: Degraded,
 }
 
 

@@ -5,7 +5,7 @@
 >>> registry = CollectorRegistry()
 >>> registry.register(Collector(store))
 >>> store[b"key"] = b"value"
->>> b'cubby_pairs{store="%s"} 1.0' % store.path.encode() in generate_latest(registry)
+>>> b'cubby_puts_total{store="%s"} 1.0' % store.path.encode() in generate_latest(registry)
 True
 
 `prometheus_client.start_http_server(9121, registry=registry)` serves them.  The figures are
@@ -58,8 +58,8 @@ GAUGE = GaugeMetricFamily
 
 # Each figure of StoreStat but those below.
 METRICS: dict[str, Metric] = {
-    "pairs": Metric(GAUGE, "pairs", "Pairs in the store."),
-    "pair_bytes": Metric(GAUGE, "pair_bytes", "Keys and values of all pairs."),
+    "pairs": Metric(GAUGE, "pairs", "Pairs in the store, but for those that are dirty."),
+    "pair_bytes": Metric(GAUGE, "pair_bytes", "Their keys and values."),
     "blobs": Metric(GAUGE, "blobs", "Pairs too large to sit in a home block."),
     "segments": Metric(GAUGE, "segments", "Segments of the store."),
     "home_blocks": Metric(GAUGE, "home_blocks", "Home blocks of all segments."),
@@ -110,8 +110,29 @@ METRICS: dict[str, Metric] = {
     ),
     "blocks_read": Metric(COUNTER, "blocks_read", "Blocks of 4,096 bytes read by anything."),
     "blocks_written": Metric(COUNTER, "blocks_written", "Blocks of 4,096 bytes written."),
-    "recovered": Metric(GAUGE, "recovered", "Whether opening rebuilt the directory."),
-    "lost_pairs": Metric(GAUGE, "lost_pairs", "Pairs that a power cut took, as far as known."),
+    "dirty_pairs": Metric(GAUGE, "dirty_pairs", "Pairs in the log, not in their place yet."),
+    "dirty_bytes": Metric(GAUGE, "dirty_bytes", "Memory that they take."),
+    "dirty_limit_bytes": Metric(GAUGE, "dirty_limit_bytes", "Memory that they may take."),
+    "log_bytes": Metric(GAUGE, "log_bytes", "Of the log that a recovery would read now."),
+    "log_capacity_bytes": Metric(GAUGE, "log_capacity_bytes", "Bytes that the log has room for."),
+    "degraded": Metric(GAUGE, "degraded", "Whether writing back failed, and writes are refused."),
+    "log_records": Metric(COUNTER, "log_records", "Records appended to the log."),
+    "log_appended_bytes": Metric(COUNTER, "log_appended_bytes", "Bytes of these records."),
+    "log_writes": Metric(COUNTER, "log_writes", "Writes of the log to the device or page cache."),
+    "log_flushes": Metric(COUNTER, "log_flushes", "Flushes of the device for commits and syncs."),
+    "written_back_pairs": Metric(
+        COUNTER, "written_back_pairs", "Pairs of the log that have reached their place."
+    ),
+    "home_writes": Metric(COUNTER, "home_writes", "Home blocks written in place for them."),
+    "spill_writes": Metric(COUNTER, "spill_writes", "Spill blocks written in place for them."),
+    "logged_again": Metric(COUNTER, "logged_again", "Hot pairs moved to the end of the log."),
+    "recovered": Metric(GAUGE, "recovered", "Whether the last stop was not clean."),
+    "lost_pairs": Metric(GAUGE, "lost_pairs", "Pairs that recovery had to give up."),
+    "replayed_pairs": Metric(GAUGE, "replayed_pairs", "Pairs that opening found in the log."),
+    "replayed_records": Metric(GAUGE, "replayed_records", "Records of the log that it read."),
+    "replayed_bytes": Metric(GAUGE, "replayed_bytes", "Bytes of the log that it read."),
+    "replay_ns": Metric(GAUGE, "replay_seconds", "How long that took.", NS_PER_SECOND),
+    "torn_blocks": Metric(GAUGE, "torn_blocks", "Torn blocks that opening has restored."),
 }
 SOURCE = "device_source"  # the info metric's label
 LATENCY = "latency"  # the histograms

@@ -24,6 +24,8 @@
  *      only if the stripe's version did not move since before the first. Writers bump it before
  *      each write and each publication, so then nothing was written between the two. A miss by the
  *      clock, which is asked after the read, is of two moments, too.
+ *      What is dirty is taken from memory before all that: it is the pair of that moment. A pair
+ *      that becomes dirty later is written in place later still, and bumps the version.
  *   4. A blob is written before it is named, and never changed. Its checksum, in the block of 3,
  *      covers every byte of key and value: bytes that match are the blob's, whoever owns the space
  *      now. The place comes from a checked block, and is checked to lie where blobs lie.
@@ -233,11 +235,35 @@ static void submit_block(struct cubby_async *async, struct async_get *get, enum 
     submit_read(async, get, state, lba, 1, get->block);
 }
 
-/* Begin a try: find the segment, read the home block. */
+/* Take a pair from those that are dirty. Returns whether that settles it. */
+static bool take_dirty(struct cubby_async *async, struct async_get *get)
+{
+    cubby_session *session = async->session;
+    const struct wanted_key *wanted = &get->wanted;
+    struct block_pair pair;
+    enum dirty_state state = dirty_find(&session->store->dirty, wanted->key, wanted->key_size,
+                                        wanted->hash, session->dirty_pair, &pair);
+    if (state == DIRTY_NOT) {
+        return false;
+    }
+    if (state == DIRTY_TOMBSTONE) {
+        finish_without_value(async, get, CUBBY_NOT_FOUND);
+    } else if (pair.is_blob || pair.expires_ms != 0) {
+        look_up(async, get); /* it has to be read, or its time looked at */
+    } else {
+        finish(async, get, CUBBY_OK, (struct cubby_slice){pair.value, pair.value_size});
+    }
+    return true;
+}
+
+/* Begin a try: what is dirty; find the segment, read the home block. */
 static void start(struct cubby_async *async, struct async_get *get)
 {
     const cubby_store *store = async->session->store;
     uint64_t low_hash = get->wanted.hash.low;
+    if (take_dirty(async, get)) {
+        return;
+    }
     do {
         get->stripe = store_stripe(store, store_find_segment(store, low_hash).number);
         get->version = atomic_load(&get->stripe->version);

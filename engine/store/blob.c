@@ -8,6 +8,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/store/simulator.h"
 #include "engine/store/space.h"
 
 enum {
@@ -55,14 +56,12 @@ static void untake_runs(cubby_session *session, const struct blob_runs *runs)
     }
 }
 
-/* From now on checkpoints count these blocks as in use. */
-static void name_runs(cubby_store *store, const struct blob_run *runs, size_t count)
+void blob_name_locked(cubby_store *store, const struct blob_runs *runs)
 {
-    pthread_mutex_lock(&store->extents.lock);
-    for (size_t i = 0; i < count; i++) {
-        extents_name_run_locked(&store->extents, runs[i].lba, blocks_of(runs[i].byte_count));
+    for (size_t i = 0; i < runs->count; i++) {
+        extents_name_run_locked(&store->extents, runs->runs[i].lba,
+                                blocks_of(runs->runs[i].byte_count));
     }
-    pthread_mutex_unlock(&store->extents.lock);
 }
 
 /* Copy bytes [offset, offset + size) of key and value end to end, zero-padded to whole blocks. */
@@ -91,7 +90,8 @@ static int write_part(cubby_session *session, const struct pair_content *content
                                    session->work.data);
 }
 
-static int write_direct(cubby_session *session, struct pair_content *content, uint64_t byte_count)
+static int write_direct(cubby_session *session, struct pair_content *content, uint64_t byte_count,
+                        struct blob_runs *runs)
 {
     cubby_store *store = session->store;
     struct blob_run run = {.byte_count = byte_count};
@@ -100,12 +100,15 @@ static int write_direct(cubby_session *session, struct pair_content *content, ui
     if (status != CUBBY_OK) {
         return status;
     }
+    SIMULATOR_POINT(BLOB_BEFORE_WRITE);
     status = write_part(session, content, 0, &run);
+    if (status == 0) {
+        status = add_run(runs, run);
+    }
     if (status != 0) {
         untake_run(session, &run);
         return status;
     }
-    name_runs(store, &run, 1);
     content->blob_lba = run.lba;
     content->blob_checksum = run.checksum;
     return CUBBY_OK;
@@ -215,43 +218,38 @@ static int write_index(cubby_session *session, struct pair_content *content, str
     return CUBBY_OK;
 }
 
-int blob_write(cubby_session *session, struct pair_content *content, bool grows)
+int blob_write(cubby_session *session, struct pair_content *content, bool grows,
+               struct blob_runs *runs)
 {
     CUBBY_ASSERT(content->is_blob);
+    CUBBY_ASSERT(runs->count == 0);
     uint64_t byte_count = (uint64_t)content->key_size + content->value_size;
     int status = aligned_buffer_reserve(&session->work, RUN_BYTES_MAX);
     if (status != CUBBY_OK) {
         return status;
     }
     if (byte_count <= DIRECT_BYTES_MAX) {
-        return write_direct(session, content, byte_count);
-    }
-    struct blob_runs runs = {0};
-    status = write_data_runs(session, content, byte_count, grows, &runs);
-    if (status == CUBBY_OK) {
-        status = write_index(session, content, &runs);
-    }
-    if (status == CUBBY_OK) {
-        name_runs(session->store, runs.runs, runs.count);
+        status = write_direct(session, content, byte_count, runs);
     } else {
-        untake_runs(session, &runs);
+        status = write_data_runs(session, content, byte_count, grows, runs);
+        if (status == CUBBY_OK) {
+            status = write_index(session, content, runs);
+        }
+        if (status != CUBBY_OK) {
+            untake_runs(session, runs);
+        }
     }
-    blob_runs_free(&runs);
+    if (status != CUBBY_OK) {
+        blob_runs_free(runs);
+    }
+    SIMULATOR_POINT(BLOB_AFTER_WRITE);
     return status;
 }
 
-void blob_untake(cubby_session *session, const struct pair_content *content)
+void blob_untake(cubby_session *session, struct blob_runs *runs)
 {
-    char message[sizeof session->message];
-    memcpy(message, session->message, sizeof message); /* of the failure that brought us here */
-    struct blob_runs runs = {0};
-    uint64_t byte_count = (uint64_t)content->key_size + content->value_size;
-    if (blob_list(session, content->blob_lba, byte_count, content->blob_checksum, &runs) ==
-        CUBBY_OK) {
-        untake_runs(session, &runs);
-    }
-    blob_runs_free(&runs);
-    memcpy(session->message, message, sizeof message);
+    untake_runs(session, runs);
+    blob_runs_free(runs);
 }
 
 /* Read one index block and add its runs. *next_lba and *checksum are of the block to read, then of
@@ -267,7 +265,8 @@ static int list_index_block(cubby_session *session, uint64_t *next_lba, uint64_t
     session->blob_reads++;
     int status = session->io->ops->read(session->io, lba, 1, block);
     if (status != 0) {
-        return status;
+        return session_fail(session, status, "reading the blob's index at LBA %llu failed: %s",
+                            (unsigned long long)lba, cubby_status_text(status));
     }
     uint32_t count = load_u32(block + 20);
     if (load_u32(block + 16) != BLOB_INDEX_MAGIC ||
@@ -355,16 +354,6 @@ int blob_list(cubby_session *session, uint64_t lba, uint64_t byte_count, uint64_
     return status;
 }
 
-void blob_hold(cubby_session *session, const struct blob_runs *runs)
-{
-    uint64_t lsn = atomic_load(&session->store->lsn);
-    for (size_t i = 0; i < runs->count; i++) {
-        /* Out of memory only loses space, until the next recovery. */
-        (void)extents_hold_granules(&session->store->extents, runs->runs[i].lba,
-                                    blocks_of(runs->runs[i].byte_count), lsn);
-    }
-}
-
 /* Read data runs into session->value until at least byte_count bytes are there. */
 static int read_runs(cubby_session *session, const struct blob_runs *runs, uint64_t byte_count)
 {
@@ -382,7 +371,8 @@ static int read_runs(cubby_session *session, const struct blob_runs *runs, uint6
         session->blob_reads++;
         status = session->io->ops->read(session->io, run->lba, block_count, to);
         if (status != 0) {
-            return status;
+            return session_fail(session, status, "reading the blob at LBA %llu failed: %s",
+                                (unsigned long long)run->lba, cubby_status_text(status));
         }
         if (!blob_run_is_sound(store, run, to)) {
             session->damaged_lba = run->lba;
@@ -433,23 +423,14 @@ int blob_compare_key(cubby_session *session, const struct block_pair *pair, cons
     return memcmp(session->value.data, key, key_size) == 0 ? CUBBY_OK : CUBBY_NOT_FOUND;
 }
 
-uint64_t blob_free(cubby_session *session, const struct block_pair *pair)
+bool blob_own(cubby_session *session, const struct block_pair *pair, struct blob_runs *runs)
 {
     char message[sizeof session->message];
     memcpy(message, session->message, sizeof message); /* of another pair's failure */
-    struct blob_runs runs = {0};
-    uint64_t freed_bytes = 0;
-    int status = blob_list(session, pair->blob_lba, blob_bytes(pair), pair->blob_checksum, &runs);
-    if (status == CUBBY_OK && runs.count == 1) {
+    int status = blob_list(session, pair->blob_lba, blob_bytes(pair), pair->blob_checksum, runs);
+    if (status == CUBBY_OK && runs->count == 1) {
         status = blob_read(session, pair);
     }
-    if (status == CUBBY_OK) {
-        blob_hold(session, &runs);
-    }
-    for (size_t i = 0; status == CUBBY_OK && i < runs.count; i++) {
-        freed_bytes += blocks_of(runs.runs[i].byte_count) * BLOCK_BYTES;
-    }
-    blob_runs_free(&runs);
     memcpy(session->message, message, sizeof message);
-    return freed_bytes;
+    return status == CUBBY_OK;
 }

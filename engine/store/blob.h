@@ -30,14 +30,19 @@ struct blob_runs {
 void blob_runs_free(struct blob_runs *runs);
 
 /* Write key and value of content as a blob and set its blob_lba and blob_checksum. Uses
- * session->work. On failure nothing stays taken.
+ * session->work. On failure nothing stays taken. runs, which is empty, is set to its blocks, which
+ * are taken and not named; to be freed.
  * grows: whether the pair takes more than what it replaces; space_admit is asked between runs.
  * No segment's lock may be held. */
-int blob_write(cubby_session *session, struct pair_content *content, bool grows);
+int blob_write(cubby_session *session, struct pair_content *content, bool grows,
+               struct blob_runs *runs);
 
-/* Undo blob_write when its pair could not be stored. Best effort: at worst space is lost until the
- * next recovery. */
-void blob_untake(cubby_session *session, const struct pair_content *content);
+/* A record in the log names the blob from now on: checkpoints count its blocks as in use.
+ * extents.lock is held. */
+void blob_name_locked(cubby_store *store, const struct blob_runs *runs);
+
+/* Undo blob_write, as long as the blob is not named. Frees runs. */
+void blob_untake(cubby_session *session, struct blob_runs *runs);
 
 /* Read key and value of a blob into session->value, checked. The value begins key_size bytes in. */
 int blob_read(cubby_session *session, const struct block_pair *pair);
@@ -52,14 +57,12 @@ int blob_compare_key(cubby_session *session, const struct block_pair *pair, cons
 int blob_list(cubby_session *session, uint64_t lba, uint64_t byte_count, uint64_t checksum,
               struct blob_runs *runs);
 
-/* Put a listed blob into quarantine. */
-void blob_hold(cubby_session *session, const struct blob_runs *runs);
-
-/* Free the blob of a pair that has gone, if it is the pair's: a pair comes from a device, and what
- * it names may be another's by now. Its index carries its checksum; of a blob without one the bytes
- * are read, into session->value. What is not freed is lost space, until the next recovery. Leaves
- * the session's message alone. Returns the bytes of the blocks that were freed. */
-uint64_t blob_free(cubby_session *session, const struct block_pair *pair);
+/* List the blocks of a pair's blob if it is the pair's: a pair comes from a device, and what it
+ * names may be another's by now. Its index carries its checksum; of a blob without one the bytes
+ * are read, into session->value. runs is to be freed whatever is returned. Leaves the session's
+ * message alone.
+ */
+bool blob_own(cubby_session *session, const struct block_pair *pair, struct blob_runs *runs);
 
 /* Of a blob in one run, what has to be read, checked to lie where blobs lie. Returns false for a
  * larger one, which has an index, and for one that cannot be. */

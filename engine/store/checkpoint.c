@@ -2,13 +2,14 @@
 #include "engine/store/checkpoint.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/bytes.h"
 #include "engine/base/checksum.h"
 #include "engine/base/cubby_assert.h"
-#include "engine/base/environment.h"
+#include "engine/store/simulator.h"
 #include "engine/store/space.h"
 
 enum {
@@ -25,6 +26,7 @@ struct snapshot {
     struct superblock super;
     struct held_run *held;
     size_t held_count;
+    uint64_t oldest_dirty; /* LSN from which on dirty pairs need the log */
 };
 
 static uint64_t stream_bytes_for(uint64_t segment_count, uint64_t blob_extent_count)
@@ -56,7 +58,9 @@ static int take_snapshot_locked(cubby_store *store, struct snapshot *snapshot)
     super->pair_count = atomic_load(&store->pair_count);
     super->pair_bytes = atomic_load(&store->pair_bytes);
     super->blob_count = atomic_load(&store->blob_count);
-    super->lsn = atomic_load(&store->lsn);
+    super->lsn = atomic_load(&store->log.end);
+    super->log_run = store->log.run;
+    super->log_start = snapshot->oldest_dirty < super->lsn ? snapshot->oldest_dirty : super->lsn;
     super->blob_extent_count = 0;
     for (uint64_t i = extents->blob_end; i < extents->extent_count; i++) {
         super->blob_extent_count += extents_named_granules_locked(extents, i) != 0;
@@ -81,7 +85,8 @@ static int take_snapshot_locked(cubby_store *store, struct snapshot *snapshot)
             blob += BLOB_EXTENT_BYTES;
         }
     }
-    extents_take_held_locked(extents, UINT64_MAX, &snapshot->held, &snapshot->held_count);
+    /* What was freed by a record that a recovery may still need stays in quarantine. */
+    extents_take_held_locked(extents, super->log_start, &snapshot->held, &snapshot->held_count);
     return CUBBY_OK;
 }
 
@@ -160,11 +165,30 @@ static int write_stream(cubby_session *session, const struct snapshot *snapshot)
     return status;
 }
 
+void store_poison(cubby_session *session)
+{
+    atomic_store(&session->store->poisoned, true);
+}
+
+void store_degrade(cubby_session *session, int status)
+{
+    cubby_store *store = session->store;
+    pthread_mutex_lock(&store->writeback.lock);
+    if (atomic_load(&store->degraded) == 0) {
+        snprintf(store->degraded_message, sizeof store->degraded_message,
+                 "writing back has failed, and the store takes no more changes until it is "
+                 "reopened: %.300s",
+                 session->message);
+        atomic_store(&store->degraded, status);
+    }
+    pthread_mutex_unlock(&store->writeback.lock);
+}
+
 int store_flush(cubby_session *session)
 {
     int status = session->io->ops->flush(session->io);
     if (status != 0) {
-        atomic_store(&session->store->poisoned, true);
+        store_poison(session);
         session_fail(session, status, "flushing the device failed: %s; reopen the store to write",
                      cubby_status_text(status));
     }
@@ -182,6 +206,28 @@ int checkpoint_write_superblock(cubby_session *session, const struct superblock 
     return status == CUBBY_OK ? store_flush(session) : status;
 }
 
+/* Begin a run of the log, and say so in a superblock that is about to be written. Its name is
+ * random so that no block of another run, not even of one that a crash has made forget, passes for
+ * ours. */
+static int begin_log(cubby_session *session, struct superblock *super)
+{
+    cubby_store *store = session->store;
+    uint64_t run = 0;
+    while (run == 0) {
+        int status = store->environment.random_bytes(store->environment.state, &run, sizeof run);
+        if (status != 0) {
+            return session_fail(session, status, "no random numbers: %s",
+                                cubby_status_text(status));
+        }
+    }
+    log_begin(&store->log, run, super->lsn, false);
+    super->incompatible |= FEATURE_LOG;
+    super->lsn = atomic_load(&store->log.end);
+    super->log_run = run;
+    super->log_start = super->lsn;
+    return CUBBY_OK;
+}
+
 int store_mark_in_use(cubby_session *session)
 {
     cubby_store *store = session->store;
@@ -191,10 +237,14 @@ int store_mark_in_use(cubby_session *session)
         struct superblock super = store->super;
         super.clean = false;
         super.generation++;
-        environment_boot_id(super.boot_id);
-        status = checkpoint_write_superblock(session, &super);
+        status = begin_log(session, &super);
+        if (status == CUBBY_OK) {
+            status = checkpoint_write_superblock(session, &super);
+            SIMULATOR_POINT(MARK_IN_USE);
+        }
         if (status == CUBBY_OK) {
             store->super = super;
+            log_release(&store->log, super.log_start, super.generation);
             atomic_store_explicit(&store->in_use, true, memory_order_release);
         }
     }
@@ -321,6 +371,37 @@ static void discard_unnamed(cubby_session *session, const struct superblock *sup
     }
 }
 
+/* A superblock that could not be written, or flushed, may be there all the same: what it names is
+ * kept until a later one has taken its place. */
+static void hold_runs(cubby_store *store, const struct superblock *super)
+{
+    pthread_mutex_lock(&store->extents.lock);
+    if (extents_reserve_hold_locked(&store->extents, super->run_count) == CUBBY_OK) {
+        for (uint32_t i = 0; i < super->run_count; i++) {
+            extents_hold_locked(&store->extents, super->runs[i].first_extent,
+                                super->runs[i].extent_count, super->lsn);
+        }
+    } /* else they are lost space, until the store is reopened */
+    pthread_mutex_unlock(&store->extents.lock);
+}
+
+/* The ring may be reused up to start; a device that compresses gets that space back. */
+static void release_log(cubby_session *session, uint64_t start)
+{
+    cubby_store *store = session->store;
+    struct log *log = &store->log;
+    uint64_t from = divide_up(atomic_load(&log->start), BLOCK_BYTES) * BLOCK_BYTES;
+    log_release(log, start, store->super.generation);
+    uint64_t end = start / BLOCK_BYTES * BLOCK_BYTES;
+    while (store->device->geometry.compresses && from < end) {
+        uint64_t in_ring = log->ring_blocks - from / BLOCK_BYTES % log->ring_blocks;
+        uint64_t count = (end - from) / BLOCK_BYTES;
+        count = count < in_ring ? count : in_ring;
+        store_discard(session, log_lba(log, from), count);
+        from += count * BLOCK_BYTES;
+    }
+}
+
 /* Write a snapshot and make it the store's checkpoint; checkpoint_lock is held. */
 static int commit_snapshot(cubby_session *session, struct snapshot *snapshot)
 {
@@ -330,26 +411,33 @@ static int commit_snapshot(cubby_session *session, struct snapshot *snapshot)
     if (status != CUBBY_OK) {
         return status;
     }
+    SIMULATOR_POINT(CHECKPOINT_BEFORE_STREAM);
     status = write_stream(session, snapshot);
+    SIMULATOR_POINT(CHECKPOINT_AFTER_STREAM);
     if (status != CUBBY_OK) {
         discard_unnamed(session, super);
         untake_runs(store, super);
         return status;
     }
-    status = store_flush(session);
-    if (status == CUBBY_OK) {
-        status = checkpoint_write_superblock(session, super);
-    }
+    /* The log up to the snapshot, too: whatever the log's new start leaves out is made up for by
+     * records that a power cut must not take. */
+    status = log_flush(session);
+    SIMULATOR_POINT(CHECKPOINT_AFTER_FLUSH);
     if (status != CUBBY_OK) {
-        /* The superblock may have been written all the same. If it says "in use", what it names is
-         * not looked at; if it says "clean", the store is being closed, and nothing is written over
-         * it. */
         untake_runs(store, super);
+        return status;
+    }
+    CUBBY_ASSERT(super->log_start <= atomic_load(&store->log.flushed)); /* I7 */
+    status = checkpoint_write_superblock(session, super);
+    if (status != CUBBY_OK) {
+        hold_runs(store, super);
         return status;
     }
     untake_runs(store, &store->super);
     store->super = *super;
     atomic_fetch_add(&store->checkpoints, 1);
+    release_log(session, super->log_start);
+    SIMULATOR_POINT(CHECKPOINT_AFTER_SUPERBLOCK);
     return CUBBY_OK;
 }
 
@@ -360,6 +448,10 @@ static int checkpoint_locked(cubby_session *session, bool clean)
     snapshot.super.clean = clean;
     snapshot.super.generation++;
     snapshot.super.checkpoint_generation = snapshot.super.generation;
+    /* Before the snapshot: what becomes dirty meanwhile is younger than both. */
+    pthread_rwlock_rdlock(&store->batch_lock);
+    snapshot.oldest_dirty = dirty_oldest_lsn(&store->dirty, atomic_load(&store->log.end));
+    pthread_rwlock_unlock(&store->batch_lock);
     pthread_mutex_lock(&store->extents.lock);
     int status = take_snapshot_locked(store, &snapshot);
     pthread_mutex_unlock(&store->extents.lock);
@@ -386,6 +478,7 @@ int checkpoint_write(cubby_session *session, enum checkpoint_kind kind)
     int status = checkpoint_locked(session, kind == CHECKPOINT_CLEAN);
     if (status == CUBBY_OK && kind != CHECKPOINT_IN_STEPS) {
         release_all(session);
+        SIMULATOR_POINT(CHECKPOINT_AFTER_RELEASE);
     }
     pthread_mutex_unlock(&store->checkpoint_lock);
     return status;
@@ -508,7 +601,7 @@ int checkpoint_read(cubby_session *session)
         atomic_store(&store->pair_count, super->pair_count);
         atomic_store(&store->pair_bytes, super->pair_bytes);
         atomic_store(&store->blob_count, super->blob_count);
-        atomic_store(&store->lsn, super->lsn);
+        log_stand_at(&store->log, super->lsn);
     }
     free(stream);
     return status;

@@ -4,14 +4,18 @@
  * records are in it, or its pairs would fit fewer extents. It never takes more extents than before.
  * Where there is no room to write it anew its expired pairs are dropped in place, home by home.
  *
- * Depends on: rebuild.h, segment_read.h, lookup.h, put.h, step.h.   Used by: users of cubby.h.
+ * Depends on: rebuild.h, segment_read.h, sweep.h, writeback.h, step.h.   Used by: users of cubby.h.
  */
+#include <errno.h>
+
 #include "engine/base/cubby_assert.h"
-#include "engine/store/lookup.h"
-#include "engine/store/put.h"
+#include "engine/store/checkpoint.h"
+#include "engine/store/publish.h"
 #include "engine/store/rebuild.h"
 #include "engine/store/segment_read.h"
 #include "engine/store/step.h"
+#include "engine/store/sweep.h"
+#include "engine/store/writeback.h"
 
 /* Whether the pairs of a segment, without the expired ones, would fit fewer extents. */
 static int would_shrink(const cubby_store *store, struct segment_view view,
@@ -51,67 +55,133 @@ free_pairs:
     return status;
 }
 
-/* Drop what is expired of one home, and write it if that is anything. */
-static int drop_of_home(cubby_session *session, struct segment_view view, uint32_t home_index,
-                        struct dropped_pairs *dropped)
+struct publishing {
+    const struct rebuilt *rebuilt;
+    const struct sums *sums;
+};
+
+static void publish_locked(cubby_session *session, uint64_t lsn, void *state)
 {
-    const struct dropped_pairs before = *dropped;
-    uint32_t home_count = view.place.home_count;
-    uint32_t spill_count = segment_block_count(home_count) - home_count;
-    int status = lookup_read_block(session, view, home_index, session->home);
-    if (status == CUBBY_OK) {
-        status = expiry_drop_from_block(session, session->home, dropped);
-    }
-    for (uint32_t i = 0; i < spill_count && status == CUBBY_OK; i++) {
-        if (block_displaced_count(session->home) > 0) {
-            status = lookup_read_block(session, view, home_count + i, session->spill);
-        }
-        if (status == CUBBY_OK && block_displaced_count(session->home) > 0) {
-            status = expiry_strike_displaced(session, view, i, dropped);
-        }
-    }
-    if (status == CUBBY_OK && dropped->count > before.count) {
-        status = put_write_block(session, view, home_index, session->home);
+    const struct publishing *publishing = state;
+    rebuild_publish_locked(session, publishing->rebuilt, lsn);
+    store_add_sums(session->store, publishing->sums);
+}
+
+/* Flush a rebuilt segment, log it and what it lets go, and flush that. */
+static int publish(cubby_session *session, const struct rebuilt *rebuilt, const struct sums *sums,
+                   const struct freed_blobs *freed)
+{
+    cubby_store *store = session->store;
+    uint8_t body[LOG_SEGMENT_BYTES];
+    rebuild_encode(rebuilt, sums, body);
+    const struct log_record record = {LOG_SEGMENT, LOG_SEGMENT_BYTES, body};
+    struct publishing publishing = {rebuilt, sums};
+    struct publication publication = {
+        .freed = freed,
+        .records = &record,
+        .record_count = 1,
+        .hold_count = 1,
+        .publish = publish_locked,
+        .state = &publishing,
+    };
+    uint64_t room = publication_room(&publication);
+    int status = log_reserve(&store->log, room, LOG_BY_WRITE_BACK) ? log_flush(session) : EAGAIN;
+    if (status != EAGAIN) {
+        status = status == CUBBY_OK ? publication_append(session, &publication) : status;
+        log_unreserve(&store->log, room);
     }
     if (status != CUBBY_OK) {
-        expiry_go_back(dropped, &before);
-    }
-    return status;
-}
-
-/* Drop what is expired of a segment without new extents. On failure dropped has what is gone. */
-static int drop_in_place(cubby_session *session, struct segment_view view,
-                         struct dropped_pairs *dropped)
-{
-    int status = CUBBY_OK;
-    for (uint32_t i = 0; i < view.place.home_count && status == CUBBY_OK; i++) {
-        status = drop_of_home(session, view, i, dropped);
-    }
-    directory_change_payload(&session->store->directory, view.number,
-                             (uint32_t)dropped->encoded_bytes, 0);
-    return status;
-}
-
-/* Compact a segment whose lock is held; dropped, which is empty, is set. */
-static int compact_segment(cubby_session *session, struct segment_view view,
-                           struct cubby_compaction *totals, struct dropped_pairs *dropped)
-{
-    bool gains;
-    int status = look_at_segment(session, view, &gains);
-    if (status != CUBBY_OK || !gains) {
+        rebuild_undo(session, rebuilt);
         return status;
     }
-    status = rebuild_segment(session, view, NULL, dropped);
+    return log_flush(session);
+}
+
+/* Write a segment anew, without what is expired. Its lock is held. */
+static int rebuild(cubby_session *session, struct segment_view view,
+                   struct cubby_compaction *totals)
+{
+    struct dropped_pairs gone = {0};
+    struct freed_blobs freed = {0};
+    struct rebuilt rebuilt;
+    struct sums sums;
+    const struct rebuild_order order = {
+        .view = view,
+        .lsn = atomic_load(&session->store->log.flushed),
+    };
+    int status = rebuild_write(session, &order, &rebuilt, &gone, &sums);
+    if (status != CUBBY_OK) {
+        expiry_forget(&gone);
+        return status;
+    }
+    for (size_t i = 0; i < gone.blob_count && status == CUBBY_OK; i++) {
+        status = freed_blobs_add(session, &freed, &gone.blobs[i]);
+    }
+    if (status == CUBBY_OK) {
+        status = publish(session, &rebuilt, &sums, &freed);
+    } else {
+        rebuild_undo(session, &rebuilt);
+    }
     if (status == CUBBY_OK) {
         uint32_t before = segment_extent_count(view.place.home_count);
-        struct segment_place place = directory_get(&session->store->directory, view.number);
+        uint32_t now = segment_extent_count(rebuilt.view.place.home_count);
         totals->rebuilt++;
-        totals->freed_bytes +=
-            (uint64_t)(before - segment_extent_count(place.home_count)) * EXTENT_BYTES;
-    } else if (status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL ||
-               status == CUBBY_UNPLACEABLE) {
+        totals->dropped_pairs += gone.count;
+        totals->freed_bytes += (uint64_t)(before - now) * EXTENT_BYTES + freed_blobs_bytes(&freed);
+    }
+    freed_blobs_free(&freed);
+    expiry_forget(&gone);
+    return status;
+}
+
+/* Drop what is expired of a segment without new extents. No lock is held. */
+static int drop_in_place(cubby_session *session, uint64_t number, struct cubby_compaction *totals)
+{
+    struct sweep_segment_result segment = {.number = number};
+    struct sweep_order order = {.segments = &segment, .count = 1, .drops_expired = true};
+    int status = CUBBY_OK;
+    bool is_last = false;
+    while (status == CUBBY_OK && !is_last) {
+        uint32_t from = order.drop_from;
+        status = log_flush(session);
+        if (status == CUBBY_OK) {
+            status = sweep_run(session, &order);
+        }
+        if (status == CUBBY_OK) {
+            status = segment.status;
+        }
+        is_last = order.drop_from == from || order.drop_from == UINT32_MAX;
+    }
+    totals->dropped_pairs += order.dropped_pairs;
+    totals->freed_bytes += order.freed_bytes;
+    return status;
+}
+
+static bool is_for_lack_of_space(int status)
+{
+    return status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL || status == CUBBY_UNPLACEABLE;
+}
+
+static int compact_segment(cubby_session *session, uint64_t number, struct cubby_compaction *totals)
+{
+    /* What is dirty may expire or delete, too. A segment's number is a hash that it has. */
+    int status = writeback_segment(session, (struct key_hash){.low = number});
+    if (status != CUBBY_OK && !is_for_lack_of_space(status)) {
+        return status;
+    }
+    session->message[0] = '\0';
+    struct segment_view view = store_lock_segment(session->store, number);
+    CUBBY_ASSERT(view.number == number);
+    session_forget_now(session);
+    bool gains;
+    status = look_at_segment(session, view, &gains);
+    if (status == CUBBY_OK && gains) {
+        status = rebuild(session, view, totals);
+    }
+    store_unlock_segment(session->store, number);
+    if (is_for_lack_of_space(status)) {
         session->message[0] = '\0';
-        status = drop_in_place(session, view, dropped);
+        status = drop_in_place(session, number, totals);
     }
     return status;
 }
@@ -126,17 +196,16 @@ int cubby_compact(cubby_session *session, uint64_t *segment, struct cubby_compac
     }
     cubby_store *store = session->store;
     if (*segment >= atomic_load(&store->directory.segment_count)) {
-        return session_leave(session, CUBBY_NOT_FOUND);
+        /* The end: what was freed is to be had again. */
+        status = writeback_drain(session);
+        status = status == CUBBY_OK ? checkpoint_write(session, CHECKPOINT_NOW) : status;
+        return session_leave(session, status == CUBBY_OK ? CUBBY_NOT_FOUND : status);
     }
-    struct dropped_pairs dropped = {0};
-    /* A segment's number is a hash that it has. */
-    struct segment_view view = store_lock_segment(store, *segment);
-    CUBBY_ASSERT(view.number == *segment);
-    session_forget_now(session);
-    status = compact_segment(session, view, totals, &dropped);
-    store_unlock_segment(store, view.number);
-    totals->dropped_pairs += dropped.count;
-    totals->freed_bytes += expiry_settle(session, &dropped);
+    status = compact_segment(session, *segment, totals);
+    if (status == EAGAIN) {
+        status = checkpoint_write(session, CHECKPOINT_IN_STEPS); /* and once more, next time */
+        return session_leave(session, status);
+    }
     if (status == CUBBY_OK) {
         totals->segments++;
         ++*segment;

@@ -3,7 +3,7 @@
  * All numbers are little-endian. An LBA is a block of 4,096 bytes.
  *
  *   LBA 0, 1           superblock, two copies; generation n is written to LBA n mod 2
- *   [wal_lba, +blocks) room for the write-ahead log, unused by version 0.1 of the library
+ *   [wal_lba, +blocks) the write-ahead log: a ring, then room for block images (see below)
  *   [extents_lba, end) extents of 16 blocks; extent n begins at extents_lba + 16 n
  *
  * Superblock
@@ -26,7 +26,8 @@
  *      120     8  extent_count
  *      128     4  fill_percent       target, 10 to 75
  *      132     4  checkpoint_run_count   up to 128
- *      136     8  lsn                the next LSN to be given out
+ *      136     8  lsn                of the checkpoint: it holds what every structural record of
+ *                                     the log before it says
  *      144     8  segment_count      at least 1
  *      152     8  pair_count
  *      160     8  pair_bytes         keys and values
@@ -34,8 +35,9 @@
  *      176     8  blob_extent_count  entries of the checkpoint's third part
  *      184     8  checkpoint_generation   generation that its blocks carry
  *      192    16  checkpoint runs: {first_extent: u64, extent_count: u64} each
- *     2240    16  boot_id            of the machine's run in which the store came into use; zeros:
- * unknown 2256     -  zero
+ *     2240     8  log_run            random; of the log's blocks that count
+ *     2248     8  log_start          LSN from which on the log must be read; at most lsn
+ *     2256     -  zero
  *
  * Checkpoint: a stream over the blocks of its runs in order
  *   part 1   segment_count descriptors, 8 bytes each (directory.h)
@@ -89,6 +91,48 @@
  *       20     4  run_count          1 to 169 here
  *       24    24  runs: {lba: u64, checksum: u64, byte_count: u64} each
  *
+ * Log: an endless stream of bytes, of which the ring holds the last part. An LSN is a place in that
+ * stream; the block of LSNs [4096 n, 4096 n + 4096) is block n mod (ring blocks) of the ring. The
+ * last eighth of the log's room (8 to 1,024 blocks) is not of the ring: there a store on a device
+ * that may tear blocks keeps the images of those being written, as they are, checksums and all.
+ * Log block
+ *   OFFSET  SIZE  FIELD
+ *        0     8  checksum           XXH3-64 of bytes [8, 56), seeded with LBA and secret
+ *        8     4  magic              "CLOG"
+ *       12     4  previous_used      bytes of the block before, its header too; 0 in the first
+ *       16     8  run                random; new each time the store is opened to write
+ *       24     8  lsn                of the block's first byte
+ *       32     8  flushed            all before this LSN was flushed when the block was begun
+ *       40     8  previous_checksum  of the last record of the block before; 0 in the first
+ *       48     8  generation         of the superblock that was durable when the block was begun
+ *       56     -  records, each at a multiple of 8; then zeros
+ * Record (its LSN is its place)
+ *        0     8  checksum           XXH3-64 of bytes [8, size), seeded with LSN xor run and secret
+ *        8     2  size               with this header, a multiple of 8; 0: no more in this block
+ *       10     1  type
+ *       11     1  flags              bit 0: the next record belongs to the same group;
+ *                                    bit 1: so does the one before
+ *       12     4  body_size
+ *       16     -  body, zero-padded
+ *
+ * A group counts as a whole or not at all, and has the LSN of its first record.
+ *
+ * Bodies by type; numbers are little-endian, without gaps
+ *        1  put      the encoded pair
+ *        2  delete   an encoded pair without a value
+ *        3  abort    lsn: u64, hash: {low, high: u64}; the put or delete of this LSN is void
+ *        4  free     hash: {low, high: u64}, lba: u64, checksum: u64, key_size: u32,
+ *                    value_size: u32; this blob is free
+ *        5  segment  number: u32, payload: u32, descriptor: u64, pairs: i64, pair_bytes: i64,
+ *                    blobs: i64; the segment stands there from now on, and by so much the store's
+ *                    sums have changed; a number that is the count of segments so far is a split's,
+ *                    whose group has both
+ *        6  sweep    {segment: u32, block_index: u32, payload: i32, pairs: i16, blobs: i16,
+ *                    pair_bytes: i64} each, then lsn: u64; these blocks are about to be written
+ *                    with this LSN, and by so much the sums change then
+ *        7  done     lsn: u64 of a sweep, then the places (u32 each, from 0) of its entries that
+ *                    were not written
+ *
  * Depends on: nothing.   Used by: engine/store.
  */
 #ifndef CUBBY_DISK_FORMAT_H
@@ -104,12 +148,28 @@ enum {
     /* Feature bits this library knows. */
     FEATURES_COMPATIBLE = 0,
     FEATURES_COMPATIBLE_READ = 0,
-    FEATURES_INCOMPATIBLE = 0,
+    FEATURE_LOG = 1, /* incompatible: the log counts */
+    FEATURES_INCOMPATIBLE = FEATURE_LOG,
 
     SUPERBLOCK_RUNS_OFFSET = 192,
     SUPERBLOCK_RUNS_MAX = 128,
     SUPERBLOCK_RUN_BYTES = 16,
-    SUPERBLOCK_BOOT_ID_OFFSET = 2240,
+    SUPERBLOCK_LOG_OFFSET = 2240,
+
+    LOG_MAGIC = 0x474f4c43,
+    LOG_HEADER_BYTES = 56,
+    LOG_RECORD_HEADER_BYTES = 16,
+    LOG_RECORD_BYTES_MAX = BLOCK_BYTES - LOG_HEADER_BYTES,
+    LOG_BODY_BYTES_MAX = LOG_RECORD_BYTES_MAX - LOG_RECORD_HEADER_BYTES,
+    LOG_FLAG_MORE = 1,
+    LOG_FLAG_CONTINUES = 2,
+    LOG_IMAGE_SHARE = 8,
+    LOG_IMAGE_BLOCKS_MIN = 8,
+    LOG_IMAGE_BLOCKS_MAX = 1024,
+    LOG_FREE_BYTES = 40,
+    LOG_SEGMENT_BYTES = 40,
+    LOG_SWEEP_ENTRY_BYTES = 24,
+    LOG_ABORT_BYTES = 24,
 
     CHECKPOINT_MAGIC = 0x54504b43,
     CHECKPOINT_HEADER_BYTES = 24,
@@ -141,10 +201,20 @@ enum {
     BLOB_INDEX_RUNS_MAX = (BLOCK_BYTES - BLOB_INDEX_HEADER_BYTES) / BLOB_INDEX_RUN_BYTES,
 };
 
+enum log_record_type {
+    LOG_PUT = 1,
+    LOG_DELETE = 2,
+    LOG_ABORT = 3,
+    LOG_FREE = 4,
+    LOG_SEGMENT = 5,
+    LOG_SWEEP = 6,
+    LOG_DONE = 7,
+};
+
 #define SUPERBLOCK_MAGIC "CUBBYDB\n"
 
 _Static_assert(SUPERBLOCK_RUNS_OFFSET + SUPERBLOCK_RUNS_MAX * SUPERBLOCK_RUN_BYTES ==
-                   SUPERBLOCK_BOOT_ID_OFFSET,
+                   SUPERBLOCK_LOG_OFFSET,
                "as drawn above");
 _Static_assert(DISPLACED_RESERVE_BYTES % DISPLACED_BYTES == 0, "the reserve is whole entries");
 _Static_assert(BLOB_INDEX_RUNS_MAX == 169, "as documented above");

@@ -19,7 +19,7 @@ struct dropped_pairs {
     uint64_t count;
     uint64_t pair_bytes; /* keys and values */
     uint64_t encoded_bytes;
-    struct block_pair *blobs; /* sizes and places; their pointers are not valid */
+    struct block_pair *blobs; /* sizes, places, hashes; their pointers are not valid */
     size_t blob_count;
     size_t blob_capacity;
 };
@@ -31,28 +31,17 @@ static inline bool expiry_has_passed(cubby_session *session, const struct block_
 }
 
 /* Remember a pair that is being dropped. Returns CUBBY_OK or ENOMEM. */
-int expiry_note(struct dropped_pairs *dropped, const struct block_pair *pair);
-
-/* Drop the expired pairs that sit in a block in memory. Returns CUBBY_OK or ENOMEM. */
-int expiry_drop_from_block(cubby_session *session, uint8_t *block, struct dropped_pairs *dropped);
+int expiry_note(cubby_session *session, struct dropped_pairs *dropped,
+                const struct block_pair *pair);
 
 /* Drop the expired ones of a segment's pairs. Returns CUBBY_OK or ENOMEM. */
 int expiry_drop_from_pairs(cubby_session *session, struct segment_pairs *pairs,
                            struct dropped_pairs *dropped);
-
-/* Strike off the list of the home block in session->home what is expired in the spill block in
- * session->spill, of this index. The home is to be written. Returns CUBBY_OK or ENOMEM. */
-int expiry_strike_displaced(cubby_session *session, struct segment_view view, uint32_t spill_index,
-                            struct dropped_pairs *dropped);
 
 /* Go back to what dropped was before: what came since has not been written. */
 void expiry_go_back(struct dropped_pairs *dropped, const struct dropped_pairs *before);
 
 /* Forget all of it, and free its memory. */
 void expiry_forget(struct dropped_pairs *dropped);
-
-/* What was dropped is gone from the device: count that, free the blobs, forget. The segment's lock
- * need not be held. Overwrites session->value. Returns the bytes of the blobs' blocks. */
-uint64_t expiry_settle(cubby_session *session, struct dropped_pairs *dropped);
 
 #endif

@@ -129,6 +129,10 @@ int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t
 int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count,
                           uint64_t lsn);
 
+/* Take a run of granules that was put into quarantine, and is still needed, out of it again. The
+ * run is one that was held as a whole; one that is not in quarantine is left. */
+void extents_unhold_granules_locked(struct extents *extents, uint64_t lba, uint64_t granule_count);
+
 /* Give back space that was taken but never named by anything on the device. Granules may have been
  * named here. */
 void extents_untake(struct extents *extents, uint64_t extent, uint64_t count);
@@ -186,5 +190,8 @@ struct extents_usage {
 void extents_usage(struct extents *extents, struct extents_usage *usage);
 uint64_t extents_free_count(struct extents *extents);
 uint64_t extents_held_blocks(struct extents *extents);
+
+/* Blocks in quarantine that were freed by records before an LSN. Looks at every run. */
+uint64_t extents_held_before(struct extents *extents, uint64_t lsn);
 
 #endif

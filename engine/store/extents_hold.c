@@ -57,6 +57,28 @@ int extents_hold_granules_locked(struct extents *extents, uint64_t lba, uint64_t
     return CUBBY_OK;
 }
 
+void extents_unhold_granules_locked(struct extents *extents, uint64_t lba, uint64_t granule_count)
+{
+    size_t at = extents->held_count;
+    while (at > 0 && (extents->held[at - 1].lba != lba ||
+                      extents->held[at - 1].block_count != granule_count)) {
+        at--;
+    }
+    if (at == 0) {
+        return;
+    }
+    extents->held[at - 1] = extents->held[--extents->held_count];
+    extents->held_blocks -= granule_count;
+    uint64_t extent;
+    uint16_t map;
+    for (uint64_t i = 0; (map = granules_of_run(extents, lba, granule_count, i, &extent)) != 0;
+         i++) {
+        CUBBY_ASSERT((held_maps(extents)[extent] & map) == map);
+        held_maps(extents)[extent] ^= map;
+        live_maps(extents)[extent] |= map;
+    }
+}
+
 int extents_hold_granules(struct extents *extents, uint64_t lba, uint64_t granule_count,
                           uint64_t lsn)
 {
@@ -172,4 +194,15 @@ uint64_t extents_held_blocks(struct extents *extents)
     uint64_t count = extents->held_blocks;
     pthread_mutex_unlock(&extents->lock);
     return count;
+}
+
+uint64_t extents_held_before(struct extents *extents, uint64_t lsn)
+{
+    uint64_t blocks = 0;
+    pthread_mutex_lock(&extents->lock);
+    for (size_t i = 0; i < extents->held_count; i++) {
+        blocks += extents->held[i].lsn < lsn ? extents->held[i].block_count : 0;
+    }
+    pthread_mutex_unlock(&extents->lock);
+    return blocks;
 }

@@ -6,6 +6,7 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
 #include "engine/store/lookup.h"
+#include "engine/store/writeback.h"
 
 int get_visit_value(cubby_session *session, const struct block_pair *pair, void *state)
 {
@@ -89,13 +90,33 @@ int cubby_get_expiry(cubby_session *session, const uint8_t *key, size_t key_size
     return status;
 }
 
+/* Whether dirty pairs can be written back. */
+static bool may_write_back(cubby_store *store)
+{
+    return atomic_load(&store->dirty.count) > 0 && !store->read_only &&
+           !atomic_load(&store->poisoned) && atomic_load(&store->degraded) == 0;
+}
+
 int cubby_count(cubby_session *session, uint64_t *count)
 {
     CUBBY_ASSERT(count != NULL);
-    int status = session_enter(session, false);
-    if (status == CUBBY_OK) {
-        *count = atomic_load(&session->store->pair_count);
-        session_leave(session, status);
+    cubby_store *store = session->store;
+    int status = session_enter(session, may_write_back(store));
+    if (status != CUBBY_OK) {
+        return status;
     }
-    return status;
+    /* What is dirty is counted once it has come to its place. */
+    int64_t growth = 0;
+    if (may_write_back(store)) {
+        status = writeback_drain(session);
+    }
+    if (status == CUBBY_DEGRADED || status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL ||
+        (status == CUBBY_OK && atomic_load(&store->dirty.count) > 0)) {
+        session->message[0] = '\0';
+        status = writeback_count_dirty(session, &growth);
+    }
+    if (status == CUBBY_OK) {
+        *count = atomic_load(&store->pair_count) + (uint64_t)growth;
+    }
+    return session_leave(session, status);
 }

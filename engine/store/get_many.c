@@ -78,6 +78,25 @@ static int submit_block(struct get_many *many, struct slot *slot, uint32_t block
     return status;
 }
 
+/* Take a key's pair from those that are dirty. Returns whether that settles it. */
+static bool take_dirty(struct get_many *many, struct slot *slot)
+{
+    cubby_session *session = many->session;
+    enum dirty_state state =
+        dirty_find(&session->store->dirty, slot->wanted.key, slot->wanted.key_size,
+                   slot->wanted.hash, block_of(many, slot), &slot->pair);
+    if (state == DIRTY_NOT) {
+        return false;
+    }
+    slot->state = SLOT_ABSENT;
+    if (state == DIRTY_PAIR) {
+        /* One with an expiry has its time looked at when it is looked up by itself. */
+        slot->state = slot->pair.expires_ms == 0 ? SLOT_FOUND : SLOT_AGAIN;
+        slot->round = many->round;
+    }
+    return true;
+}
+
 static int submit_next(struct get_many *many)
 {
     cubby_session *session = many->session;
@@ -90,11 +109,14 @@ static int submit_next(struct get_many *many)
     }
     struct key_hash hash = key_hash_of(many->next_key, key_size, store->hash_seed);
     slot->wanted = (struct wanted_key){many->next_key, key_size, hash};
-    slot->view = store_find_segment(store, hash.low);
     slot->state = SLOT_HOME;
     slot->knows_now = session->now_ms != 0;
-    session_count(&session->counters.get_home_reads, 1);
-    status = submit_block(many, slot, key_hash_home(hash, slot->view.place.home_count));
+    if (!take_dirty(many, slot)) {
+        /* After that look: a pair that was clean by then may stand in new extents. */
+        slot->view = store_find_segment(store, hash.low);
+        session_count(&session->counters.get_home_reads, 1);
+        status = submit_block(many, slot, key_hash_home(hash, slot->view.place.home_count));
+    }
     many->next_key += key_size;
     many->submitted++;
     return status;

@@ -490,7 +490,8 @@ static void tell_home(const cubby_store *store, struct key_hash hash,
         .home_lba = home_lba,
         .fingerprint = key_hash_fingerprint(hash),
         .lba = home_lba,
-        .device_reads = 1 + place->spill_reads,
+        .device_reads = place->is_dirty ? 0 : 1 + place->spill_reads,
+        .is_dirty = place->is_dirty,
     };
 }
 
@@ -509,7 +510,7 @@ static void tell_pair(const cubby_session *session, const struct lookup_place *p
         location->lba = segment_lba(session->store, place->view.place) + location->home_count +
                         location->spill_block;
     }
-    location->pair_offset = (uint64_t)(pair->encoded - block);
+    location->pair_offset = place->is_dirty ? 0 : (uint64_t)(pair->encoded - block);
     location->encoded_size = pair->encoded_size;
     location->key_size = pair->key_size;
     location->value_size = pair->value_size;
@@ -540,6 +541,9 @@ int cubby_locate(cubby_session *session, const uint8_t *key, size_t key_size,
         struct lookup_place place;
         struct found found;
         status = lookup_find_place(session, &wanted, visit_pair, &found, &place);
+        if (place.is_dirty) {
+            place.view = store_find_segment(session->store, wanted.hash.low);
+        }
         if (status == CUBBY_OK || status == CUBBY_NOT_FOUND) {
             tell_home(session->store, wanted.hash, &place, location);
         }

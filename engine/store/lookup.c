@@ -107,12 +107,46 @@ struct look {
     void *state;
     struct session_counters *counters;
     struct lookup_place place; /* of the last try */
-    bool is_expired;           /* what the last try found */
+    bool skips_dirty;
+    bool is_expired; /* what the last try found */
 };
 
-/* One try: read home, search, visit. */
-static int look_once(struct look *look, struct segment_view view, bool is_retry,
-                     uint64_t *spill_reads)
+/* Visit a pair that was found, unless it is expired. */
+static int visit_found(struct look *look, const struct block_pair *pair)
+{
+    look->is_expired = expiry_has_passed(look->session, pair);
+    return look->is_expired ? CUBBY_NOT_FOUND : look->visit(look->session, pair, look->state);
+}
+
+/* Look among the dirty pairs. Returns whether that settles it. */
+static bool look_in_memory(struct look *look, int *status)
+{
+    cubby_session *session = look->session;
+    const struct wanted_key *wanted = look->wanted;
+    struct block_pair pair;
+    if (look->skips_dirty) {
+        return false;
+    }
+    bool knew_now = session->now_ms != 0;
+    enum dirty_state state = dirty_find(&session->store->dirty, wanted->key, wanted->key_size,
+                                        wanted->hash, session->dirty_pair, &pair);
+    look->place.is_dirty = state != DIRTY_NOT;
+    look->is_expired = false;
+    if (state == DIRTY_PAIR) {
+        *status = visit_found(look, &pair);
+        if (look->is_expired && !knew_now) {
+            return look_in_memory(look, status); /* it may have been put anew in time */
+        }
+        look->is_expired = false;
+    } else if (state == DIRTY_TOMBSTONE) {
+        *status = CUBBY_NOT_FOUND;
+    }
+    return state != DIRTY_NOT;
+}
+
+/* Read home, search, visit: of what is not dirty. */
+static int look_on_device(struct look *look, struct segment_view view, bool is_retry,
+                          uint64_t *spill_reads)
 {
     cubby_session *session = look->session;
     const struct wanted_key *wanted = look->wanted;
@@ -125,13 +159,10 @@ static int look_once(struct look *look, struct segment_view view, bool is_retry,
     }
     struct found_pair found;
     status = lookup_in_home(session, view, wanted, &found, spill_reads);
-    look->place = (struct lookup_place){view, found.displaced_index, *spill_reads};
+    look->place = (struct lookup_place){view, found.displaced_index, *spill_reads, false};
     session_count(is_retry ? &counters->get_retry_reads : &counters->get_spill_reads, *spill_reads);
-    look->is_expired = status == CUBBY_OK && expiry_has_passed(session, &found.pair);
-    if (look->is_expired) {
-        return CUBBY_NOT_FOUND;
-    }
-    return status == CUBBY_OK ? look->visit(session, &found.pair, look->state) : status;
+    look->is_expired = false;
+    return status == CUBBY_OK ? visit_found(look, &found.pair) : status;
 }
 
 static int look_without_lock(struct look *look, bool is_retry, bool *settled)
@@ -143,12 +174,18 @@ static int look_without_lock(struct look *look, bool is_retry, bool *settled)
     struct segment_view view = store_find_segment(store, low_hash);
     struct segment_stripe *stripe = store_stripe(store, view.number);
     uint32_t version = atomic_load(&stripe->version);
-    /* Once more: what is read from here on is not older than the version. */
-    view = store_find_segment(store, low_hash);
     int status = CUBBY_CORRUPT;
+    if (look_in_memory(look, &status)) {
+        epoch_leave(&session->slot);
+        *settled = status != CUBBY_CORRUPT;
+        return status;
+    }
+    /* Once more: what is read from here on is not older than the version, nor than the look into
+     * memory. A pair that was clean by then may stand where the segment has been rebuilt. */
+    view = store_find_segment(store, low_hash);
     uint64_t spill_reads = 0;
     if (store_stripe(store, view.number) == stripe) {
-        status = look_once(look, view, is_retry, &spill_reads);
+        status = look_on_device(look, view, is_retry, &spill_reads);
     }
     epoch_leave(&session->slot);
     /* A miss in two blocks is believed only if nothing moved between them, and one by the clock
@@ -174,7 +211,9 @@ static int look_up(struct look *look)
     if (!settled) {
         struct segment_view view = store_lock_segment(store, look->wanted->hash.low);
         uint64_t spill_reads = 0;
-        status = look_once(look, view, true, &spill_reads);
+        if (!look_in_memory(look, &status)) {
+            status = look_on_device(look, view, true, &spill_reads);
+        }
         store_unlock_segment(store, view.number);
     }
     session_count(&look->counters->get_blob_reads, session->blob_reads - blob_reads);
@@ -184,7 +223,13 @@ static int look_up(struct look *look)
 int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
                void *state, struct session_counters *counters)
 {
-    struct look look = {session, wanted, visit, state, counters, {.displaced_index = -1}, false};
+    struct look look = {
+        .session = session,
+        .wanted = wanted,
+        .visit = visit,
+        .state = state,
+        .counters = counters,
+    };
     return look_up(&look);
 }
 
@@ -192,8 +237,38 @@ int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, l
                       void *state, struct lookup_place *place)
 {
     struct session_counters uncounted = {0};
-    struct look look = {session, wanted, visit, state, &uncounted, {.displaced_index = -1}, false};
+    struct look look = {
+        .session = session,
+        .wanted = wanted,
+        .visit = visit,
+        .state = state,
+        .counters = &uncounted,
+        .place = {.displaced_index = -1},
+    };
     int status = look_up(&look);
     *place = look.place;
     return status;
+}
+
+static int visit_nothing(cubby_session *session, const struct block_pair *pair, void *state)
+{
+    (void)session;
+    (void)pair;
+    (void)state;
+    return CUBBY_OK;
+}
+
+int lookup_on_device(cubby_session *session, const struct wanted_key *wanted, bool *is_there)
+{
+    struct session_counters uncounted = {0};
+    struct look look = {
+        .session = session,
+        .wanted = wanted,
+        .visit = visit_nothing,
+        .counters = &uncounted,
+        .skips_dirty = true,
+    };
+    int status = look_up(&look);
+    *is_there = status == CUBBY_OK;
+    return status == CUBBY_NOT_FOUND ? CUBBY_OK : status;
 }

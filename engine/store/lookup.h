@@ -46,10 +46,14 @@ int lookup_in_home(cubby_session *session, struct segment_view view,
 /* What is done with a pair while it cannot go away. Returns CUBBY_OK or a failure. */
 typedef int lookup_visit(cubby_session *session, const struct block_pair *pair, void *state);
 
-/* Find a key's pair without a lock, falling back to the segment's lock when too much moves, and
- * visit it. One that is expired is not found. visit may be called again if its first call failed.
- * Must not be called inside the epoch. counters: where the device reads are counted. Returns
- * visit's status, CUBBY_NOT_FOUND, or a failure with a message. */
+/* Whether the device has a pair of a key, whatever is dirty. */
+int lookup_on_device(cubby_session *session, const struct wanted_key *wanted, bool *is_there);
+
+/* Find a key's pair, among those that are dirty, then on the device without a lock, falling back to
+ * the segment's lock when too much moves, and visit it. One that is expired is not found. visit may
+ * be called again if its first call failed. Must not be called inside the epoch. counters: where
+ * the device reads are counted. Returns visit's status, CUBBY_NOT_FOUND, or a failure with a
+ * message. */
 int lookup_key(cubby_session *session, const struct wanted_key *wanted, lookup_visit *visit,
                void *state, struct session_counters *counters);
 
@@ -58,6 +62,7 @@ struct lookup_place {
     struct segment_view view;
     int displaced_index;  /* as in found_pair */
     uint64_t spill_reads; /* spill blocks that were read */
+    bool is_dirty;        /* found, or found to be deleted, in memory: the rest is not set */
 };
 
 /* As lookup_key, but tells where it has looked, and counts nothing. *place is set if CUBBY_OK or

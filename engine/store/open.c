@@ -3,7 +3,7 @@
  *   no store --create--> clean --store_mark_in_use--> in use --cubby_close--> clean
  *                                                       | process or power dies
  *                                                       v
- *                                        in use --recovery_run, checkpoint--> in use
+ *                                  in use --replay_run, replay_begin_anew--> in use
  *
  * Depends on: async_get.h, checkpoint.h, recovery.h, space.h, superblock.h.   Used by: users of
  * cubby.h.
@@ -21,14 +21,18 @@
 #include "engine/store/async_get.h"
 #include "engine/store/checkpoint.h"
 #include "engine/store/recovery.h"
+#include "engine/store/replay.h"
 #include "engine/store/segment.h"
 #include "engine/store/space.h"
+#include "engine/store/writeback.h"
 
 enum {
     SIZE_DEFAULT = 1 << 30,
     BLANK_BLOCKS = 64, /* looked at to tell whether a device holds something */
     FILL_PERCENT_COMPRESSING = 40,
     FILL_PERCENT_PLAIN = 50,
+    DIRTY_SHARE = 8, /* of the log: what is dirty must fit what others leave of it, twice */
+    DIRTY_BYTES_DEFAULT = 64 << 20,
 };
 
 void cubby_options_init(struct cubby_options *options)
@@ -105,6 +109,9 @@ static int check_options(const struct opening *opening)
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "size is at most 1 PiB, not %llu bytes",
                          (unsigned long long)options->size_bytes);
     }
+    if (options->durability > CUBBY_DURABILITY_POWER) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "%u is no durability", options->durability);
+    }
     uint32_t percents[SPACE_MARK_COUNT];
     if (!space_percents(options, percents)) {
         return open_fail(opening, CUBBY_BAD_ARGUMENT,
@@ -123,14 +130,16 @@ static int make_shell(struct block_device *device, const struct opening *opening
         return ENOMEM;
     }
     store->stripes = aligned_alloc(64, STRIPE_COUNT * sizeof *store->stripes);
+    store->key_locks = calloc(KEY_STRIPE_COUNT, sizeof *store->key_locks);
     store->fork_guard = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (store->stripes == NULL || store->fork_guard == MAP_FAILED ||
+    if (store->stripes == NULL || store->key_locks == NULL || store->fork_guard == MAP_FAILED ||
         madvise(store->fork_guard, (size_t)sysconf(_SC_PAGESIZE), MADV_WIPEONFORK) != 0) {
         if (store->fork_guard != MAP_FAILED) {
             munmap(store->fork_guard, (size_t)sysconf(_SC_PAGESIZE));
         }
         free(store->stripes);
+        free(store->key_locks);
         free(store);
         return ENOMEM;
     }
@@ -139,6 +148,11 @@ static int make_shell(struct block_device *device, const struct opening *opening
         pthread_mutex_init(&store->stripes[i].lock, NULL);
         atomic_init(&store->stripes[i].version, 0);
     }
+    for (size_t i = 0; i < KEY_STRIPE_COUNT; i++) {
+        pthread_mutex_init(&store->key_locks[i], NULL);
+    }
+    writeback_open(&store->writeback);
+    pthread_rwlock_init(&store->batch_lock, NULL);
     pthread_mutex_init(&store->check_lock, NULL);
     pthread_mutex_init(&store->split_lock, NULL);
     pthread_mutex_init(&store->checkpoint_lock, NULL);
@@ -149,6 +163,9 @@ static int make_shell(struct block_device *device, const struct opening *opening
     store->read_only = (opening->options.flags & CUBBY_READ_ONLY_OPEN) != 0;
     store->environment = opening->options.environment != NULL ? *opening->options.environment
                                                               : *environment_of_system();
+    store->durability = opening->options.durability != CUBBY_DURABILITY_DEFAULT
+                            ? (enum cubby_durability)opening->options.durability
+                            : CUBBY_DURABILITY_PROCESS;
     space_open(store, &opening->options);
     *result = store;
     return CUBBY_OK;
@@ -179,7 +196,15 @@ static void close_parts(cubby_store *store)
     if (store->extents.extent_count > 0) {
         extents_close(&store->extents);
     }
+    log_close(&store->log);
+    dirty_close(&store->dirty);
+    writeback_close(&store->writeback);
     epoch_close(&store->epoch);
+    for (size_t i = 0; i < KEY_STRIPE_COUNT; i++) {
+        pthread_mutex_destroy(&store->key_locks[i]);
+    }
+    free(store->key_locks);
+    pthread_rwlock_destroy(&store->batch_lock);
     for (size_t i = 0; i < STRIPE_COUNT; i++) {
         pthread_mutex_destroy(&store->stripes[i].lock);
     }
@@ -201,7 +226,7 @@ static void drop_reference(cubby_store *store)
 }
 
 /* Memory that grows with the store, sized for the superblock in store->super. */
-static int open_maps(cubby_store *store)
+static int open_maps(cubby_store *store, uint64_t dirty_bytes)
 {
     const struct superblock *super = &store->super;
     store->hash_seed = super->hash_seed;
@@ -212,7 +237,18 @@ static int open_maps(cubby_store *store)
     if (status != CUBBY_OK) {
         return status;
     }
-    return extents_open(&store->extents, super->extents_lba, super->extent_count);
+    status = extents_open(&store->extents, super->extents_lba, super->extent_count);
+    const struct block_geometry *geometry = &store->device->geometry;
+    if (status == CUBBY_OK) {
+        status = log_open(&store->log, super, geometry->compresses,
+                          geometry->atomic_write_bytes >= BLOCK_BYTES);
+    }
+    if (status == CUBBY_OK) {
+        uint64_t most = log_capacity(&store->log) / DIRTY_SHARE;
+        uint64_t wanted = dirty_bytes != 0 ? dirty_bytes : DIRTY_BYTES_DEFAULT;
+        status = dirty_open(&store->dirty, wanted < most ? wanted : most);
+    }
+    return status;
 }
 
 /* Whether the first blocks are all zero. */
@@ -283,7 +319,7 @@ static int describe_new(struct opening *opening, uint64_t block_count)
         .compatible_read = FEATURES_COMPATIBLE_READ,
         .incompatible = FEATURES_INCOMPATIBLE,
         .fill_percent = opening->options.fill_percent,
-        .lsn = 1,
+        .lsn = BLOCK_BYTES,
     };
     if (super->fill_percent == 0) {
         super->fill_percent =
@@ -324,7 +360,7 @@ static int write_first_segment(struct opening *opening)
     }
     struct segment_pairs none = {0};
     uint64_t lba = segment_lba(store, view.place);
-    segment_build(store, &none, view, lba, atomic_fetch_add(&store->lsn, 1), session->image.data);
+    segment_build(store, &none, view, lba, 1, session->image.data);
     status = session->io->ops->write(session->io, lba, segment_block_count(FIRST_SEGMENT_HOMES),
                                      session->image.data);
     directory_set(&store->directory, 0, view.place);
@@ -345,9 +381,9 @@ static int create(struct opening *opening)
         return open_fail(opening, status, "making room for %llu blocks of 4 KiB failed: %s",
                          (unsigned long long)block_count, cubby_status_text(status));
     }
-    status = open_maps(store);
+    status = open_maps(store, opening->options.dirty_bytes);
     if (status == CUBBY_OK) {
-        atomic_store(&store->lsn, store->super.lsn);
+        log_stand_at(&store->log, store->super.lsn);
         status = write_first_segment(opening);
     }
     /* Twice, so that both superblocks are there. */
@@ -355,6 +391,31 @@ static int create(struct opening *opening)
         status = checkpoint_write(opening->session, CHECKPOINT_CLEAN);
     }
     return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
+}
+
+/* A store that was not closed in order, or whose directory is to be rebuilt. */
+static int recover(struct opening *opening, const struct replay_order *order)
+{
+    cubby_store *store = opening->store;
+    cubby_session *session = opening->session;
+    store->recovered = true;
+    if (!order->from_headers && !store->super.clean &&
+        (store->super.incompatible & FEATURE_LOG) == 0) {
+        return session_fail(session, CUBBY_CORRUPT,
+                            "the store was not closed in order by a CubbyDB without a log; open it "
+                            "with recovery");
+    }
+    int status = order->from_headers ? recovery_run(session) : checkpoint_read(session);
+    if (status == CUBBY_OK) {
+        status = replay_run(session, order);
+    }
+    if (order->from_headers) {
+        store->super.run_count = 0; /* the checkpoint's extents are free as far as we know */
+    }
+    if (status == CUBBY_OK && !store->read_only) {
+        status = replay_begin_anew(session);
+    }
+    return status;
 }
 
 static int open_existing(struct opening *opening)
@@ -367,28 +428,20 @@ static int open_existing(struct opening *opening)
                          "read-only, or use a newer CubbyDB",
                          cubby_version());
     }
-    int status = open_maps(store);
+    int status = open_maps(store, opening->options.dirty_bytes);
     if (status != CUBBY_OK) {
         return open_fail(opening, status, "%s", cubby_status_text(status));
     }
-    bool asked_to_recover = (opening->options.flags & CUBBY_RECOVER) != 0;
-    if (store->super.clean && !asked_to_recover) {
+    const uint32_t flags = opening->options.flags;
+    struct replay_order order = {
+        .from_headers = (flags & (CUBBY_RECOVER | CUBBY_ACCEPT_LOSS)) != 0,
+        .accept_loss = (flags & CUBBY_ACCEPT_LOSS) != 0,
+    };
+    if (store->super.clean && !order.from_headers) {
         status = checkpoint_read(opening->session);
         return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
     }
-    store->recovered = true;
-    uint8_t boot_id[BOOT_ID_BYTES];
-    environment_boot_id(boot_id);
-    bool after_power_cut =
-        !store->super.clean && memcmp(boot_id, store->super.boot_id, BOOT_ID_BYTES) != 0;
-    status = recovery_run(opening->session, asked_to_recover, after_power_cut);
-    if (status == CUBBY_OK && !store->read_only) {
-        store->super.run_count = 0; /* the old checkpoint's extents are free as far as we know */
-        status = store_mark_in_use(opening->session);
-        if (status == CUBBY_OK) {
-            status = checkpoint_write(opening->session, CHECKPOINT_NOW);
-        }
-    }
+    status = recover(opening, &order);
     return status == CUBBY_OK ? CUBBY_OK : open_fail_session(opening, status);
 }
 
@@ -486,6 +539,27 @@ int cubby_open(const char *path, const struct cubby_options *options, cubby_stor
     return store_open_device(device, path, options, store, message, message_size);
 }
 
+/* Write back what is dirty, and write the last checkpoint. What cannot be written back stays in the
+ * log: then the next opening recovers, and nothing is lost. */
+static int close_in_order(cubby_session *session)
+{
+    cubby_store *store = session->store;
+    if (atomic_load(&store->degraded) != 0) {
+        return CUBBY_DEGRADED;
+    }
+    int status = writeback_drain(session);
+    if (atomic_load(&store->poisoned)) {
+        return CUBBY_POISONED;
+    }
+    if (status == CUBBY_OK) {
+        return checkpoint_write(session, CHECKPOINT_CLEAN);
+    }
+    /* What has no place now stays in the log, for good: the next opening finds it there. */
+    bool lacks_space = status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL || status == EAGAIN;
+    int flushed = log_flush(session);
+    return flushed != CUBBY_OK || lacks_space ? flushed : status;
+}
+
 int cubby_close(cubby_store *store)
 {
     CUBBY_ASSERT(store != NULL);
@@ -496,9 +570,7 @@ int cubby_close(cubby_store *store)
     session_wait_for_all(store, false);
     int status = CUBBY_OK;
     if (atomic_load(&store->in_use)) {
-        /* If a write has failed, the device may hold what was not counted: the next open counts. */
-        bool doubtful = atomic_load(&store->doubtful);
-        status = checkpoint_write(store->keeper, doubtful ? CHECKPOINT_NOW : CHECKPOINT_CLEAN);
+        status = close_in_order(store->keeper);
     }
     cubby_session *keeper = store->keeper;
     close_parts(store);

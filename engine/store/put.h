@@ -1,59 +1,59 @@
-/* put.h -- change one pair on the device.
+/* put.h -- change one pair: into the log, then into the buffer of dirty pairs.
  *
- * Depends on: lookup.h, condition.h, expiry.h.   Used by: put.c, put_if.c, put_many.c.
+ * Depends on: lookup.h, condition.h, blob.h.   Used by: put.c, put_if.c, put_many.c, batch.c.
  */
 #ifndef CUBBY_PUT_H
 #define CUBBY_PUT_H
 
+#include "engine/store/blob.h"
 #include "engine/store/condition.h"
-#include "engine/store/expiry.h"
 #include "engine/store/lookup.h"
 
 /* A pair on its way in. */
 struct new_pair {
     struct wanted_key wanted;
     struct pair_content content;
+    struct blob_runs runs; /* of a blob; not named yet */
     uint8_t encoded[PAIR_INLINE_BYTES_MAX];
     uint32_t encoded_size;
+    bool is_tombstone;
     bool grows;    /* as far as is known: it may take more than what it replaces */
     bool admitted; /* space_admit has let it pass, before its blob was written */
-    const struct cubby_put_options *options;
-};
-
-/* What a change has left to be done after the lock is given back. */
-struct put_outcome {
-    bool existed;
-    bool rebuilt;                 /* a rebuild was paid for already */
-    bool untouched;               /* it failed before anything of the segment was written */
-    bool refused;                 /* by space_admit; untouched, too */
-    struct block_pair old;        /* sizes and place; its pointers are no longer valid */
-    struct dropped_pairs dropped; /* of the blocks that were written; none on failure */
 };
 
 /* Check sizes, hash the key, write the blob if it is to be one and the options' condition and
- * physical space allow. On failure nothing stays. options must stay where it is. */
+ * physical space allow. On failure nothing stays. */
 int put_prepare(cubby_session *session, const uint8_t *key, size_t key_size, const uint8_t *value,
                 size_t value_size, const struct cubby_put_options *options,
                 struct new_pair *new_pair);
 
-/* Encode a pair that is about to replace old, which is not expired, or NULL. */
-void put_encode(struct new_pair *new_pair, const struct block_pair *old);
+/* Make the tombstone of a key whose size is right. */
+void put_prepare_tombstone(cubby_session *session, const uint8_t *key, size_t key_size,
+                           struct new_pair *new_pair);
 
-/* Store a prepared pair in a segment whose lock is held, if its condition holds. Returns as
- * cubby_put_with; on failure the pair is not stored, unless the device failed in the middle. */
-int put_locked(cubby_session *session, struct segment_view view, struct new_pair *new_pair,
-               struct put_outcome *outcome);
+/* Encode a pair; CUBBY_EXPIRY_KEEP must have been replaced by a time. */
+void put_encode(struct new_pair *new_pair, uint64_t expires_ms);
 
-/* Whether a pair takes more than the one that it replaces; NULL: there is none. */
-bool put_grows(const struct pair_content *content, const struct block_pair *old);
+/* Give up a prepared pair whose blob is not named. */
+void put_abandon(cubby_session *session, struct new_pair *new_pair);
 
-/* After the lock is given back: count, free the old blob, and settle what was dropped. */
-void put_settle(cubby_session *session, const struct new_pair *new_pair,
-                struct put_outcome *outcome);
+/* Room to be asked of writeback_admit for a pair. */
+uint64_t put_log_room(const struct new_pair *new_pair);
 
-/* Give up a prepared pair that put_locked has refused with this status and outcome. */
-void put_abandon(cubby_session *session, const struct new_pair *new_pair,
-                 const struct put_outcome *outcome, int status);
+/* Wait for room, and ask whether physical space allows the pair; the room in the log is then
+ * reserved. No lock may be held. */
+int put_admit(cubby_session *session, struct new_pair *new_pair);
+
+/* Append the record of an encoded pair and make it dirty. The key's lock is held. *lsn, *end: as of
+ * log_append. Returns CUBBY_OK, ENOMEM, or as log_append; then nothing has happened. */
+int put_insert(cubby_session *session, struct new_pair *new_pair, uint64_t *lsn, uint64_t *end);
+
+/* Where space is short: see that a pair that was just inserted has a place, or take it back. The
+ * key's lock is still held. */
+int put_place(cubby_session *session, struct new_pair *new_pair);
+
+/* Make changes up to end durable as the session asks. */
+int put_commit(cubby_session *session, uint64_t end);
 
 /* Between session_enter and session_leave, no lock held: store a pair, or delete one, if the
  * condition of options (NULL: none) holds. taken: set to the value that the deleted pair had, in
@@ -63,8 +63,8 @@ int put_pair(cubby_session *session, const uint8_t *key, size_t key_size, const 
 int put_delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
                     const struct cubby_put_options *condition, struct cubby_slice *taken);
 
-/* Write a block of a segment back in place; session->home or session->spill, changed. */
-int put_write_block(cubby_session *session, struct segment_view view, uint32_t block_index,
-                    uint8_t *block);
+/* Store a prepared pair, but do not commit: *end is what is to be committed. */
+int put_prepared(cubby_session *session, struct new_pair *new_pair,
+                 const struct cubby_put_options *options, uint64_t *end);
 
 #endif

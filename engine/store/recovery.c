@@ -8,13 +8,13 @@
  *   - Segments are those of the last checkpoint and of every split published since: both children
  * are complete, and the parent was not written after them.
  *   - Blobs are what the live pairs name.
- *   - A run that is not live, was written in place after it was built, and is younger than the live
- * one of its hashes, is a remnant: damage has made an older copy pass for the live one. That is
- * refused; only with CUBBY_RECOVER is the older copy taken, and the remnant erased.
- *   - After a power cut (the machine has been started anew) a remnant that was built after the last
- *     checkpoint is no damage: nothing of it was promised, and the older copy has all that was.
- * Neither is a displaced pair that is not in its spill block: it was changed since, and is lost;
- * its home is made to forget it.
+ *   - Displaced pairs that are not in their spill blocks are lost; their homes are made to forget
+ * them.
+ *   - Runs that are not live, and are not complete or of a split that was not published, are
+ * erased, so that they are not found again.
+ *
+ * The log is replayed on top: it has what was dirty. What was freed since a damaged block was
+ * written may come back with an older copy; that is why this is done only when asked for.
  *
  * Depends on: recovery.h.   Used by: open.c.
  */
@@ -48,8 +48,6 @@ struct recovery {
     uint64_t last_base;               /* the extent where the last run looked at begins */
     uint64_t newest_lsn;              /* of any sound block */
     uint64_t segment_count;
-    bool accept_older;    /* CUBBY_RECOVER */
-    bool after_power_cut; /* the machine has been started anew */
 };
 
 static int add_run(struct candidate_list *list, struct candidate run)
@@ -250,7 +248,7 @@ static bool was_split_published(const struct recovery *recovery, uint64_t new_nu
         return false;
     }
     return parent == NULL ||
-           (parent->newest_lsn < low->oldest_lsn && parent->newest_lsn < high->oldest_lsn);
+           (parent->newest_lsn <= low->oldest_lsn && parent->newest_lsn <= high->oldest_lsn);
 }
 
 /* Enter one live segment: directory, extents, counts. */
@@ -334,53 +332,12 @@ static int adopt_all(struct recovery *recovery, uint64_t segment_count)
     return status;
 }
 
-/* Whether nothing of a run was ever promised: it was built after the last checkpoint, and the power
- * has gone since. */
-static bool was_never_promised(const struct recovery *recovery, const struct candidate *run)
-{
-    return recovery->after_power_cut && run->oldest_lsn >= recovery->session->store->super.lsn;
-}
-
 /* Whether a candidate is of a split that was not published, by the count of segments. */
 static bool is_beyond(const struct recovery *recovery, const struct candidate *run)
 {
     uint64_t number = run->view.number;
     return number >= recovery->segment_count ||
            run->view.depth > directory_depth_of(number, recovery->segment_count);
-}
-
-/* Refuse if a run is younger than what is live for its hashes. */
-static int check_run(const struct recovery *recovery, const struct candidate *run)
-{
-    uint64_t number = directory_segment_of(run->view.number, recovery->segment_count);
-    const struct candidate *live =
-        find_best(recovery, number, directory_depth_of(number, recovery->segment_count));
-    if ((live != NULL && live->newest_lsn > run->newest_lsn) || was_never_promised(recovery, run)) {
-        return CUBBY_OK;
-    }
-    uint64_t lba = segment_lba(recovery->session->store, run->view.place);
-    return session_fail(
-        recovery->session, CUBBY_CORRUPT,
-        "block %u of segment %llu at LBA %llu is damaged, and the store was not closed "
-        "in order; open with recovery to go back to an older copy of the segment",
-        run->damaged_block, (unsigned long long)run->view.number,
-        (unsigned long long)(lba + run->damaged_block));
-}
-
-/* Whether damage would make an older copy pass for the live one. */
-static int check_remnants(const struct recovery *recovery)
-{
-    int status = CUBBY_OK;
-    for (size_t i = 0; i < recovery->remnants.count && status == CUBBY_OK; i++) {
-        status = check_run(recovery, &recovery->remnants.runs[i]);
-    }
-    for (size_t i = 0; i < recovery->candidates.count && status == CUBBY_OK; i++) {
-        const struct candidate *run = &recovery->candidates.runs[i];
-        if (is_beyond(recovery, run) && was_written_in_place(run)) {
-            status = check_run(recovery, run);
-        }
-    }
-    return status;
 }
 
 /* Write zeros over a run where nothing live stands, so that it is not found again. */
@@ -432,43 +389,36 @@ static int adopt_found(struct recovery *recovery)
     while (was_split_published(recovery, recovery->segment_count)) {
         recovery->segment_count++;
     }
-    if (!recovery->accept_older) {
-        int status = check_remnants(recovery);
-        if (status != CUBBY_OK) {
-            return status;
-        }
+    if (recovery->newest_lsn >= store->super.lsn) {
+        store->super.lsn = recovery->newest_lsn + 1; /* where the next run of the log begins */
     }
-    uint64_t lsn = store->super.lsn;
-    atomic_store(&store->lsn, recovery->newest_lsn >= lsn ? recovery->newest_lsn + 1 : lsn);
     atomic_store(&store->directory.segment_count, recovery->segment_count);
     return adopt_all(recovery, recovery->segment_count);
 }
 
-int recovery_run(cubby_session *session, bool accept_older, bool after_power_cut)
+int recovery_run(cubby_session *session)
 {
     cubby_store *store = session->store;
     struct recovery recovery = {
         .session = session,
         .last_base = UINT64_MAX,
-        .accept_older = accept_older,
-        .after_power_cut = after_power_cut,
     };
     uint8_t *buffer = aligned_alloc(BLOCK_BYTES, (size_t)PAGE_IO_DEPTH * BLOCK_BYTES);
     if (buffer == NULL) {
         return ENOMEM;
     }
-    store->tolerates_lost = accept_older || after_power_cut;
+    store->tolerates_lost = true;
     int status = find_candidates(&recovery, buffer);
     if (status == CUBBY_OK) {
         status = adopt_found(&recovery);
     }
-    if (status == CUBBY_OK && store->tolerates_lost && !store->read_only) {
+    if (status == CUBBY_OK && !store->read_only) {
         status = erase_remnants(&recovery);
         if (status == CUBBY_OK) {
             status = repair_lost(session);
         }
-        store->tolerates_lost = false;
     }
+    store->tolerates_lost = store->tolerates_lost && store->read_only;
     free(recovery.candidates.runs);
     free(recovery.remnants.runs);
     free(buffer);

@@ -47,7 +47,7 @@ static int repair_segment(cubby_session *session, struct segment_view view,
         uint32_t lost = strike_lost(store, session->work.data, view, i);
         if (lost > 0) {
             uint8_t *home = session->work.data + (size_t)i * BLOCK_BYTES;
-            block_seal(home, atomic_fetch_add(&store->lsn, 1), lba + i, store->secret);
+            block_seal(home, block_lsn(home), lba + i, store->secret);
             status = session->io->ops->write(session->io, lba + i, 1, home);
             store->lost_pairs += lost;
         }

@@ -21,6 +21,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
+#include "engine/store/changes.h"
 #include "engine/store/expiry.h"
 #include "engine/store/lookup.h"
 #include "engine/store/segment_read.h"
@@ -47,7 +48,8 @@ struct cubby_scan {
     bool at_end;           /* the segment in image is the last one */
     bool loaded;           /* image and pairs hold a segment */
     struct aligned_buffer image;
-    struct segment_pairs pairs; /* of image, in order, from index on still to be returned */
+    struct change_list changes; /* its dirty pairs */
+    struct segment_pairs pairs; /* of both, in order, from index on still to be returned */
     size_t index;
     uint64_t expires_ms; /* of the pair handed out last */
 };
@@ -114,13 +116,52 @@ int cubby_scan_open(cubby_session *session, const uint8_t *prefix, size_t prefix
     return session_leave(session, CUBBY_OK);
 }
 
+/* Put the dirty pairs of the segment in the place of those on the device. */
+static int overlay(struct cubby_scan *scan)
+{
+    struct segment_pairs *pairs = &scan->pairs;
+    struct change_list *changes = &scan->changes;
+    size_t kept = 0;
+    changes_sort_by_hash(changes, 0);
+    for (size_t i = 0; i < pairs->count && changes->count > 0; i++) {
+        struct block_pair pair;
+        bool decoded =
+            block_pair_decode(pairs->pairs[i].encoded, pairs->pairs[i].encoded_size, &pair);
+        CUBBY_ASSERT(decoded); /* segment_collect has checked it */
+        if (changes_find(changes, 0, pairs->pairs[i].hash, &pair) == NULL) {
+            pairs->pairs[kept++] = pairs->pairs[i];
+        }
+    }
+    pairs->count = changes->count > 0 ? kept : pairs->count;
+    int status = CUBBY_OK;
+    for (size_t i = 0; i < changes->count && status == CUBBY_OK; i++) {
+        const struct change *change = &changes->items[i];
+        struct segment_pair added = {
+            .hash = change->hash,
+            .encoded = change_encoded(changes, change),
+            .encoded_size = change->encoded_size,
+        };
+        status = change->is_tombstone ? CUBBY_OK : segment_pairs_add(pairs, added);
+    }
+    return status;
+}
+
 /* Load the segment at scan->next_low, and set that behind it. */
 static int load_segment(struct cubby_scan *scan)
 {
     cubby_store *store = scan->session->store;
     scan->loaded = false; /* a failure leaves parts of it */
     struct segment_view view = store_lock_segment(store, bit_reverse(scan->next_low));
-    int status = segment_read(scan->session, view, &scan->image, &scan->pairs);
+    changes_clear(&scan->changes);
+    /* What is dirty first: as long as the lock is held none of it becomes clean. */
+    const struct change_filter filter = {.before_lsn = UINT64_MAX};
+    int status = changes_collect(scan->session, view, &filter, &scan->changes);
+    if (status == CUBBY_OK) {
+        status = segment_read(scan->session, view, &scan->image, &scan->pairs);
+    }
+    if (status == CUBBY_OK) {
+        status = overlay(scan);
+    }
     if (status == CUBBY_OK) {
         struct dropped_pairs left_out = {0};
         /* Under the lock: none of them is put anew before the clock is asked. */
@@ -290,6 +331,7 @@ void cubby_scan_close(cubby_scan *scan)
     }
     free(scan->prefix);
     segment_pairs_free(&scan->pairs);
+    changes_free(&scan->changes);
     aligned_buffer_free(&scan->image);
     free(scan);
 }

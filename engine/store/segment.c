@@ -7,6 +7,7 @@
 
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
+#include "engine/store/simulator.h"
 
 enum {
     PLAN_TRIES = 24,     /* sizes tried, each a sixteenth larger than the one before */
@@ -187,10 +188,13 @@ int segment_collect(const cubby_store *store, const uint8_t *image, struct segme
         const uint8_t *block = image + (size_t)i * BLOCK_BYTES;
         damage->block_index = i;
         status = collect_home(store, block, i, view, pairs, damage);
-        if (status == CUBBY_OK) {
+        if (status == CUBBY_OK && !PLANTED(BUG_SPILL_READ_FLAT)) {
             status =
                 collect_displaced(block, i, view, store->tolerates_lost, &spill, pairs, damage);
         }
+    }
+    for (size_t i = 0; PLANTED(BUG_SPILL_READ_FLAT) && i < spill.records.count; i++) {
+        (void)segment_pairs_add(pairs, spill.records.pairs[i]);
     }
     segment_pairs_free(&spill.records);
     free(spill.first_of_block);

@@ -12,6 +12,7 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/store/async_get.h"
 #include "engine/store/space.h"
+#include "engine/store/sweep.h"
 
 enum {
     RESULT_BYTES_KEPT = 16 << 20,
@@ -72,6 +73,8 @@ int session_enter(cubby_session *session, bool writes)
             status = CUBBY_READ_ONLY;
         } else if (atomic_load_explicit(&store->poisoned, memory_order_relaxed)) {
             status = CUBBY_POISONED;
+        } else if (atomic_load_explicit(&store->degraded, memory_order_acquire) != 0) {
+            status = session_fail(session, CUBBY_DEGRADED, "%s", store->degraded_message);
         } else if (!atomic_load_explicit(&store->in_use, memory_order_acquire)) {
             status = store_mark_in_use(session);
         }
@@ -157,6 +160,7 @@ static void free_session(cubby_session *session)
     aligned_buffer_free(&session->blocks);
     aligned_buffer_free(&session->work);
     aligned_buffer_free(&session->image);
+    sweep_free(session->sweep);
     free(session);
 }
 
@@ -247,6 +251,16 @@ void cubby_session_close(cubby_session *session)
     if (last) {
         store_free_shell(store);
     }
+}
+
+int cubby_session_set_durability(cubby_session *session, enum cubby_durability durability)
+{
+    CUBBY_ASSERT(session != NULL);
+    if ((int)durability < CUBBY_DURABILITY_DEFAULT || durability > CUBBY_DURABILITY_POWER) {
+        return session_fail(session, CUBBY_BAD_ARGUMENT, "%d is no durability", (int)durability);
+    }
+    session->durability = durability;
+    return CUBBY_OK;
 }
 
 const char *cubby_session_message(const cubby_session *session)

@@ -6,8 +6,10 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/checkpoint.h"
+#include "engine/store/writeback.h"
 
 enum {
+    NEARLY_USED_UP_PERCENT = 75,
     STEP_BYTES_MAX = 1 << 20, /* asked at least so often */
     STEP_BYTES_MIN = 1 << 16,
     STEP_PARTS = 256, /* of the capacity: a finer step is not worth asking */
@@ -126,6 +128,7 @@ static enum cubby_space_mark ask(cubby_store *store, struct block_usage *usage)
     atomic_store_explicit(&space->mark, (int)mark, memory_order_relaxed);
     atomic_store_explicit(&space->room_bytes, room, memory_order_relaxed);
     atomic_store_explicit(&space->capacity_bytes, usage->capacity_bytes, memory_order_relaxed);
+    atomic_store_explicit(&space->physical_bytes, usage->physical_bytes, memory_order_relaxed);
     atomic_store_explicit(&space->blocks_left, blocks_until_next(store, usage),
                           memory_order_relaxed);
     return mark;
@@ -222,6 +225,8 @@ bool space_make_room(cubby_session *session)
     }
     char message[sizeof session->message];
     memcpy(message, session->message, sizeof message);
+    /* What dirty pairs may still need of it stays held. */
+    (void)writeback_drain(session);
     bool made = checkpoint_write(session, CHECKPOINT_NOW) == CUBBY_OK;
     memcpy(session->message, message, sizeof message);
     return made;
@@ -234,4 +239,12 @@ bool space_wants_release(cubby_store *store)
     }
     uint64_t capacity = atomic_load_explicit(&store->space.capacity_bytes, memory_order_relaxed);
     return extents_held_blocks(&store->extents) * BLOCK_BYTES > capacity / RELEASE_PARTS;
+}
+
+bool space_is_nearly_used_up(const cubby_store *store)
+{
+    const struct space_watch *space = &store->space;
+    uint64_t capacity = atomic_load_explicit(&space->capacity_bytes, memory_order_relaxed);
+    uint64_t physical = atomic_load_explicit(&space->physical_bytes, memory_order_relaxed);
+    return space->is_watched && capacity > 0 && physical >= capacity / 100 * NEARLY_USED_UP_PERCENT;
 }

@@ -66,6 +66,10 @@ int space_admit(cubby_session *session, bool grows);
  * session's message alone. */
 bool space_make_room(cubby_session *session);
 
+/* Whether three quarters of the physical space were used when the device was last asked, whatever
+ * the marks are; false where it does not tell. */
+bool space_is_nearly_used_up(const cubby_store *store);
+
 /* Whether quarantine should end sooner because the device is getting full. */
 bool space_wants_release(cubby_store *store);
 

@@ -70,6 +70,11 @@ static void fill_gauges(cubby_store *store, struct cubby_stat *stat)
     stat->directory_bytes = stat->segments * (DESCRIPTOR_BYTES + PAYLOAD_BYTES);
     stat->bitmap_bytes = usage.map_bytes;
     stat->checkpoints = atomic_load(&store->checkpoints);
+    stat->replayed_pairs = store->replayed_pairs;
+    stat->replayed_records = store->replayed_records;
+    stat->replayed_bytes = store->replayed_bytes;
+    stat->replay_ns = store->replay_ns;
+    stat->torn_blocks = store->torn_blocks;
     stat->recovered = store->recovered;
     stat->lost_pairs = store->lost_pairs;
     pthread_mutex_lock(&store->checkpoint_lock);
@@ -77,6 +82,28 @@ static void fill_gauges(cubby_store *store, struct cubby_stat *stat)
     stat->format_version = store->super.format_version;
     stat->feature_bits = store->super.incompatible;
     pthread_mutex_unlock(&store->checkpoint_lock);
+}
+
+static void fill_log(cubby_store *store, struct cubby_stat *stat)
+{
+    struct log *log = &store->log;
+    const struct writeback *writeback = &store->writeback;
+    stat->dirty_pairs = atomic_load(&store->dirty.count);
+    stat->dirty_bytes = atomic_load(&store->dirty.bytes);
+    stat->dirty_limit_bytes = store->dirty.limit_bytes;
+    stat->degraded = atomic_load(&store->degraded) != 0;
+    stat->written_back_pairs = atomic_load(&writeback->written_back_pairs);
+    stat->home_writes = atomic_load(&writeback->home_writes);
+    stat->spill_writes = atomic_load(&writeback->spill_writes);
+    stat->logged_again = atomic_load(&writeback->logged_again);
+    stat->log_bytes = log_used(log);
+    stat->log_capacity_bytes = log_capacity(log);
+    pthread_mutex_lock(&log->lock);
+    stat->log_records = log->records;
+    stat->log_appended_bytes = log->appended_bytes;
+    stat->log_writes = log->writes;
+    stat->log_flushes = log->flushes;
+    pthread_mutex_unlock(&log->lock);
 }
 
 static void fill_device(const cubby_store *store, struct cubby_stat *stat)
@@ -102,6 +129,7 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat)
     }
     *stat = (struct cubby_stat){0};
     fill_gauges(session->store, stat);
+    fill_log(session->store, stat);
     fill_device(session->store, stat);
     add_sessions(session->store, stat);
     return session_leave(session, CUBBY_OK);

@@ -2,17 +2,24 @@
  *
  * Locks, in the order in which they may be taken:
  *
- *   check_lock       one check at a time; whoever wants to write waits for it before its call
- * begins split_lock       one split at a time; held by the thread that splits segment_locks striped
- * by segment number; held by the one writer of a segment through its I/O, by a scan through its
- * read, and by a reader that has lost too many races (put_many holds several at once, taken in
- * ascending order of stripe) checkpoint_lock  one checkpoint at a time extents.lock     short, no
- * I/O sessions_lock    the list of sessions; short, no I/O but that of gets which closing gives up
+ *   check_lock        one check at a time; whoever wants to write waits for it before its call
+ * begins key_locks         striped by key; held by whoever changes a pair, through the look that a
+ *                     condition needs. A batch holds several, in ascending order of stripe
+ *   split_lock        one split at a time; held by the thread that splits
+ *   segment_locks     striped by segment number; held by the one writer of a segment through its
+ *                     I/O, by a scan through its read, and by a reader that has lost too many
+ * races. Write-back holds several, in ascending order of stripe writeback.image_lock  one user of
+ * the room for images at a time checkpoint_lock   one checkpoint at a time batch_lock        one
+ * batch at a time between its append and its entry into the buffer dirty shards      short; held
+ * while a record is appended extents.lock      short; held while a record is appended log.lock
+ * short, but for the copying of records to the page cache writeback.lock, sessions_lock   short, no
+ * I/O but that of gets which closing gives up
  *
- * Readers take none: they enter the epoch, read the directory, and check what they read; a writer
- * bumps the segment's version before each write that could make a reader miss a pair.
+ * Readers take none, but for the dirty shard of their key: they enter the epoch, read the
+ * directory, and check what they read; a writer bumps the segment's version before each write that
+ * could make a reader miss a pair.
  *
- * Depends on: all of base, directory.h, extents.h, superblock.h, page_io.h.
+ * Depends on: all of base, directory.h, dirty.h, extents.h, log.h, superblock.h, page_io.h.
  * Used by: every .c file of this folder.
  */
 #ifndef CUBBY_STORE_H
@@ -29,12 +36,15 @@
 #include "engine/cubby.h"
 #include "engine/store/block.h"
 #include "engine/store/directory.h"
+#include "engine/store/dirty.h"
 #include "engine/store/extents.h"
+#include "engine/store/log.h"
 #include "engine/store/page_io.h"
 #include "engine/store/superblock.h"
 
 enum {
     STRIPE_COUNT = 1024,
+    KEY_STRIPE_COUNT = 1024,
     /* Segments are split while they have more home blocks than this on average. */
     SEGMENT_HOME_MEAN = 96,
     FIRST_SEGMENT_HOMES = 15, /* one extent */
@@ -76,6 +86,31 @@ struct session_counters {
     uint64_t longest_rebuild_ns;
 };
 
+/* A segment that is to be written back, and where it stood when that was planned. */
+struct lap_segment {
+    uint64_t base_extent;
+    uint64_t number;
+};
+
+/* Write-back: see writeback.h. */
+struct writeback {
+    pthread_mutex_t lock;    /* guards the next seven */
+    pthread_cond_t ended;    /* a sweep has */
+    uint64_t laps;           /* begun */
+    unsigned sweepers;       /* threads in a sweep */
+    struct lap_segment *lap; /* segments with dirty pairs when the lap was begun, by place */
+    size_t lap_count;
+    size_t lap_capacity;
+    size_t lap_next;            /* not begun yet */
+    pthread_mutex_t image_lock; /* one user of the room for images at a time */
+    _Atomic uint64_t swept_at;  /* log.end when the last sweep was begun */
+    _Atomic bool wants_room;    /* a segment found no extents */
+    _Atomic uint64_t written_back_pairs;
+    _Atomic uint64_t home_writes;
+    _Atomic uint64_t spill_writes;
+    _Atomic uint64_t logged_again;
+};
+
 /* The watch over physical space: see space.h. */
 struct space_watch {
     uint32_t percents[SPACE_MARK_COUNT]; /* constant after open; CUBBY_PERCENT_NEVER: never */
@@ -83,6 +118,7 @@ struct space_watch {
     _Atomic int mark;                    /* enum cubby_space_mark, as all below when last asked */
     _Atomic uint64_t room_bytes;         /* until no pair may grow */
     _Atomic uint64_t capacity_bytes;
+    _Atomic uint64_t physical_bytes;
     _Atomic int64_t blocks_left; /* to be written before the device is asked again */
 };
 
@@ -95,9 +131,15 @@ struct cubby_store {
     uint8_t store_id[16];
     uint32_t fill_percent;
     bool read_only;
+    enum cubby_durability durability; /* never DEFAULT */
     bool recovered;
-    uint64_t lost_pairs; /* displaced pairs that recovery has given up */
-    bool tolerates_lost; /* after a power cut: displaced pairs that are not there were not synced */
+    uint64_t lost_pairs;     /* displaced pairs that recovery by headers has given up */
+    bool tolerates_lost;     /* during it: displaced pairs that are not there are given up */
+    uint64_t replayed_pairs; /* by opening, as the next four */
+    uint64_t replayed_records;
+    uint64_t replayed_bytes;
+    uint64_t replay_ns;
+    uint64_t torn_blocks;
     cubby_session *keeper;        /* the store's own session, for opening and closing */
     _Atomic uint32_t *fork_guard; /* a page that fork() wipes: 1 here, 0 in a child */
 
@@ -105,7 +147,12 @@ struct cubby_store {
     struct extents extents;     /* see extents.h */
     struct epoch epoch;         /* readers that follow the directory without a lock */
     struct segment_stripe *stripes;
+    pthread_mutex_t *key_locks; /* KEY_STRIPE_COUNT */
 
+    pthread_rwlock_t batch_lock;
+    struct log log;             /* see log.h */
+    struct dirty dirty;         /* see dirty.h */
+    struct writeback writeback; /* see writeback.h */
     struct space_watch space;
 
     pthread_mutex_t split_lock;
@@ -116,18 +163,22 @@ struct cubby_store {
     uint64_t doomed_epoch;      /* of epoch_advance: readers up to it may still hold them */
     _Atomic size_t doomed_left; /* doomed_count, for whoever has not the lock */
 
-    _Atomic uint64_t lsn; /* the next one */
+    /* Of what is in home blocks; changed under extents.lock, with the record that says so. */
     _Atomic uint64_t pair_count;
     _Atomic uint64_t pair_bytes;
     _Atomic uint64_t blob_count;
     _Atomic uint64_t checkpoints;
-    _Atomic bool in_use;   /* the superblock on the device says "not clean" */
-    _Atomic bool poisoned; /* a flush has failed */
-    _Atomic bool doubtful; /* a write in place has failed: it may have been done all the same */
+    _Atomic bool in_use;                        /* the superblock on the device says "not clean" */
+    _Atomic bool poisoned;                      /* a flush, or a write of the log, has failed */
+    _Atomic int degraded;                       /* why write-back has failed for good, or 0 */
+    char degraded_message[CUBBY_MESSAGE_BYTES]; /* constant once degraded is set */
     _Atomic bool closing;
-    _Atomic bool checking;      /* writers wait at check_lock */
-    pthread_mutex_t check_lock; /* held by cubby_check */
-    _Atomic bool split_blocked; /* a split has failed; no more until space is released */
+    _Atomic bool checking;             /* writers wait at check_lock */
+    pthread_mutex_t check_lock;        /* held by cubby_check */
+    _Atomic uint64_t check_done;       /* blocks that it has looked at, */
+    _Atomic uint64_t check_total;      /* of so many; 0: there is no check */
+    _Atomic uint64_t release_asked_at; /* log.end when it was last looked what could be released */
+    _Atomic bool split_blocked;        /* a split has failed; no more until space is released */
 
     pthread_mutex_t sessions_lock; /* guards the rest */
     struct cubby_session *sessions;
@@ -155,17 +206,20 @@ struct cubby_session {
      * call is under way, under store->sessions_lock. */
     struct cubby_async *async;
     struct session_counters counters;
-    uint64_t blocks_noted;             /* of io->blocks_written, by space_note_writes */
-    uint64_t now_ms;                   /* by session_now_ms; 0: to be asked */
-    uint64_t blob_reads;               /* of any call; a get counts its own */
-    uint64_t damaged_lba;              /* of the blob block that was found damaged last */
-    uint8_t *home;                     /* one block */
-    uint8_t *spill;                    /* one block */
-    struct aligned_buffer value;       /* of the last get */
-    struct aligned_buffer many_values; /* of the last get_many or take */
-    struct aligned_buffer blocks;      /* of get_many, put_many */
-    struct aligned_buffer work;        /* extents: of rebuilds, checkpoints, blobs being written */
-    struct aligned_buffer image;       /* extents: what a rebuild writes */
+    uint64_t blocks_noted;                     /* of io->blocks_written, by space_note_writes */
+    uint64_t now_ms;                           /* by session_now_ms; 0: to be asked */
+    uint64_t blob_reads;                       /* of any call; a get counts its own */
+    uint64_t damaged_lba;                      /* of the blob block that was found damaged last */
+    enum cubby_durability durability;          /* of changes; may be DEFAULT */
+    uint8_t dirty_pair[PAIR_INLINE_BYTES_MAX]; /* what dirty_find has copied out */
+    struct sweep *sweep;                       /* memory of write-back, or NULL; see sweep.h */
+    uint8_t *home;                             /* one block */
+    uint8_t *spill;                            /* one block */
+    struct aligned_buffer value;               /* of the last get */
+    struct aligned_buffer many_values;         /* of the last get_many or take */
+    struct aligned_buffer blocks;              /* of get_many, put_many */
+    struct aligned_buffer work;  /* extents: of rebuilds, checkpoints, blobs being written */
+    struct aligned_buffer image; /* extents: what a rebuild writes */
     char message[CUBBY_MESSAGE_BYTES];
     /* As the counters. Not among them: single look-ups have some of their own. */
     struct histogram latencies[CUBBY_OPERATION_COUNT];
@@ -273,6 +327,11 @@ static inline struct segment_view store_find_segment(const cubby_store *store, u
     };
 }
 
+static inline pthread_mutex_t *store_key_lock(const cubby_store *store, struct key_hash hash)
+{
+    return &store->key_locks[hash.high % KEY_STRIPE_COUNT];
+}
+
 static inline uint64_t segment_lba(const cubby_store *store, struct segment_place place)
 {
     return extent_lba(&store->extents, place.base_extent);
@@ -293,6 +352,44 @@ int store_mark_in_use(cubby_session *session);
 
 /* Flush the device; the first failure poisons the store. Returns CUBBY_OK or an errno. */
 int store_flush(cubby_session *session);
+
+/* Nothing may be written any more. */
+void store_poison(cubby_session *session);
+
+/* Write-back has failed for good, for the reason that session->message has. */
+void store_degrade(cubby_session *session, int status);
+
+/* How much a change, or many, adds to the store's sums. */
+struct sums {
+    int64_t pairs;
+    int64_t pair_bytes;
+    int64_t blobs;
+    int64_t payload; /* encoded bytes; of one segment */
+};
+
+static inline void sums_add(struct sums *sums, const struct sums *more)
+{
+    sums->pairs += more->pairs;
+    sums->pair_bytes += more->pair_bytes;
+    sums->blobs += more->blobs;
+    sums->payload += more->payload;
+}
+
+/* Add to the store's sums, but for payload. extents.lock is held, unless the store is being opened.
+ */
+static inline void store_add_sums(cubby_store *store, const struct sums *sums)
+{
+    atomic_fetch_add(&store->pair_count, (uint64_t)sums->pairs);
+    atomic_fetch_add(&store->pair_bytes, (uint64_t)sums->pair_bytes);
+    atomic_fetch_add(&store->blob_count, (uint64_t)sums->blobs);
+}
+
+/* The durability of a session's changes. */
+static inline enum cubby_durability session_durability(const cubby_session *session)
+{
+    return session->durability != CUBBY_DURABILITY_DEFAULT ? session->durability
+                                                           : session->store->durability;
+}
 
 /* Tell the device that blocks are free. One that will not hear of it loses nothing but space. */
 void store_discard(cubby_session *session, uint64_t lba, uint64_t block_count);

@@ -11,8 +11,9 @@
 
 enum {
     WAL_SHARE = 32,           /* one block in so many of the store */
-    WAL_BLOCKS_MIN = 64,      /* 256 KiB */
-    WAL_BLOCKS_MAX = 1 << 18, /* 1 GiB */
+    WAL_BLOCKS_MIN = 128,     /* 512 KiB */
+    WAL_BLOCKS_LEAST = 64,    /* of stores that were made before there was a log */
+    WAL_BLOCKS_MAX = 1 << 19, /* 2 GiB */
     EXTENTS_MIN = 4,
 };
 
@@ -73,7 +74,8 @@ int superblock_write(struct page_io *io, const struct superblock *super, uint8_t
         store_u64(run, super->runs[i].first_extent);
         store_u64(run + 8, super->runs[i].extent_count);
     }
-    memcpy(buffer + SUPERBLOCK_BOOT_ID_OFFSET, super->boot_id, sizeof super->boot_id);
+    store_u64(buffer + SUPERBLOCK_LOG_OFFSET, super->log_run);
+    store_u64(buffer + SUPERBLOCK_LOG_OFFSET + 8, super->log_start);
     uint64_t lba = super->generation % SUPERBLOCK_COUNT;
     store_u64(buffer, checksum_of(buffer + 8, BLOCK_BYTES - 8, lba, 0));
     return io->ops->write(io, lba, 1, buffer);
@@ -88,7 +90,6 @@ static void decode(struct superblock *super, const uint8_t *buffer)
     super->incompatible = load_u64(buffer + 40);
     super->generation = load_u64(buffer + 48);
     memcpy(super->store_id, buffer + 56, sizeof super->store_id);
-    memcpy(super->boot_id, buffer + SUPERBLOCK_BOOT_ID_OFFSET, sizeof super->boot_id);
     super->hash_seed = load_u64(buffer + 72);
     super->secret = load_u64(buffer + 80);
     super->block_count = load_u64(buffer + 88);
@@ -105,6 +106,10 @@ static void decode(struct superblock *super, const uint8_t *buffer)
     super->blob_count = load_u64(buffer + 168);
     super->blob_extent_count = load_u64(buffer + 176);
     super->checkpoint_generation = load_u64(buffer + 184);
+    /* Where there was no log yet another thing stood there. */
+    bool has_log = (super->incompatible & FEATURE_LOG) != 0;
+    super->log_run = has_log ? load_u64(buffer + SUPERBLOCK_LOG_OFFSET) : 0;
+    super->log_start = has_log ? load_u64(buffer + SUPERBLOCK_LOG_OFFSET + 8) : super->lsn;
 }
 
 /* Whether the areas fill the size. A store that has grown has kept its log's room. */
@@ -112,7 +117,7 @@ static bool areas_fit(const struct superblock *super)
 {
     struct superblock expected;
     return superblock_lay_out(&expected, super->block_count) == CUBBY_OK &&
-           super->wal_lba == expected.wal_lba && super->wal_block_count >= WAL_BLOCKS_MIN &&
+           super->wal_lba == expected.wal_lba && super->wal_block_count >= WAL_BLOCKS_LEAST &&
            super->wal_block_count <= expected.wal_block_count &&
            super->wal_block_count % EXTENT_BLOCKS == 0 &&
            super->extents_lba == super->wal_lba + super->wal_block_count &&
@@ -130,7 +135,7 @@ static const char *check_fields(const struct superblock *super, uint64_t device_
     }
     if (super->format_version == 0 || super->fill_percent < 10 || super->fill_percent > 75 ||
         super->run_count > SUPERBLOCK_RUNS_MAX || super->segment_count == 0 ||
-        super->segment_count > super->extent_count) {
+        super->segment_count > super->extent_count || super->log_start > super->lsn) {
         return "its fields are out of range";
     }
     return NULL;

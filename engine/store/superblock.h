@@ -26,7 +26,6 @@ struct superblock {
     uint64_t incompatible;
     uint64_t generation;
     uint8_t store_id[16];
-    uint8_t boot_id[16];
     uint64_t hash_seed;
     uint64_t secret;
     uint64_t block_count;
@@ -37,6 +36,8 @@ struct superblock {
     uint32_t fill_percent;
     uint32_t run_count;
     uint64_t lsn;
+    uint64_t log_run;
+    uint64_t log_start;
     uint64_t segment_count;
     uint64_t pair_count;
     uint64_t pair_bytes;

@@ -12,6 +12,7 @@
 
 enum {
     DAMAGES_SHOWN = 16,
+    STEPS_MAX = 1000000,
 };
 
 int fixture_try_open(struct fixture *fixture, const char *path, const struct cubby_options *options)
@@ -45,6 +46,14 @@ void fixture_close(struct fixture *fixture)
     *fixture = (struct fixture){0};
 }
 
+int fixture_try_close(struct fixture *fixture)
+{
+    cubby_session_close(fixture->session);
+    int status = cubby_close(fixture->store);
+    *fixture = (struct fixture){0};
+    return status;
+}
+
 void fixture_create(struct fixture *fixture, const char *path, uint64_t size_bytes)
 {
     struct cubby_options options;
@@ -55,21 +64,39 @@ void fixture_create(struct fixture *fixture, const char *path, uint64_t size_byt
     fixture_open(fixture, path, &options);
 }
 
+static struct block_device *open_faulty(struct fixture *fixture, struct block_device *inner,
+                                        const struct fault_plan *plan,
+                                        const struct cubby_options *options)
+{
+    struct block_device *faulty;
+    CHECK_EQUAL(fault_device_open_with(inner, plan, &faulty), 0);
+    *fixture = (struct fixture){0};
+    int status = store_open_device(faulty, "faulty", options, &fixture->store, fixture->message,
+                                   sizeof fixture->message);
+    if (status != CUBBY_OK) {
+        fprintf(stderr, "opening a faulty device: %d: %s\n", status, fixture->message);
+        exit(1);
+    }
+    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
+    return faulty;
+}
+
 struct block_device *fixture_open_faulty(struct fixture *fixture)
 {
     struct block_device *memory;
-    struct block_device *faulty;
     CHECK_EQUAL(mem_device_open(65536, &memory), 0);
-    CHECK_EQUAL(fault_device_open(memory, &faulty), 0);
+    const struct fault_plan plan = {0};
     struct cubby_options options;
     cubby_options_init(&options);
     options.flags = CUBBY_CREATE;
-    *fixture = (struct fixture){0};
-    CHECK_EQUAL(store_open_device(faulty, "faulty", &options, &fixture->store, fixture->message,
-                                  sizeof fixture->message),
-                CUBBY_OK);
-    CHECK_EQUAL(cubby_session_open(fixture->store, &fixture->session), CUBBY_OK);
-    return faulty;
+    return open_faulty(fixture, memory, &plan, &options);
+}
+
+struct block_device *fixture_open_faulty_on(struct fixture *fixture, struct block_device *inner,
+                                            const struct cubby_options *options)
+{
+    const struct fault_plan plan = {.borrow_inner = true};
+    return open_faulty(fixture, inner, &plan, options);
 }
 
 void flip_bit(const char *path, uint64_t lba, unsigned offset)
@@ -82,6 +109,15 @@ void flip_bit(const char *path, uint64_t lba, unsigned offset)
     byte ^= 0x10;
     CHECK_EQUAL(pwrite(fd, &byte, 1, place), 1);
     CHECK_EQUAL(close(fd), 0);
+}
+
+void fixture_rest(struct fixture *fixture)
+{
+    int did_work = 1;
+    for (unsigned steps = 0; did_work != 0; steps++) {
+        CHECK(steps < STEPS_MAX);
+        CHECK_STATUS(fixture->session, cubby_step(fixture->session, &did_work), CUBBY_OK);
+    }
 }
 
 void fixture_check(struct fixture *fixture)

@@ -49,8 +49,19 @@ void fixture_create(struct fixture *fixture, const char *path, uint64_t size_byt
 struct block_device;
 struct block_device *fixture_open_faulty(struct fixture *fixture);
 
+/* Open, or create, a store on a device that stays open and its owner's, through one that can be
+ * told to fail: that one. */
+struct block_device *fixture_open_faulty_on(struct fixture *fixture, struct block_device *inner,
+                                            const struct cubby_options *options);
+
+/* Close, whatever comes of it: a store that could not write says so. */
+int fixture_try_close(struct fixture *fixture);
+
 /* Change a bit of a file: bit 4 of the byte at offset in this block. */
 void flip_bit(const char *path, uint64_t lba, unsigned offset);
+
+/* Wait until the store is at rest: nothing is dirty, no split is owed, nothing is in quarantine. */
+void fixture_rest(struct fixture *fixture);
 
 /* Everything is sound. */
 void fixture_check(struct fixture *fixture);

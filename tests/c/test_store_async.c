@@ -81,6 +81,8 @@ static void expect_mixed_pairs(const char *path)
         }
     }
     cubby_async *async = open_async(&fixture);
+    expect_all(async, numbers, KEYS_MAX, mixed_size); /* some are dirty */
+    fixture_rest(&fixture);
     struct cubby_stat before = read_stat(&fixture);
     expect_all(async, numbers, KEYS_MAX, mixed_size);
     struct cubby_stat after = read_stat(&fixture);
@@ -134,19 +136,6 @@ static void test_a_bad_key_refuses_all_and_nothing_is_begun(void)
     fixture_close(&fixture);
 }
 
-/* Free all that was freed, whatever is in flight. */
-static void release_quarantine(struct fixture *fixture)
-{
-    int did_work;
-    for (int i = 0; i < 2; i++) {
-        CHECK_STATUS(fixture->session, cubby_sync(fixture->session), CUBBY_OK);
-        do {
-            CHECK_STATUS(fixture->session, cubby_step(fixture->session, &did_work), CUBBY_OK);
-        } while (did_work == 1);
-    }
-    CHECK_EQUAL(read_stat(fixture).quarantined_bytes, 0);
-}
-
 /* Poll until the only get is complete. Returns how often; *done: what it gives. */
 static int finish_one(cubby_async *async, struct cubby_completions *done)
 {
@@ -169,12 +158,13 @@ static void test_a_get_in_flight_keeps_no_space_and_is_not_fooled_by_its_reuse(v
     for (uint64_t i = 0; i < 2000; i++) {
         put_number(&fixture, i, 0, 400);
     }
+    fixture_rest(&fixture);
     cubby_async *async = open_async(&fixture);
     submit_numbers(async, &number, 1); /* memory: not read before the poll */
     for (uint64_t i = 0; i < 2000; i++) {
         delete_number(&fixture, i); /* segments shrink: they are rebuilt elsewhere */
     }
-    release_quarantine(&fixture);
+    fixture_rest(&fixture);
     for (uint64_t i = 5000; i < 9000; i++) {
         put_number(&fixture, i, 0, i % 3 == 0 ? 2000 : 400);
     }
@@ -195,16 +185,18 @@ static void test_a_blob_that_goes_between_two_reads_is_not_taken_for_another(voi
     const uint64_t number = 7;
     for (int replace = 0; replace < 2; replace++) {
         put_number(&fixture, number, 0, 3000);
+        fixture_rest(&fixture); /* else it is taken from memory */
         submit_numbers(async, &number, 1);
         CHECK_EQUAL(poll_once(async).in_flight, 1); /* home is read, and the blob is not */
         delete_number(&fixture, number);
-        release_quarantine(&fixture);
+        fixture_rest(&fixture);
         for (uint64_t i = 100; i < 300; i++) {
             put_number(&fixture, i, (uint64_t)replace, 3000);
         }
         if (replace == 1) {
             put_number(&fixture, number, 5, 3000);
         }
+        fixture_rest(&fixture);
         uint64_t retries = read_stat(&fixture).get_retry_reads;
         struct cubby_completions done;
         finish_one(async, &done);
@@ -246,6 +238,7 @@ static void test_a_displaced_pair_that_changes_between_two_reads_is_read_again(v
     for (uint64_t i = 0; i < 3000; i++) {
         put_number(&fixture, i, 0, 400);
     }
+    fixture_rest(&fixture);
     cubby_async *async = open_async(&fixture);
     for (int deletes = 0; deletes < 2; deletes++) {
         uint64_t number = find_displaced(&fixture, 3000, 400);
@@ -256,6 +249,7 @@ static void test_a_displaced_pair_that_changes_between_two_reads_is_read_again(v
         } else {
             put_number(&fixture, number, 3, 401);
         }
+        fixture_rest(&fixture);
         struct cubby_completions done;
         finish_one(async, &done);
         if (deletes == 1) {
@@ -264,6 +258,7 @@ static void test_a_displaced_pair_that_changes_between_two_reads_is_read_again(v
             CHECK_EQUAL(done.value_sizes[0], 401);
             check_is_version(number, 3, done.values.data, 401);
             put_number(&fixture, number, 0, 400);
+            fixture_rest(&fixture);
         }
     }
     cubby_async_close(async);
@@ -278,6 +273,7 @@ static void test_a_pair_that_never_stands_still_is_got_all_the_same(void)
     cubby_async *async = open_async(&fixture);
     const uint64_t number = 7;
     put_number(&fixture, number, 0, 3000);
+    fixture_rest(&fixture);
     submit_numbers(async, &number, 1);
     uint64_t version = 0;
     struct cubby_completions done;
@@ -285,6 +281,7 @@ static void test_a_pair_that_never_stands_still_is_got_all_the_same(void)
         done = poll_once(async);
         if (done.count == 0) {
             put_number(&fixture, number, ++version, 3000);
+            fixture_rest(&fixture);
         }
         CHECK(version < 20);
     } while (done.count == 0);
@@ -304,6 +301,7 @@ static void test_a_device_error_reaches_its_own_get(void)
         numbers[i] = i;
         put_number(&fixture, i, 0, 300);
     }
+    fixture_rest(&fixture);
     cubby_async *async = open_async(&fixture);
     submit_numbers(async, numbers, 10);
     fault_device_arm_once(device, FAULT_READ, 4); /* queued requests are done in their order */
@@ -327,6 +325,7 @@ static void test_damage_is_reported_with_its_place_after_a_last_look(void)
     struct block_device *device = fixture_open_faulty(&fixture);
     const uint64_t numbers[] = {1, 2};
     put_number(&fixture, 1, 0, 300);
+    fixture_rest(&fixture);
     uint8_t key[32];
     size_t key_size = format_key(1, key);
     struct key_hash hash = key_hash_of(key, key_size, fixture.store->hash_seed);

@@ -18,6 +18,7 @@ static void fill_and_submit(struct fixture *fixture, const char *path, cubby_asy
         numbers[i] = i;
         put_number(fixture, i, 0, i % 10 == 0 ? 3000 : 300);
     }
+    fixture_rest(fixture); /* else they are got from memory */
     *async = open_async(fixture);
     submit_numbers(*async, numbers, 1000);
 }

@@ -36,7 +36,7 @@ static void test_expired_pairs_go_and_their_space_comes_back(void)
         size_t size = i % 100 == 0 ? 70000 : i % 10 == 0 ? 3000 : 400;
         put_expiring(&fixture, i, 0, size, i % 4 == 0 ? 0 : 2000 + i % 4);
     }
-    CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
+    fixture_rest(&fixture);
     struct cubby_stat before = read_stat(&fixture);
     CHECK(before.segments > 4);
     CHECK_EQUAL(compact_all(&fixture).dropped_pairs, 0);
@@ -81,7 +81,7 @@ static void test_space_of_deleted_pairs_comes_back(void)
             delete_number(&fixture, i);
         }
     }
-    CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
+    fixture_rest(&fixture);
     struct cubby_stat before = read_stat(&fixture);
     struct cubby_compaction totals = compact_all(&fixture);
     struct cubby_stat after = read_stat(&fixture);
@@ -141,6 +141,9 @@ static void test_a_device_that_is_nearly_full_is_relieved(void)
     struct fixture fixture = {0};
     struct gauged_device *gauged = gauged_make("test");
     struct cubby_options options = clock_options(CUBBY_CREATE);
+    /* Rebuilding takes space before it gives any back. */
+    options.no_growth_percent = 87;
+    options.read_delete_percent = 90;
     atomic_store(&wall_now_ms, 1000);
     CHECK_EQUAL(store_open_device(&gauged->device, "gauged", &options, &fixture.store,
                                   fixture.message, sizeof fixture.message),
@@ -153,7 +156,8 @@ static void test_a_device_that_is_nearly_full_is_relieved(void)
         count += status == CUBBY_OK;
     } while (status == CUBBY_OK);
     CHECK_STATUS(fixture.session, status, CUBBY_PHYSICAL_FULL);
-    atomic_store(&gauged->capacity_bytes, gauged_real_bytes(gauged) / 96 * 100);
+    fixture_rest(&fixture); /* what is written back drops what is expired, too */
+    atomic_store(&gauged->capacity_bytes, gauged_real_bytes(gauged) / 91 * 100);
     space_ask(fixture.store);
     CHECK_EQUAL(try_put_expiring(&fixture, 0, 1, 9000, 2000), CUBBY_PHYSICAL_FULL);
     CHECK_EQUAL(read_stat(&fixture).space_mark, CUBBY_MARK_READ_DELETE);

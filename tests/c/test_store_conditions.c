@@ -187,6 +187,7 @@ static void test_each_condition_on_displaced_pairs(void)
     struct fixture fixture;
     open_memory(&fixture, 75);
     fill_store(&fixture);
+    fixture_rest(&fixture);
     unsigned displaced = 0;
     for (uint64_t i = 0; i < FILLER_COUNT; i++) {
         uint64_t number = FILLER_FIRST + i;
@@ -230,6 +231,7 @@ static void test_a_condition_that_fails_writes_and_counts_nothing(void)
     for (size_t i = 0; i < SIZE_COUNT; i++) {
         put_number(&fixture, i, 0, sizes[i]);
     }
+    fixture_rest(&fixture);
     struct cubby_stat before = read_stat(&fixture);
     for (size_t i = 0; i < SIZE_COUNT; i++) {
         for (size_t j = 0; j < SIZE_COUNT; j++) {
@@ -565,6 +567,7 @@ static void check_failing_reads(int (*call)(struct fixture *))
     struct block_device_ops failing = *whole_ops;
     failing.read = fail_a_read;
     put_number(&fixture, 1, 0, 70000);
+    fixture_rest(&fixture);
     int status = EIO;
     for (int reads = 1; status != CUBBY_OK; reads++) {
         gauged->device.ops = &failing;

@@ -29,6 +29,7 @@ static void fill(struct fixture *fixture)
     for (uint64_t i = 0; i < PAIRS; i++) {
         put_number(fixture, i, 0, size_of(i));
     }
+    fixture_rest(fixture);
 }
 
 static struct cubby_block_info read_info(struct fixture *fixture, uint64_t lba, uint8_t *block)
@@ -170,6 +171,7 @@ static void test_an_absent_key_has_a_place_too(void)
         expect_absent(&fixture, i);
         CHECK_EQUAL(get_reads(&fixture) - before, location.device_reads);
         CHECK_EQUAL(cubby_put(fixture.session, key, key_size, NULL, 0), CUBBY_OK);
+        fixture_rest(&fixture);
         struct cubby_location found = locate(&fixture, key, key_size);
         CHECK(found.is_found && found.value_size == 0);
         CHECK(found.hash_low == location.hash_low && found.hash_high == location.hash_high);
@@ -190,6 +192,7 @@ static void test_keys_that_only_a_blob_has_are_found(void)
         CHECK_STATUS(fixture.session,
                      cubby_put(fixture.session, key, key_sizes[i], value, value_sizes[i]),
                      CUBBY_OK);
+        fixture_rest(&fixture);
         struct cubby_location location = locate(&fixture, key, key_sizes[i]);
         CHECK(location.is_found && location.is_blob);
         uint8_t block[BLOCK_BYTES];
@@ -402,6 +405,7 @@ static void test_what_the_device_finds_damaged_is_described_too(void)
                 CUBBY_OK);
     fixture_create(&fixture, name, 4 * MIB);
     put_number(&fixture, 0, 0, 700);
+    fixture_rest(&fixture);
     uint8_t key[32];
     size_t key_size = format_key(0, key);
     struct cubby_location location = locate(&fixture, key, key_size);

@@ -371,61 +371,30 @@ static void test_a_damaged_pair_is_reported_by_get_and_the_others_stay_readable(
     fixture_close(&fixture);
 }
 
-/* After an unclean stop, damage of the live copy must not make an older copy pass for it. */
-static void test_recovery_refuses_to_go_back_to_an_older_copy_unless_told(void)
+/* What a get says of a key that was put again: the newer version, or damage; never the older one.
+ */
+static bool is_damaged(struct fixture *fixture, uint64_t number)
 {
-    const char *path = fixture_path("older.cubby");
-    struct cubby_options options = options_of(CUBBY_NEW, 1 << 20);
-    struct fixture fixture;
-    fixture_open(&fixture, path, &options);
-    fixture_close(&fixture);
-    fflush(stdout);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        struct fixture own;
-        fixture_open_flags(&own, path, 0);
-        /* A rebuild leaves the older copy behind; then the newer one is written in place. */
-        for (uint64_t i = 0; read_stat(&own).rebuilds == 0; i++) {
-            put_number(&own, i, 0, 400);
-        }
-        put_number(&own, 0, 5, 400);
-        put_number(&own, 1, 5, 400);
-        _exit(0);
+    uint8_t key[32];
+    size_t key_size = format_key(number, key);
+    struct cubby_slice value;
+    int status = cubby_get(fixture->session, key, key_size, &value);
+    if (status != CUBBY_CORRUPT) {
+        expect_number(fixture, number, 5, 400);
     }
-    CHECK_EQUAL(waitpid(child, NULL, 0), child);
-    fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
-    expect_number(&fixture, 0, 5, 400);
-    struct cubby_stat stat = read_stat(&fixture);
-    fixture_close(&fixture);
-    /* The live copy's last block is in the youngest extents. */
-    uint8_t block[BLOCK_BYTES];
-    uint64_t lba = 0;
-    for (uint64_t i = 0; i < stat.logical_bytes / BLOCK_BYTES; i++) {
-        read_block(path, i, block);
-        if (load_u32(block + 24) == BLOCK_MAGIC && load_u16(block + 28) > 15) {
-            lba = i;
-        }
-    }
-    flip_bit(path, lba, 5);
-    CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_CORRUPT);
-    char named[32];
-    snprintf(named, sizeof named, "LBA %llu", (unsigned long long)lba);
-    CHECK(strstr(fixture.message, named) != NULL);
-    fixture_open_flags(&fixture, path, CUBBY_RECOVER);
-    CHECK(count_pairs(&fixture) > 10);
-    fixture_check(&fixture);
-    fixture_close(&fixture);
+    return status == CUBBY_CORRUPT;
 }
 
-/* A split that was published must not pass for one that was not, because a child is damaged. */
-static void test_damage_in_the_youngest_segment_is_not_taken_for_an_unfinished_split(void)
+/* Put pairs until there have been so many splits, or, of none, one rebuild; put them all again, and
+ * let the process die. Returns how many they are. Older copies of segments are left behind: what
+ * has been freed waits for a checkpoint. */
+static uint64_t change_and_die(const char *path, uint64_t splits)
 {
-    const char *path = fixture_path("youngest.cubby");
     struct cubby_options options = options_of(CUBBY_NEW, 8 << 20);
     struct fixture fixture;
     fixture_open(&fixture, path, &options);
     fixture_close(&fixture);
+    *acknowledged = 0;
     fflush(stdout);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -433,34 +402,227 @@ static void test_damage_in_the_youngest_segment_is_not_taken_for_an_unfinished_s
         struct fixture own;
         uint64_t count = 0;
         fixture_open_flags(&own, path, 0);
-        while (read_stat(&own).splits < 2) {
+        while (read_stat(&own).splits < splits || read_stat(&own).rebuilds == 0) {
             put_number(&own, count++, 0, 400);
         }
+        CHECK_EQUAL(count_pairs(&own), count); /* writes them back */
         for (uint64_t i = 0; i < count; i++) {
-            put_number(&own, i, 1, 400); /* in place */
+            put_number(&own, i, 5, 400); /* in place */
+        }
+        CHECK_EQUAL(count_pairs(&own), count);
+        *acknowledged = count;
+        _exit(0);
+    }
+    int status;
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, 0);
+    return *acknowledged;
+}
+
+/* A home block of a segment that has pairs. */
+static uint64_t find_home(struct fixture *fixture, uint64_t segment, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t key[32];
+        struct cubby_location location;
+        CHECK_STATUS(fixture->session,
+                     cubby_locate(fixture->session, key, format_key(i, key), &location), CUBBY_OK);
+        if (location.segment == segment && location.is_found && !location.is_displaced) {
+            return location.home_lba;
+        }
+    }
+    CHECK(false);
+    return 0;
+}
+
+/* After an unclean stop, damage of the live copy must not make an older copy pass for it. */
+static void damage_after_a_crash(uint64_t splits)
+{
+    const char *path = fixture_path("older.cubby");
+    uint64_t count = change_and_die(path, splits);
+    struct fixture fixture;
+    fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
+    CHECK_EQUAL(read_stat(&fixture).recovered, 1);
+    for (uint64_t i = 0; i < count; i++) {
+        expect_number(&fixture, i, 5, 400);
+    }
+    struct cubby_stat stat = read_stat(&fixture);
+    CHECK_EQUAL(stat.segments, splits + 1);
+    uint64_t lba = find_home(&fixture, stat.segments - 1, count);
+    fixture_close(&fixture);
+    flip_bit(path, lba, 100);
+    CHECK_EQUAL(count_damages(path, lba), 1);
+    fixture_open_flags(&fixture, path, 0);
+    uint64_t damaged = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        damaged += is_damaged(&fixture, i);
+    }
+    CHECK(damaged > 0 && damaged < 30);
+    int closing = fixture_try_close(&fixture); /* what is dirty may belong there */
+    CHECK(closing == CUBBY_OK || closing == CUBBY_CORRUPT);
+    /* Only who asks for it is given an older copy, if there is one, and what the log still has. */
+    struct cubby_options options = options_of(CUBBY_RECOVER, 0);
+    int status = fixture_try_open(&fixture, path, &options);
+    if (status != CUBBY_OK) {
+        CHECK_EQUAL(status, CUBBY_CORRUPT);
+        CHECK(strstr(fixture.message, "is missing") != NULL);
+        CHECK(splits > 0);
+        return;
+    }
+    CHECK_EQUAL(cubby_session_open(fixture.store, &fixture.session), CUBBY_OK);
+    CHECK(count_pairs(&fixture) > count / 2);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+}
+
+static void test_damage_after_a_crash_is_never_replaced_by_an_older_copy_unless_asked(void)
+{
+    damage_after_a_crash(0);
+}
+
+/* A split that was published must not pass for one that was not, because a child is damaged. */
+static void test_damage_in_the_youngest_segment_is_not_taken_for_an_unfinished_split(void)
+{
+    damage_after_a_crash(2);
+}
+
+/* Of a store whose process died: blocks of the log's last run, in order. Returns how many. */
+static size_t find_log_blocks(const char *path, uint64_t *lbas, size_t capacity)
+{
+    uint8_t super[BLOCK_BYTES];
+    uint8_t other[BLOCK_BYTES];
+    read_block(path, 0, super);
+    read_block(path, 1, other);
+    const uint8_t *newer = load_u64(super + 48) > load_u64(other + 48) ? super : other;
+    uint64_t run = load_u64(newer + SUPERBLOCK_LOG_OFFSET);
+    uint64_t first = load_u64(newer + 96);
+    uint64_t end = first + load_u64(newer + 104);
+    size_t count = 0;
+    for (uint64_t lba = first; lba < end && count < capacity; lba++) {
+        uint8_t block[BLOCK_BYTES];
+        read_block(path, lba, block);
+        if (load_u32(block + 8) == LOG_MAGIC && load_u64(block + 16) == run) {
+            lbas[count++] = lba;
+        }
+    }
+    return count;
+}
+
+/* Put pairs, each of them flushed now and then, and die. */
+static void log_and_die(const char *path, uint64_t count)
+{
+    struct cubby_options options = options_of(CUBBY_NEW, 64 << 20);
+    struct fixture fixture;
+    fixture_open(&fixture, path, &options);
+    fixture_close(&fixture);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        struct fixture own;
+        fixture_open_flags(&own, path, 0);
+        for (uint64_t i = 0; i < count; i++) {
+            put_number(&own, i, 0, 400);
+            if (i % 50 == 49) {
+                CHECK_STATUS(own.session, cubby_sync(own.session), CUBBY_OK);
+            }
         }
         _exit(0);
     }
-    CHECK_EQUAL(waitpid(child, NULL, 0), child);
-    fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
-    struct cubby_stat stat = read_stat(&fixture);
-    fixture_close(&fixture);
-    uint8_t block[BLOCK_BYTES];
-    uint64_t newest_lba = 0;
-    uint64_t newest_lsn = 0;
-    for (uint64_t lba = 0; lba < stat.logical_bytes / BLOCK_BYTES; lba++) {
-        read_block(path, lba, block);
-        if (load_u32(block + 24) == BLOCK_MAGIC && load_u32(block + 16) == stat.segments - 1 &&
-            load_u64(block + 8) > newest_lsn) {
-            newest_lsn = load_u64(block + 8);
-            newest_lba = lba;
+    int status;
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK_EQUAL(status, 0);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char command[1200];
+    snprintf(command, sizeof command, "cp --sparse=always '%s' '%s'", from, to);
+    CHECK_EQUAL(system(command), 0);
+}
+
+/* Returns how many of the first count pairs are there, whole. */
+static uint64_t count_present(struct fixture *fixture, uint64_t count)
+{
+    uint64_t present = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t key[32];
+        size_t key_size = format_key(i, key);
+        int status = cubby_contains(fixture->session, key, key_size);
+        if (status != CUBBY_NOT_FOUND) {
+            expect_number(fixture, i, 0, 400);
+            present++;
         }
     }
-    flip_bit(path, newest_lba, 100);
-    CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_CORRUPT);
-    fixture_open_flags(&fixture, path, CUBBY_RECOVER);
-    fixture_check(&fixture);
-    fixture_close(&fixture);
+    return present;
+}
+
+/* What was flushed and is damaged is damage, with its place; what never was is a tail. */
+static void test_a_flipped_bit_in_the_log_is_named_and_loss_is_accepted_only_if_asked(void)
+{
+    enum {
+        PAIRS = 300,
+    };
+    const char *whole = fixture_path("log.cubby");
+    const char *path = fixture_path("damaged.cubby");
+    log_and_die(whole, PAIRS);
+    uint64_t lbas[256];
+    size_t blocks = find_log_blocks(whole, lbas, 256);
+    CHECK(blocks > 20);
+    static const unsigned offsets[] = {0, 9, 13, 17, 25, 41, 48, 57, 60, 200};
+    /* That the last flush has been is written nowhere but before the next block. */
+    for (size_t i = 0; i + 8 < blocks; i += 3) {
+        struct fixture fixture;
+        copy_file(whole, path);
+        flip_bit(path, lbas[i], offsets[i / 3 % (sizeof offsets / sizeof *offsets)]);
+        CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_CORRUPT);
+        CHECK(strstr(fixture.message, "LSN") != NULL);
+        CHECK(strstr(fixture.message, "log") != NULL);
+        struct cubby_options options = options_of(CUBBY_RECOVER, 0);
+        CHECK_EQUAL(fixture_try_open(&fixture, path, &options), CUBBY_CORRUPT);
+        fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN | CUBBY_ACCEPT_LOSS);
+        uint64_t present = count_present(&fixture, PAIRS);
+        fixture_close(&fixture);
+        fixture_open_flags(&fixture, path, CUBBY_ACCEPT_LOSS);
+        CHECK_EQUAL(count_present(&fixture, PAIRS), present);
+        CHECK(present >= PAIRS - 20 && present < PAIRS);
+        fixture_check(&fixture);
+        put_number(&fixture, PAIRS, 0, 400);
+        fixture_close(&fixture);
+        fixture_open_flags(&fixture, path, 0);
+        CHECK_EQUAL(count_pairs(&fixture), present + 1);
+        fixture_check(&fixture);
+        fixture_close(&fixture);
+    }
+}
+
+static void test_a_log_that_is_cut_off_ends_there(void)
+{
+    enum {
+        PAIRS = 49, /* never flushed */
+    };
+    const char *whole = fixture_path("tail.cubby");
+    const char *path = fixture_path("cut.cubby");
+    log_and_die(whole, PAIRS);
+    uint64_t lbas[256];
+    size_t blocks = find_log_blocks(whole, lbas, 256);
+    CHECK(blocks >= 4);
+    uint64_t before = PAIRS;
+    for (size_t i = blocks; i-- > 0;) {
+        struct fixture fixture;
+        copy_file(whole, path);
+        flip_bit(path, lbas[i], 60); /* in the header of its first record */
+        fixture_open_flags(&fixture, path, 0);
+        uint64_t present = count_present(&fixture, PAIRS);
+        CHECK(present < before);
+        for (uint64_t k = 0; k < present; k++) {
+            expect_number(&fixture, k, 0, 400);
+        }
+        before = present;
+        fixture_check(&fixture);
+        fixture_close(&fixture);
+    }
+    CHECK_EQUAL(before, 0);
 }
 
 /* Change a field of both superblocks and seal them again. */
@@ -490,9 +652,9 @@ static void test_a_newer_format_is_refused_and_not_written(void)
     struct cubby_options options = options_of(CUBBY_NEW, 1 << 20);
     CHECK_EQUAL(fixture_try_open(&fixture, path, &options), CUBBY_FORMAT_VERSION);
     set_superblock_field(path, 16, FORMAT_VERSION, 4);
-    set_superblock_field(path, 40, 1, 8); /* an unknown incompatible feature */
+    set_superblock_field(path, 40, FEATURE_LOG | 2, 8); /* an unknown incompatible feature */
     CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_FORMAT_VERSION);
-    set_superblock_field(path, 40, 0, 8);
+    set_superblock_field(path, 40, FEATURE_LOG, 8);
     set_superblock_field(path, 32, 1, 8); /* one that allows reading */
     CHECK_EQUAL(fixture_try_open(&fixture, path, NULL), CUBBY_FORMAT_VERSION);
     fixture_open_flags(&fixture, path, CUBBY_READ_ONLY_OPEN);
@@ -519,6 +681,8 @@ int main(void)
     RUN(test_a_damaged_pair_is_reported_by_get_and_the_others_stay_readable);
     RUN(test_damage_in_the_youngest_segment_is_not_taken_for_an_unfinished_split);
     RUN(test_a_newer_format_is_refused_and_not_written);
-    RUN(test_recovery_refuses_to_go_back_to_an_older_copy_unless_told);
+    RUN(test_damage_after_a_crash_is_never_replaced_by_an_older_copy_unless_asked);
+    RUN(test_a_flipped_bit_in_the_log_is_named_and_loss_is_accepted_only_if_asked);
+    RUN(test_a_log_that_is_cut_off_ends_there);
     return 0;
 }

@@ -196,6 +196,7 @@ static void run_all(const char *path)
     for (uint64_t i = 0; i < STABLE_COUNT; i++) {
         put_number(&fixture, STABLE_FIRST + i, 0, 300);
     }
+    fixture_rest(&fixture);
     struct shared shared = {.store = fixture.store};
     void *(*others[])(void *) = {read_any_keys, read_many_keys, scan_and_maintain};
     pthread_t threads[WRITERS + 3];

@@ -440,7 +440,8 @@ static void test_a_refused_put_ends_the_quarantine_and_is_tried_again(void)
         atomic_store(&gauged->physical_after_discard, GAUGED_CAPACITY_BYTES / 2);
         put_number(&fixture, 1, 0, sizes[i]);
         expect_number(&fixture, 1, 0, sizes[i]);
-        CHECK(read_stat(&fixture).quarantined_bytes < GAUGED_CAPACITY_BYTES / 256);
+        /* Less than there was, by all but the segment that has been rebuilt for this put. */
+        CHECK(read_stat(&fixture).quarantined_bytes < GAUGED_CAPACITY_BYTES / 128);
         close_gauged(&fixture, gauged);
     }
 }
@@ -460,8 +461,8 @@ static void test_put_many_tries_again_but_never_over_a_later_pair(void)
     tell(&fixture, gauged, 930);
     atomic_store(&gauged->physical_after_discard, GAUGED_CAPACITY_BYTES / 2);
     size_t put_count;
-    CHECK_EQUAL(put_all(&fixture, &many, &put_count), CUBBY_PHYSICAL_FULL);
-    CHECK_EQUAL(put_count, 3);
+    CHECK_STATUS(fixture.session, put_all(&fixture, &many, &put_count), CUBBY_OK);
+    CHECK_EQUAL(put_count, 4);
     expect_number(&fixture, 1, 2, VALUE_BYTES);
     expect_number(&fixture, 2, 1, VALUE_BYTES + 100);
     expect_number(&fixture, 3, 1, VALUE_BYTES);
@@ -583,9 +584,13 @@ static void test_eio_of_a_device_with_room_stays_eio(void)
     struct block_device_ops failing = *whole;
     failing.write = fail_write;
     gauged->device.ops = &failing;
-    CHECK_EQUAL(try_put(&fixture, 1, 1, VALUE_BYTES), EIO);
+    CHECK_EQUAL(try_put(&fixture, 1, 1, 100), EIO); /* of the log */
     gauged->device.ops = whole;
-    expect_number(&fixture, 1, 0, VALUE_BYTES);
+    CHECK_EQUAL(try_put(&fixture, 1, 1, 100), CUBBY_POISONED);
+    CHECK_EQUAL(fixture_try_close(&fixture), CUBBY_POISONED);
+    open_with(&fixture, gauged, (struct cubby_options){0});
+    expect_number(&fixture, 1, 0, VALUE_BYTES); /* or the new one: it never came to the device */
+    put_number(&fixture, 1, 1, VALUE_BYTES);
     close_gauged(&fixture, gauged);
 }
 

@@ -12,7 +12,7 @@
 #include "tests/c/fuzz.h"
 
 enum {
-    DEVICE_BLOCKS = 4096,
+    DEVICE_BLOCKS = 8192,
 };
 
 /* A device in memory that can fail, and one aligned block. */
@@ -50,7 +50,10 @@ static struct superblock sound_superblock(uint64_t generation)
         .hash_seed = 11,
         .secret = 22,
         .fill_percent = 40,
+        .incompatible = FEATURE_LOG,
         .lsn = 100 + generation,
+        .log_run = 33,
+        .log_start = 90 + generation,
         .segment_count = 3,
         .checkpoint_generation = generation,
     };
@@ -124,15 +127,15 @@ static void test_areas_lie_one_behind_the_other_in_stores_of_any_size(void)
             i < 2000 ? (uint64_t)i : random_next(&state) >> random_below(&state, 64);
         struct superblock super;
         int status = superblock_lay_out(&super, block_count);
-        CHECK_EQUAL(status, block_count < 16 + 64 + 4 * 16 ? CUBBY_FULL : CUBBY_OK);
+        CHECK_EQUAL(status, block_count < 16 + 128 + 4 * 16 ? CUBBY_FULL : CUBBY_OK);
         if (status != CUBBY_OK) {
             continue;
         }
         CHECK(super.block_count == block_count);
         CHECK_EQUAL(super.wal_lba, 16);
         CHECK(super.wal_block_count % EXTENT_BLOCKS == 0);
-        CHECK(super.wal_block_count >= 64 && super.wal_block_count <= 1 << 18);
-        CHECK(super.wal_block_count <= 64 || super.wal_block_count < block_count / 32 + 16);
+        CHECK(super.wal_block_count >= 128 && super.wal_block_count <= 1 << 19);
+        CHECK(super.wal_block_count <= 128 || super.wal_block_count < block_count / 32 + 16);
         CHECK_EQUAL(super.extents_lba, super.wal_lba + super.wal_block_count);
         uint64_t rest = block_count - super.extents_lba;
         CHECK(super.extent_count == rest / EXTENT_BLOCKS && super.extent_count >= 4);
@@ -152,7 +155,7 @@ static struct superblock random_superblock(uint64_t *state)
         .secret = random_next(state),
         .fill_percent = random_between(state, 10, 75),
         .run_count = random_between(state, 0, SUPERBLOCK_RUNS_MAX),
-        .lsn = random_next(state),
+        .lsn = random_next(state) | 8,
         .pair_count = random_next(state),
         .pair_bytes = random_next(state),
         .blob_count = random_next(state),
@@ -160,8 +163,11 @@ static struct superblock random_superblock(uint64_t *state)
         .checkpoint_generation = random_next(state),
     };
     random_fill(state, super.store_id, sizeof super.store_id);
-    CHECK_EQUAL(superblock_lay_out(&super, random_between(state, 144, DEVICE_BLOCKS)), CUBBY_OK);
+    CHECK_EQUAL(superblock_lay_out(&super, random_between(state, 208, DEVICE_BLOCKS)), CUBBY_OK);
     super.segment_count = 1 + random_below(state, super.extent_count);
+    super.incompatible = random_below(state, 2) != 0 ? FEATURE_LOG : 0;
+    super.log_run = super.incompatible != 0 ? random_next(state) : 0;
+    super.log_start = super.incompatible != 0 ? super.lsn - random_below(state, 9) : super.lsn;
     for (uint32_t i = 0; i < super.run_count; i++) {
         super.runs[i].first_extent = random_next(state);
         super.runs[i].extent_count = random_next(state);
@@ -185,6 +191,7 @@ static void check_same(const struct superblock *a, const struct superblock *b)
     CHECK_EQUAL(a->fill_percent, b->fill_percent);
     CHECK_EQUAL(a->run_count, b->run_count);
     CHECK(a->lsn == b->lsn && a->segment_count == b->segment_count);
+    CHECK(a->log_run == b->log_run && a->log_start == b->log_start);
     CHECK(a->pair_count == b->pair_count && a->pair_bytes == b->pair_bytes);
     CHECK(a->blob_count == b->blob_count && a->blob_extent_count == b->blob_extent_count);
     CHECK(a->checkpoint_generation == b->checkpoint_generation);
@@ -234,7 +241,8 @@ static void test_fields_stand_where_the_format_says(void)
     CHECK(load_u64(bytes + 184) == super.checkpoint_generation);
     CHECK(load_u64(bytes + 192) == super.runs[0].first_extent);
     CHECK(load_u64(bytes + 192 + 127 * 16 + 8) == super.runs[127].extent_count);
-    for (size_t i = 192 + 128 * 16; i < BLOCK_BYTES; i++) {
+    CHECK(load_u64(bytes + 2240) == super.log_run && load_u64(bytes + 2248) == super.log_start);
+    for (size_t i = 2256; i < BLOCK_BYTES; i++) {
         CHECK_EQUAL(bytes[i], 0);
     }
     close_place(&place);
@@ -417,7 +425,9 @@ static void test_fields_out_of_range_are_corrupt(void)
     struct superblock super = sound_superblock(4);
     check_field(24, 8, UINT64_MAX, CUBBY_OK); /* compatible bits */
     check_field(32, 8, UINT64_MAX, CUBBY_OK); /* compatible_read: for whoever opens to write */
-    check_field(40, 8, 1, CUBBY_FORMAT_VERSION);
+    check_field(40, 8, FEATURE_LOG, CUBBY_OK);
+    check_field(40, 8, FEATURE_LOG | 2, CUBBY_FORMAT_VERSION);
+    check_field(40, 8, UINT64_C(1) << 63, CUBBY_FORMAT_VERSION);
     check_field(16, 4, 2, CUBBY_FORMAT_VERSION);
     check_field(88, 8, 0, CUBBY_CORRUPT);
     check_field(88, 8, DEVICE_BLOCKS + 1, CUBBY_CORRUPT);
@@ -438,6 +448,35 @@ static void test_fields_out_of_range_are_corrupt(void)
     check_field(144, 8, 0, CUBBY_CORRUPT);
     check_field(144, 8, super.extent_count, CUBBY_OK);
     check_field(144, 8, super.extent_count + 1, CUBBY_CORRUPT);
+    check_field(SUPERBLOCK_LOG_OFFSET, 8, UINT64_MAX, CUBBY_OK);
+    check_field(SUPERBLOCK_LOG_OFFSET + 8, 8, super.lsn, CUBBY_OK);
+    check_field(SUPERBLOCK_LOG_OFFSET + 8, 8, super.lsn + 1, CUBBY_CORRUPT);
+    check_field(SUPERBLOCK_LOG_OFFSET + 8, 8, UINT64_MAX, CUBBY_CORRUPT);
+}
+
+/* There a boot id stood where the log's run and start are now, and logs had less room. */
+static void test_a_superblock_from_before_the_log_is_read(void)
+{
+    struct place place = open_place();
+    struct superblock super = sound_superblock(4);
+    super.incompatible = 0;
+    super.log_run = UINT64_MAX;
+    super.log_start = UINT64_MAX;
+    super.extent_count += (super.wal_block_count - 64) / EXTENT_BLOCKS;
+    super.wal_block_count = 64;
+    super.extents_lba = super.wal_lba + 64;
+    write_superblock(&place, &super);
+    struct superblock read;
+    CHECK_EQUAL(try_read(&place, &read), CUBBY_OK);
+    CHECK_EQUAL(read.wal_block_count, 64);
+    CHECK_EQUAL(read.log_run, 0);
+    CHECK_EQUAL(read.log_start, super.lsn);
+    super.extent_count++;
+    super.wal_block_count -= EXTENT_BLOCKS;
+    super.extents_lba -= EXTENT_BLOCKS;
+    write_superblock(&place, &super);
+    check_failure(&place, CUBBY_CORRUPT, "areas");
+    close_place(&place);
 }
 
 static void test_a_store_that_has_grown_keeps_the_room_of_its_log(void)
@@ -555,6 +594,7 @@ int main(void)
     RUN(test_newer_format_in_either_copy_is_refused);
     RUN(test_newer_format_is_refused_before_its_fields_are_understood);
     RUN(test_fields_out_of_range_are_corrupt);
+    RUN(test_a_superblock_from_before_the_log_is_read);
     RUN(test_a_store_that_has_grown_keeps_the_room_of_its_log);
     RUN(test_every_flipped_bit_is_detected);
     RUN(test_copy_in_the_place_of_the_other_is_damaged);
