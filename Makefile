@@ -17,7 +17,7 @@ CMAKE_FROM = $(if $(wildcard $(BIN)/cmake),$(BIN)/,)
 
 FOLDERS := engine engine/import_root engine/base engine/store engine/nibble engine/volimap \
            blockdev blockdev/nbdkit_plugin mmapio cli bench bench/ycsb \
-           bench/csd
+           bench/csd bench/durability
 SOURCES := pyproject.toml engine/CMakeLists.txt \
            $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/*.py $(folder)/*.pyi))
 C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]')
@@ -120,6 +120,29 @@ test-tsan: .venv/.ready ## the C tests under ThreadSanitizer (pread in place of 
 	[ "$$run" != refused ] || $(call skip_suite,tsan,this machine randomises more address bits than ThreadSanitizer bears and refuses setarch -R)
 	$(call c_suite,tsan,-DCMAKE_C_COMPILER=gcc -DCUBBY_SANITIZE=thread,-LE stress)
 
+# Build the crash simulator in build/c.
+define crash_build
+	mkdir -p build/log
+	$(CMAKE_FROM)cmake -S engine -B build/c -DCUBBY_WERROR=$(WERROR) > build/log/crash-build.log 2>&1 \
+	    || { cat build/log/crash-build.log; exit 1; }
+	$(CMAKE_FROM)cmake --build build/c -j$(JOBS) --target crash_simulator > build/log/crash-build.log 2>&1 \
+	    || { cat build/log/crash-build.log; exit 1; }
+endef
+
+# Other seeds each time, of which no two runs have any in common.
+CRASH_SECONDS ?= 600
+CRASH_SEED ?= $(shell date +%s)000000
+
+.PHONY: crash
+crash: .venv/.ready ## 10 minutes of power cuts and kills at random moments, on all cores
+	@$(crash_build)
+	build/c/crash_simulator --seconds $(CRASH_SECONDS) --seed $(CRASH_SEED) --jobs $(JOBS) --all-points
+
+.PHONY: crash-bugs
+crash-bugs: .venv/.ready ## plant seven bugs in the store, one by one: the simulator finds each
+	@$(crash_build)
+	build/c/crash_simulator --plant all --jobs $(JOBS)
+
 .PHONY: test-python
 test-python: .venv/.tools .venv/.installed ## the Python tests, against the installed package
 	@mkdir -p build/log
@@ -148,6 +171,10 @@ bench: .venv/.installed ## build the benchmarks and say how to run them
 	    if [ -e "$$file" ]; then name=$$(basename "$$file" .py); echo "$(BIN)/python -m cubbydb.bench.$$name"; fi
 	done
 	[ -x build/bench/cubby-ycsb ] || compgen -G 'bench/[!_]*.py' > /dev/null || echo "there are no benchmarks yet"
+
+.PHONY: bench-durability
+bench-durability: bench ## what a durability costs, beside RocksDB: 6 minutes, root for zram
+	@$(BIN)/python -m cubbydb.bench.durability
 
 .PHONY: lint
 lint: .venv/.tools .venv/.installed ## ruff, clang-format, mypy
