@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import click
 
-__all__ = ["file_place", "why_no_zram", "zram_device"]
+__all__ = ["file_place", "why_no_zram", "zram_device", "zram_folder"]
 
 CONTROL = Path("/sys/class/zram-control")
 REMOVE_TRIES = 20
@@ -50,6 +52,18 @@ def _remove_zram(number: int) -> None:
             if left == 0:
                 click.echo(f"/dev/zram{number} could not be removed", err=True)
             time.sleep(0.1)
+
+
+@contextmanager
+def zram_folder(size_bytes: int) -> Iterator[Path]:
+    """A folder on a new ext4 on a new zram device; all gone afterwards."""
+    with zram_device(size_bytes) as device, tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mkfs.ext4", "-q", device], check=True)
+        subprocess.run(["mount", device, folder], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", folder], check=True)
 
 
 @contextmanager
