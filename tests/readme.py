@@ -155,7 +155,9 @@ def until_interrupted(line: str, machine: Machine) -> Deed:
     if "device serve" in line and (without := with_nbdkit(line, machine)).code is None:
         return without
     command = line.partition("#")[0].strip()
-    code = f"timeout -v --preserve-status -s INT {SECONDS_UNTIL_INTERRUPT} {command} 2> interrupted"
+    # One signal, as from a terminal: else timeout sends it to all of its group, too.
+    interrupt = f"timeout --foreground -v --preserve-status -s INT {SECONDS_UNTIL_INTERRUPT}"
+    code = f"{interrupt} {command} 2> interrupted"
     # It ran until then, and did not say a word about it.
     quiet = (
         "grep -q '^timeout: sending signal INT' interrupted && ! grep -v '^timeout:' interrupted"
