@@ -27,6 +27,7 @@
 
 #include "bench/durability/device_cost.h"
 #include "bench/durability/puts.h"
+#include "bench/ycsb/arguments.h"
 #include "bench/ycsb/pairs.h"
 #include "engine/store/store.h"
 
@@ -66,7 +67,7 @@ struct command {
     bool kills;
 };
 
-_Noreturn static void fail_usage(const char *what, const char *text)
+_Noreturn void fail_usage(const char *what, const char *text)
 {
     fprintf(stderr, "cubby-durability: %s: %s\n%s", what, text, usage_text);
     exit(EXIT_USAGE);
@@ -83,27 +84,6 @@ static void check(int status, const char *what, const char *message)
     if (status != CUBBY_OK) {
         fail(what, message[0] != '\0' ? message : cubby_status_text(status));
     }
-}
-
-static uint64_t parse_number(const char *text, uint64_t min, uint64_t max, const char *option)
-{
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || number < min || number > max) {
-        fail_usage(option, text);
-    }
-    return number;
-}
-
-static double parse_real(const char *text, double min, double max, const char *option)
-{
-    char *end;
-    double number = strtod(text, &end);
-    if (end == text || *end != '\0' || !(number >= min && number <= max)) {
-        fail_usage(option, text);
-    }
-    return number;
 }
 
 static enum cubby_durability parse_durability(const char *text)

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/ycsb/arguments.h"
 #include "bench/ycsb/bench_engine.h"
 #include "bench/ycsb/home_blocks.h"
 #include "bench/ycsb/pairs.h"
@@ -63,31 +64,10 @@ struct command {
     bool json;
 };
 
-_Noreturn static void fail_usage(const char *what, const char *text)
+_Noreturn void fail_usage(const char *what, const char *text)
 {
     fprintf(stderr, "cubby-ycsb: %s: %s\n%s", what, text, usage_text);
     exit(EXIT_USAGE);
-}
-
-static uint64_t parse_number(const char *text, uint64_t min, uint64_t max, const char *option)
-{
-    char *end;
-    errno = 0;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || number < min || number > max) {
-        fail_usage(option, text);
-    }
-    return number;
-}
-
-static double parse_real(const char *text, double min, double max, const char *option)
-{
-    char *end;
-    double number = strtod(text, &end);
-    if (end == text || *end != '\0' || !(number >= min && number <= max)) {
-        fail_usage(option, text);
-    }
-    return number;
 }
 
 static void parse_workloads(struct command *command, const char *list)

@@ -11,6 +11,7 @@
 
 #include "blockdev/wait.h"
 #include "tests/c/check.h"
+#include "tests/c/fault_pair.h"
 #include "tests/c/test_block_device_contract.h"
 
 enum {
@@ -18,34 +19,6 @@ enum {
     SEEDS = 60,
     SECTORS = CUBBY_BLOCK_BYTES / FAULT_SECTOR_BYTES,
 };
-
-/* A fault in front of memory that outlives it. */
-struct pair {
-    struct block_device *memory;
-    struct block_device *device;
-};
-
-static struct pair open_pair(struct fault_plan plan)
-{
-    struct pair pair;
-    plan.borrow_inner = true;
-    CHECK_EQUAL(mem_device_open(CONTRACT_BLOCKS, &pair.memory), 0);
-    CHECK_EQUAL(fault_device_open_with(pair.memory, &plan, &pair.device), 0);
-    return pair;
-}
-
-static void close_pair(struct pair pair)
-{
-    pair.device->ops->close(pair.device);
-    pair.memory->ops->close(pair.memory);
-}
-
-static struct block_device *open_name(const char *name)
-{
-    struct block_device *device = NULL;
-    CHECK_EQUAL(block_device_open(name, 0, &device, NULL, 0), 0);
-    return device;
-}
 
 static int write_status(struct block_device *device, uint64_t lba, int byte)
 {
