@@ -13,6 +13,7 @@
 #include "engine/store/publish.h"
 #include "engine/store/rebuild.h"
 #include "engine/store/segment_read.h"
+#include "engine/store/space.h"
 #include "engine/store/step.h"
 #include "engine/store/sweep.h"
 #include "engine/store/writeback.h"
@@ -157,16 +158,11 @@ static int drop_in_place(cubby_session *session, uint64_t number, struct cubby_c
     return status;
 }
 
-static bool is_for_lack_of_space(int status)
-{
-    return status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL || status == CUBBY_UNPLACEABLE;
-}
-
 static int compact_segment(cubby_session *session, uint64_t number, struct cubby_compaction *totals)
 {
     /* What is dirty may expire or delete, too. A segment's number is a hash that it has. */
     int status = writeback_segment(session, (struct key_hash){.low = number});
-    if (status != CUBBY_OK && !is_for_lack_of_space(status)) {
+    if (status != CUBBY_OK && !space_is_lacking(status)) {
         return status;
     }
     session->message[0] = '\0';
@@ -179,7 +175,7 @@ static int compact_segment(cubby_session *session, uint64_t number, struct cubby
         status = rebuild(session, view, totals);
     }
     store_unlock_segment(session->store, number);
-    if (is_for_lack_of_space(status)) {
+    if (space_is_lacking(status)) {
         session->message[0] = '\0';
         status = drop_in_place(session, number, totals);
     }

@@ -351,6 +351,22 @@ static void add_record(struct log *log, const struct log_record *record, uint8_t
     atomic_store(&log->end, lsn);
 }
 
+static int say_failure(cubby_session *session, int status)
+{
+    return session_fail(session, status, "the log could not be written: %s",
+                        cubby_status_text(status));
+}
+
+/* CUBBY_OK, or why nothing is acknowledged any more; the lock is held. */
+static int check_failure(cubby_session *session)
+{
+    int status = session->store->log.failure;
+    if (status == CUBBY_OK && atomic_load(&session->store->poisoned)) {
+        status = CUBBY_POISONED;
+    }
+    return status == CUBBY_OK ? CUBBY_OK : say_failure(session, status);
+}
+
 /* Make room in the staging memory for a group, so that it cannot fail half-way. One that is larger
  * than all of it goes through it in parts. */
 static int make_room(cubby_session *session, uint64_t room)
@@ -359,8 +375,7 @@ static int make_room(cubby_session *session, uint64_t room)
     uint64_t staging_bytes = log->staging_blocks * BLOCK_BYTES;
     uint64_t first = log->written / BLOCK_BYTES * BLOCK_BYTES;
     if (log->failure != 0) {
-        return session_fail(session, log->failure, "the log could not be written: %s",
-                            cubby_status_text(log->failure));
+        return say_failure(session, log->failure);
     }
     return atomic_load(&log->end) + room - first > staging_bytes ? write_out(session, true)
                                                                  : CUBBY_OK;
@@ -487,11 +502,8 @@ static int commit_power(cubby_session *session, uint64_t end)
     atomic_fetch_add(&log->committing, 1);
     while (status == CUBBY_OK && atomic_load(&log->flushed) < end) {
         pthread_mutex_lock(&log->lock);
-        if (log->failure != 0 || atomic_load(&session->store->poisoned)) {
-            status = log->failure != 0 ? log->failure : CUBBY_POISONED;
-            session_fail(session, status, "the log could not be written: %s",
-                         cubby_status_text(status));
-        } else if (log->is_flushing) {
+        status = check_failure(session);
+        if (status == CUBBY_OK && log->is_flushing) {
             bool is_in_it = log->flushing_upto == 0 || end <= log->flushing_upto;
             uint64_t flush = log->flushes_begun + !is_in_it;
             _Atomic uint32_t *word = &log->ended[flush % 2];
@@ -499,7 +511,8 @@ static int commit_power(cubby_session *session, uint64_t end)
             pthread_mutex_unlock(&log->lock);
             sleep_on(word, seen);
             continue;
-        } else if (atomic_load(&log->flushed) < end) {
+        }
+        if (status == CUBBY_OK && atomic_load(&log->flushed) < end) {
             status = flush_all(session);
         }
         pthread_mutex_unlock(&log->lock);
@@ -517,13 +530,8 @@ int log_commit(cubby_session *session, uint64_t end, bool is_power)
     }
     pthread_mutex_lock(&log->lock);
     while (status == CUBBY_OK && log->written < end) {
-        if (log->failure != 0 || atomic_load(&session->store->poisoned)) {
-            status = log->failure != 0 ? log->failure : CUBBY_POISONED;
-            session_fail(session, status, "the log could not be written: %s",
-                         cubby_status_text(status));
-        } else {
-            status = write_out(session, false);
-        }
+        status = check_failure(session);
+        status = status == CUBBY_OK ? write_out(session, false) : status;
     }
     pthread_mutex_unlock(&log->lock);
     return status;
@@ -536,13 +544,10 @@ int log_flush(cubby_session *session)
     pthread_mutex_lock(&log->lock);
     uint64_t wanted = log->flushes_begun + 1; /* the next to begin */
     while (status == CUBBY_OK && log->flushes < wanted) {
-        if (log->failure != 0 || atomic_load(&session->store->poisoned)) {
-            status = log->failure != 0 ? log->failure : CUBBY_POISONED;
-            session_fail(session, status, "the log could not be written: %s",
-                         cubby_status_text(status));
-        } else if (log->is_flushing) {
+        status = check_failure(session);
+        if (status == CUBBY_OK && log->is_flushing) {
             pthread_cond_wait(&log->changed, &log->lock);
-        } else {
+        } else if (status == CUBBY_OK) {
             status = flush_all(session);
         }
     }

@@ -275,11 +275,6 @@ static int take_back(cubby_session *session, const struct new_pair *new_pair, ui
     return status;
 }
 
-static bool is_for_lack_of_space(int status)
-{
-    return status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL || status == CUBBY_UNPLACEABLE;
-}
-
 /* The LSN of a key's dirty pair, or 0 if it has none. It changes when the pair is logged again. */
 static uint64_t dirty_lsn(cubby_session *session, const struct new_pair *new_pair)
 {
@@ -300,7 +295,7 @@ int put_place(cubby_session *session, struct new_pair *new_pair)
     if (status == CUBBY_OK || lsn == 0) {
         return CUBBY_OK; /* it has its place, whatever another pair of the segment has not */
     }
-    if (!is_for_lack_of_space(status)) {
+    if (!space_is_lacking(status)) {
         return status; /* it stays in the log: the next opening goes on */
     }
     char message[sizeof session->message];
@@ -380,7 +375,7 @@ int put_prepared(cubby_session *session, struct new_pair *new_pair,
 {
     cubby_store *store = session->store;
     int status = put_admit(session, new_pair);
-    if (is_for_lack_of_space(status)) {
+    if (space_is_lacking(status)) {
         /* A condition that fails comes first. */
         int condition = condition_look(session, options, &new_pair->wanted);
         return condition != CUBBY_OK ? condition : status;
@@ -501,7 +496,7 @@ static int admit_tombstone(cubby_session *session, struct new_pair *tombstone,
                            const struct cubby_put_options *condition)
 {
     int status = put_admit(session, tombstone);
-    if (!is_for_lack_of_space(status)) {
+    if (!space_is_lacking(status)) {
         return status;
     }
     struct session_counters not_counted = {0};

@@ -18,7 +18,8 @@
  * has given space back, and before a put is refused. So the marks are overshot by a two hundred and
  * fifty-sixth of the capacity, or 64 KiB, and what is being written at that moment.
  *
- * Depends on: store.h.   Used by: put.c, put_many.c, blob.c, step.c, checkpoint.c, open.c, stat.c.
+ * Depends on: store.h.   Used by: put.c, put_many.c, compact.c, blob.c, step.c, checkpoint.c,
+ * open.c, stat.c.
  */
 #ifndef CUBBY_SPACE_H
 #define CUBBY_SPACE_H
@@ -52,6 +53,12 @@ static inline enum cubby_space_mark space_mark(const cubby_store *store)
 static inline bool space_allows(const cubby_store *store, bool grows)
 {
     return space_mark(store) < (grows ? CUBBY_MARK_NO_GROWTH : CUBBY_MARK_READ_DELETE);
+}
+
+/* Whether a pair was refused because there is no place for it, in the store or on its device. */
+static inline bool space_is_lacking(int status)
+{
+    return status == CUBBY_FULL || status == CUBBY_PHYSICAL_FULL || status == CUBBY_UNPLACEABLE;
 }
 
 /* Whether a put that writes so many bytes may come to a mark that refuses it. */
