@@ -19,6 +19,7 @@
 #include "blockdev/fault_device.h"
 #include "blockdev/transfer.h"
 #include "tests/c/check.h"
+#include "tests/c/own_directory.h"
 #include "tests/c/test_block_device_contract.h"
 
 enum {
@@ -26,27 +27,7 @@ enum {
     FILE_BLOCKS = 300,
 };
 
-static char directory[PATH_BYTES - 64]; /* of this run, removed at exit */
-static pid_t main_process;
 static char message[CUBBY_MESSAGE_BYTES];
-
-static void remove_directory(void)
-{
-    if (getpid() == main_process) {
-        char command[PATH_BYTES];
-        snprintf(command, sizeof command, "rm -rf '%s'", directory);
-        CHECK_EQUAL(system(command), 0);
-    }
-}
-
-static void make_directory(void)
-{
-    const char *parent = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%s/cubby-test-XXXXXX", parent != NULL ? parent : "/tmp");
-    CHECK(mkdtemp(directory) != NULL);
-    main_process = getpid();
-    CHECK_EQUAL(atexit(remove_directory), 0);
-}
 
 /* The path of a name in this run's directory, where there is nothing by that name now. */
 static const char *fresh_path(const char *name)

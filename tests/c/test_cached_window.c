@@ -14,31 +14,11 @@
 #include "blockdev/cached_window.h"
 #include "tests/c/cached_parts.h"
 #include "tests/c/check.h"
+#include "tests/c/own_directory.h"
 
 enum {
     PATH_BYTES = 512,
 };
-
-static char directory[PATH_BYTES - 64]; /* of this run, removed at exit */
-static pid_t main_process;
-
-static void remove_directory(void)
-{
-    if (getpid() == main_process) {
-        char command[PATH_BYTES];
-        snprintf(command, sizeof command, "rm -rf '%s'", directory);
-        CHECK_EQUAL(system(command), 0);
-    }
-}
-
-static void make_directory(void)
-{
-    const char *parent = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%s/cubby-test-XXXXXX", parent != NULL ? parent : "/tmp");
-    CHECK(mkdtemp(directory) != NULL);
-    main_process = getpid();
-    CHECK_EQUAL(atexit(remove_directory), 0);
-}
 
 /* An empty file in a directory. */
 static struct block_device *create_file(const char *parent, const char *name, char path[PATH_BYTES])

@@ -11,6 +11,7 @@
 #include "blockdev/csd.h"
 #include "blockdev/fault_device.h"
 #include "tests/c/check.h"
+#include "tests/c/own_directory.h"
 #include "tests/c/test_block_device_contract.h"
 
 enum {
@@ -19,24 +20,7 @@ enum {
 
 #define SMALL_CSD ((struct csd_options){.physical_bytes = 8 << 20})
 
-static char directory[NAME_BYTES / 2]; /* of this run, removed at exit, and the working directory */
 static char message[CUBBY_MESSAGE_BYTES];
-
-static void remove_directory(void)
-{
-    char command[NAME_BYTES];
-    snprintf(command, sizeof command, "rm -rf '%s'", directory);
-    CHECK_EQUAL(system(command), 0);
-}
-
-static void make_directory(void)
-{
-    const char *parent = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%s/cubby-test-XXXXXX", parent != NULL ? parent : "/tmp");
-    CHECK(mkdtemp(directory) != NULL);
-    CHECK_EQUAL(atexit(remove_directory), 0);
-    CHECK_EQUAL(chdir(directory), 0);
-}
 
 static bool exists(const char *path)
 {
@@ -364,6 +348,7 @@ static void test_only_a_csd_that_stays_can_be_created(void)
 int main(void)
 {
     make_directory();
+    CHECK_EQUAL(chdir(directory), 0);
     RUN(test_size_of_memory_takes_suffixes);
     RUN(test_bad_sizes_are_refused);
     RUN(test_bad_layers_are_refused);
