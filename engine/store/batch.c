@@ -243,13 +243,6 @@ int cubby_batch_delete(cubby_batch *batch, const uint8_t *key, size_t key_size)
     return session_leave(session, status);
 }
 
-static int compare_stripes(const void *a, const void *b)
-{
-    uint32_t left = *(const uint32_t *)a;
-    uint32_t right = *(const uint32_t *)b;
-    return (left > right) - (left < right);
-}
-
 /* Lock the keys of all changes, in ascending order of stripe, each once. Returns how many. */
 static size_t lock_keys(const struct cubby_batch *batch, uint32_t *stripes)
 {
@@ -257,15 +250,11 @@ static size_t lock_keys(const struct cubby_batch *batch, uint32_t *stripes)
     for (size_t i = 0; i < batch->count; i++) {
         stripes[i] = (uint32_t)(batch->changes[i]->new_pair.wanted.hash.high % KEY_STRIPE_COUNT);
     }
-    qsort(stripes, batch->count, sizeof *stripes, compare_stripes);
-    size_t kept = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        if (kept == 0 || stripes[kept - 1] != stripes[i]) {
-            stripes[kept++] = stripes[i];
-            pthread_mutex_lock(&store->key_locks[stripes[i]]);
-        }
+    size_t count = store_sort_stripes(stripes, batch->count);
+    for (size_t i = 0; i < count; i++) {
+        pthread_mutex_lock(&store->key_locks[stripes[i]]);
     }
-    return kept;
+    return count;
 }
 
 /* The group is in the log: its blobs are named; extents.lock is held. */

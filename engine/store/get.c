@@ -23,14 +23,6 @@ int get_visit_value(cubby_session *session, const struct block_pair *pair, void 
     return status;
 }
 
-static int visit_nothing(cubby_session *session, const struct block_pair *pair, void *state)
-{
-    (void)session;
-    (void)pair;
-    (void)state;
-    return CUBBY_OK;
-}
-
 static int find(cubby_session *session, const uint8_t *key, size_t key_size, lookup_visit *visit,
                 void *state)
 {
@@ -68,7 +60,7 @@ int cubby_get(cubby_session *session, const uint8_t *key, size_t key_size,
 
 int cubby_contains(cubby_session *session, const uint8_t *key, size_t key_size)
 {
-    return find(session, key, key_size, visit_nothing, NULL);
+    return find(session, key, key_size, lookup_visit_nothing, NULL);
 }
 
 static int visit_expiry(cubby_session *session, const struct block_pair *pair, void *state)

@@ -250,7 +250,7 @@ int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, l
     return status;
 }
 
-static int visit_nothing(cubby_session *session, const struct block_pair *pair, void *state)
+int lookup_visit_nothing(cubby_session *session, const struct block_pair *pair, void *state)
 {
     (void)session;
     (void)pair;
@@ -264,7 +264,7 @@ int lookup_on_device(cubby_session *session, const struct wanted_key *wanted, bo
     struct look look = {
         .session = session,
         .wanted = wanted,
-        .visit = visit_nothing,
+        .visit = lookup_visit_nothing,
         .counters = &uncounted,
         .skips_dirty = true,
     };

@@ -46,6 +46,9 @@ int lookup_in_home(cubby_session *session, struct segment_view view,
 /* What is done with a pair while it cannot go away. Returns CUBBY_OK or a failure. */
 typedef int lookup_visit(cubby_session *session, const struct block_pair *pair, void *state);
 
+/* A lookup_visit for who only asks whether there is a pair. */
+lookup_visit lookup_visit_nothing;
+
 /* Whether the device has a pair of a key, whatever is dirty. */
 int lookup_on_device(cubby_session *session, const struct wanted_key *wanted, bool *is_there);
 

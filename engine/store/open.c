@@ -40,6 +40,25 @@ void cubby_options_init(struct cubby_options *options)
     *options = (struct cubby_options){0};
 }
 
+static int compare_stripes(const void *a, const void *b)
+{
+    uint32_t left = *(const uint32_t *)a;
+    uint32_t right = *(const uint32_t *)b;
+    return (left > right) - (left < right);
+}
+
+size_t store_sort_stripes(uint32_t *stripes, size_t count)
+{
+    qsort(stripes, count, sizeof *stripes, compare_stripes);
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (kept == 0 || stripes[kept - 1] != stripes[i]) {
+            stripes[kept++] = stripes[i];
+        }
+    }
+    return kept;
+}
+
 struct segment_view store_lock_segment(cubby_store *store, uint64_t low_hash)
 {
     for (;;) {

@@ -337,6 +337,15 @@ static inline uint64_t segment_lba(const cubby_store *store, struct segment_plac
     return extent_lba(&store->extents, place.base_extent);
 }
 
+/* Whether the device writes a block whole or not at all, whatever happens. */
+static inline bool store_is_atomic(const cubby_store *store)
+{
+    return store->device->geometry.atomic_write_bytes >= BLOCK_BYTES;
+}
+
+/* Put the numbers of locks into the order in which they are taken, each once. Returns how many. */
+size_t store_sort_stripes(uint32_t *stripes, size_t count);
+
 /* Find a hash's segment and take its lock. */
 struct segment_view store_lock_segment(cubby_store *store, uint64_t low_hash);
 void store_unlock_segment(cubby_store *store, uint64_t segment_number);

@@ -43,13 +43,6 @@ int sweep_transfer(struct sweep *sweep, struct block_request **requests, size_t 
     return status;
 }
 
-static int compare_stripes(const void *a, const void *b)
-{
-    uint32_t left = *(const uint32_t *)a;
-    uint32_t right = *(const uint32_t *)b;
-    return (left > right) - (left < right);
-}
-
 /* Lock the segments of the order, and look where they are. None of them goes away by a split: it
  * keeps its number. */
 static void lock_segments(struct sweep *sweep)
@@ -59,14 +52,9 @@ static void lock_segments(struct sweep *sweep)
     for (size_t i = 0; i < order->count; i++) {
         sweep->locks[i] = (uint32_t)(order->segments[i].number % STRIPE_COUNT);
     }
-    qsort(sweep->locks, order->count, sizeof *sweep->locks, compare_stripes);
-    sweep->lock_count = 0;
-    for (size_t i = 0; i < order->count; i++) {
-        uint32_t stripe = sweep->locks[i];
-        if (sweep->lock_count == 0 || sweep->locks[sweep->lock_count - 1] != stripe) {
-            sweep->locks[sweep->lock_count++] = stripe;
-            pthread_mutex_lock(&store->stripes[stripe].lock);
-        }
+    sweep->lock_count = store_sort_stripes(sweep->locks, order->count);
+    for (size_t i = 0; i < sweep->lock_count; i++) {
+        pthread_mutex_lock(&store->stripes[sweep->locks[i]].lock);
     }
     sweep->segment_count = order->count;
     for (size_t i = 0; i < order->count; i++) {
@@ -92,10 +80,9 @@ static void unlock_segments(struct sweep *sweep)
 /* Home blocks that a sweep may write: as many as have room for their images, if they need it. */
 static size_t homes_max(const cubby_store *store)
 {
-    bool is_atomic = store->device->geometry.atomic_write_bytes >= BLOCK_BYTES;
     /* A quarter, so that the spill blocks have room, too; see fit_images. */
     size_t images = store->log.image_blocks / 4;
-    return is_atomic || images > SWEEP_BLOCKS ? SWEEP_BLOCKS : images;
+    return store_is_atomic(store) || images > SWEEP_BLOCKS ? SWEEP_BLOCKS : images;
 }
 
 static size_t changed_spills(const struct sweep *sweep, size_t first)
@@ -111,13 +98,8 @@ static size_t changed_spills(const struct sweep *sweep, size_t first)
 static bool fit_images(const struct sweep *sweep)
 {
     const cubby_store *store = sweep->session->store;
-    return store->device->geometry.atomic_write_bytes >= BLOCK_BYTES ||
+    return store_is_atomic(store) ||
            changed_spills(sweep, 0) + sweep->home_count <= store->log.image_blocks;
-}
-
-static bool is_atomic(const struct sweep *sweep)
-{
-    return sweep->session->store->device->geometry.atomic_write_bytes >= BLOCK_BYTES;
 }
 
 static void add_home(struct sweep *sweep, size_t segment, uint32_t home_index, size_t first_change)
@@ -182,7 +164,7 @@ static int collect_segment(struct sweep *sweep, size_t index)
     }
     changes_sort_by_home(changes, segment->first_change);
     size_t left = list_homes(sweep, index, changes->count, homes_max(sweep->session->store));
-    if (left < changes->count && !is_atomic(sweep)) {
+    if (left < changes->count && !store_is_atomic(sweep->session->store)) {
         /* More than there is room for images for: new extents need none. */
         segment->way = SWEEP_REBUILD;
         sweep->home_count = segment->first_home;

@@ -55,7 +55,7 @@ struct sweep {
     size_t home_count;
     size_t segment_count;
     uint64_t record_lsn; /* of the sweep record; 0: there is none */
-    uint32_t lock_count;
+    size_t lock_count;
     uint32_t locks[SWEEP_SEGMENTS]; /* stripes, ascending */
     struct sweep_segment segments[SWEEP_SEGMENTS];
     struct sweep_home homes[SWEEP_BLOCKS];

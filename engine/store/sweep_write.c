@@ -17,11 +17,6 @@ enum {
     DONE_ENTRIES_MAX = (LOG_BODY_BYTES_MAX - 8) / 4,
 };
 
-static bool is_atomic(const struct sweep *sweep)
-{
-    return sweep->session->store->device->geometry.atomic_write_bytes >= BLOCK_BYTES;
-}
-
 static bool is_written(const struct sweep *sweep, const struct sweep_home *home)
 {
     return sweep->segments[home->segment].way == SWEEP_IN_PLACE && !home->is_skipped;
@@ -527,7 +522,7 @@ static int write_ahead(struct sweep *sweep)
     seal(sweep);
     /* Images count only together with the record of their sweep. */
     int status = log_sweep(sweep);
-    if (status == CUBBY_OK && !is_atomic(sweep)) {
+    if (status == CUBBY_OK && !store_is_atomic(sweep->session->store)) {
         status = write_images(sweep);
     } else if (status == CUBBY_OK && replaces_in_spills(sweep)) {
         status = log_flush(sweep->session);
@@ -589,7 +584,7 @@ int sweep_write(struct sweep *sweep)
         undo_rebuilt(sweep);
         return EAGAIN;
     }
-    bool locks_images = !is_atomic(sweep);
+    bool locks_images = !store_is_atomic(sweep->session->store);
     if (locks_images) {
         pthread_mutex_lock(&writeback->image_lock);
     }
