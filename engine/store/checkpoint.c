@@ -206,19 +206,14 @@ int checkpoint_write_superblock(cubby_session *session, const struct superblock 
     return status == CUBBY_OK ? store_flush(session) : status;
 }
 
-/* Begin a run of the log, and say so in a superblock that is about to be written. Its name is
- * random so that no block of another run, not even of one that a crash has made forget, passes for
- * ours. */
+/* Begin a run of the log, and say so in a superblock that is about to be written. */
 static int begin_log(cubby_session *session, struct superblock *super)
 {
     cubby_store *store = session->store;
-    uint64_t run = 0;
-    while (run == 0) {
-        int status = store->environment.random_bytes(store->environment.state, &run, sizeof run);
-        if (status != 0) {
-            return session_fail(session, status, "no random numbers: %s",
-                                cubby_status_text(status));
-        }
+    uint64_t run;
+    int status = log_name_run(session, &run);
+    if (status != CUBBY_OK) {
+        return status;
     }
     log_begin(&store->log, run, super->lsn, false);
     super->incompatible |= FEATURE_LOG;

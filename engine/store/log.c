@@ -85,6 +85,20 @@ void log_stand_at(struct log *log, uint64_t lsn)
     pthread_mutex_unlock(&log->lock);
 }
 
+int log_name_run(cubby_session *session, uint64_t *run)
+{
+    const struct cubby_environment *environment = &session->store->environment;
+    *run = 0;
+    while (*run == 0) {
+        int status = environment->random_bytes(environment->state, run, sizeof *run);
+        if (status != 0) {
+            return session_fail(session, status, "no random numbers: %s",
+                                cubby_status_text(status));
+        }
+    }
+    return CUBBY_OK;
+}
+
 void log_begin(struct log *log, uint64_t run, uint64_t lsn, bool is_recovery)
 {
     CUBBY_ASSERT(run != 0);

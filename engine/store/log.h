@@ -120,6 +120,10 @@ static inline uint64_t log_used(const struct log *log)
 /* Before a run: the LSN that a clean store has come to. */
 void log_stand_at(struct log *log, uint64_t lsn);
 
+/* A name for a run: random, and not 0, so that no block of another run, not even of one that a
+ * crash has made forget, passes for one of it. Returns CUBBY_OK, or an errno with a message. */
+int log_name_run(struct cubby_session *session, uint64_t *run);
+
 /* Begin a run of this name at the first block that begins at lsn or after. start is set too, unless
  * this is recovery, where what was before still counts. One thread. */
 void log_begin(struct log *log, uint64_t run, uint64_t lsn, bool is_recovery);

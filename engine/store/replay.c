@@ -246,20 +246,17 @@ int replay_begin_anew(cubby_session *session)
     cubby_store *store = session->store;
     uint64_t begin_ns = store_now_ns(store);
     struct anew anew = {.session = session};
-    uint64_t run = 0;
-    while (run == 0) {
-        int status = store->environment.random_bytes(store->environment.state, &run, sizeof run);
-        if (status != 0) {
-            return session_fail(session, status, "no random numbers: %s",
-                                cubby_status_text(status));
-        }
+    uint64_t run;
+    int status = log_name_run(session, &run);
+    if (status != CUBBY_OK) {
+        return status;
     }
     uint64_t end = atomic_load(&store->log.end);
     uint64_t start = store->super.log_start;
     atomic_store(&store->log.start, start < end ? start : end);
     log_release(&store->log, 0, store->super.generation);
     log_begin(&store->log, run, end, true);
-    int status = dirty_each(&store->dirty, log_anew, &anew);
+    status = dirty_each(&store->dirty, log_anew, &anew);
     if (status == CUBBY_OK) {
         status = replay_free_replaced(&anew);
     }
