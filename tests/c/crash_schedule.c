@@ -223,7 +223,7 @@ static void run_on_failing_device(struct crash_world *world)
     } else {
         fault_device_arm(world->watch.fault, kind, nth);
     }
-    world->failing = kind;
+    world->failing = (int)kind;
     run_steps(world);
     int status = crash_world_close(world);
     world->failing = NOTHING_FAILS;

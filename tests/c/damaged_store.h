@@ -198,7 +198,7 @@ static inline uint64_t image_free_extent(const struct image *image)
             return i;
         }
     }
-    CHECK(!"there is a free extent");
+    CHECK(false && "there is a free extent");
     return 0;
 }
 

@@ -40,7 +40,7 @@ static uint64_t roomy_lba(const struct image *image, uint64_t segment, uint64_t 
             return lba;
         }
     }
-    CHECK(!"there is a home block with room");
+    CHECK(false && "there is a home block with room");
     return 0;
 }
 
