@@ -9,12 +9,7 @@
  */
 #include "tests/c/csd_fixture.h"
 
-/* One thread: there is nothing in it for ThreadSanitizer, which is slow. */
-#ifdef __SANITIZE_THREAD__
-enum { FLIPS = 960, FLIPS_WITH_WRITES = 5 };
-#else
 enum { FLIPS = 3000, FLIPS_WITH_WRITES = 60 };
-#endif
 
 enum {
     BLOCKS = 700, /* more than one map page */

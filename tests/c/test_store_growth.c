@@ -8,14 +8,8 @@
 #include "engine/store/store.h"
 #include "tests/c/store_fixture.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef CUBBY_SANITIZED
 static const uint64_t pair_count = 30000;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-static const uint64_t pair_count = 30000;
-#else
-static const uint64_t pair_count = 300000;
-#endif
 #else
 static const uint64_t pair_count = 300000;
 #endif

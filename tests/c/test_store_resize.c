@@ -333,7 +333,7 @@ static void test_a_device_that_has_grown_is_used(void)
         .device = {.ops = &ops, .geometry = {.block_count = 1024}},
         .shown_next = 1024,
     };
-    CHECK_EQUAL(mem_device_open(8192, &growing.memory), 0);
+    CHECK_EQUAL(mem_device_open(4096, &growing.memory), 0);
     struct cubby_options options;
     cubby_options_init(&options);
     options.flags = CUBBY_NEW;
@@ -342,16 +342,16 @@ static void test_a_device_that_has_grown_is_used(void)
                                   fixture.message, sizeof fixture.message),
                 CUBBY_OK);
     CHECK_EQUAL(cubby_session_open(fixture.store, &fixture.session), CUBBY_OK);
-    uint64_t count = fill_up(&fixture, 0, 400);
+    uint64_t count = fill_up(&fixture, 0, 2000);
     refuse(&fixture, 2 * MIB, CUBBY_BAD_ARGUMENT, "make the device larger first");
     resize(&fixture, 0, 4 * MIB);
-    growing.shown_next = 4096;
+    growing.shown_next = 3072;
     resize(&fixture, 2 * MIB, 8 * MIB);
-    resize(&fixture, 0, 16 * MIB);
-    growing.shown_next = 8192;
-    resize(&fixture, 64 * MIB, 32 * MIB);
-    count = fill_up(&fixture, count, 400);
-    expect_all(&fixture, count, 400);
+    resize(&fixture, 0, 12 * MIB);
+    growing.shown_next = 4096;
+    resize(&fixture, 64 * MIB, 16 * MIB);
+    count = fill_up(&fixture, count, 2000);
+    expect_all(&fixture, count, 2000);
     fixture_close(&fixture);
 }
 
