@@ -21,51 +21,132 @@ void sweep_free(struct sweep *sweep)
     }
 }
 
-int sweep_transfer(struct sweep *sweep, struct block_request **requests, size_t count)
+/* Join requests for blocks that follow each other, on the device and in memory. Returns how many
+ * there are then. */
+static size_t join(struct joined_request *joined, struct block_request **requests, size_t count)
+{
+    size_t joined_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct block_request *last = &joined[joined_count - (joined_count > 0)].request;
+        bool follows = joined_count > 0 && last->operation == requests[i]->operation &&
+                       last->block_count < JOINED_BLOCKS_MAX &&
+                       last->lba + last->block_count == requests[i]->lba &&
+                       (uint8_t *)last->buffer + (size_t)last->block_count * BLOCK_BYTES ==
+                           (uint8_t *)requests[i]->buffer;
+        CUBBY_ASSERT(requests[i]->block_count == 1);
+        if (follows) {
+            last->block_count++;
+        } else {
+            joined[joined_count++] = (struct joined_request){*requests[i], i};
+            joined[joined_count - 1].request.result = ECANCELED; /* unless it is done */
+        }
+    }
+    return joined_count;
+}
+
+/* Each block's own result. Of several that failed to be read together each is read by itself; of
+ * those that failed to be written, it is for the caller to look which have been. */
+static void part(struct page_io *io, const struct joined_request *joined,
+                 struct block_request **requests)
+{
+    uint32_t block_count = joined->request.block_count;
+    int result = joined->request.result;
+    bool is_read_again = joined->request.operation == BLOCK_READ && block_count > 1 &&
+                         result != 0 && result != ECANCELED;
+    for (uint32_t i = 0; i < block_count; i++) {
+        struct block_request *request = requests[joined->first + i];
+        request->result =
+            is_read_again ? io->ops->read(io, request->lba, 1, request->buffer) : result;
+    }
+}
+
+/* As many requests as joined has room for. */
+static int transfer_some(struct sweep *sweep, struct block_request **requests, size_t count)
 {
     struct page_io *io = sweep->session->io;
     struct block_request *done[PAGE_IO_DEPTH];
+    size_t joined_count = join(sweep->joined, requests, count);
     size_t in_flight = 0;
     int status = 0;
-    for (size_t i = 0; i < count; i++) {
-        requests[i]->result = ECANCELED; /* unless it is done */
-    }
-    for (size_t i = 0; i < count && status == 0; i++) {
+    for (size_t i = 0; i < joined_count && status == 0; i++) {
         if (in_flight == PAGE_IO_DEPTH) {
             in_flight -= io->ops->reap(io, done, PAGE_IO_DEPTH);
         }
-        status = io->ops->submit(io, requests[i]);
+        status = io->ops->submit(io, &sweep->joined[i].request);
         in_flight += status == 0;
     }
     while (in_flight > 0) {
         in_flight -= io->ops->reap(io, done, PAGE_IO_DEPTH);
     }
+    for (size_t i = 0; i < joined_count; i++) {
+        part(io, &sweep->joined[i], requests);
+    }
     return status;
 }
 
-/* Lock the segments of the order, and look where they are. None of them goes away by a split: it
- * keeps its number. */
-static void lock_segments(struct sweep *sweep)
+int sweep_transfer(struct sweep *sweep, struct block_request **requests, size_t count)
+{
+    int status = 0;
+    for (size_t i = 0; i < count; i++) {
+        requests[i]->result = ECANCELED;
+    }
+    for (size_t i = 0; i < count && status == 0; i += SWEEP_BLOCKS) {
+        size_t some = count - i < SWEEP_BLOCKS ? count - i : SWEEP_BLOCKS;
+        status = transfer_some(sweep, requests + i, some);
+    }
+    return status;
+}
+
+/* Lock stripes in ascending order. One that another thread holds is waited for only if it is the
+ * first: there is other work to do. Those that were not locked leave sweep.locks. */
+static void lock_stripes(struct sweep *sweep)
 {
     cubby_store *store = sweep->session->store;
+    size_t count = store_sort_stripes(sweep->locks, sweep->order->count);
+    sweep->lock_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        pthread_mutex_t *lock = &store->stripes[sweep->locks[i]].lock;
+        if (i == 0) {
+            pthread_mutex_lock(lock);
+        }
+        if (i == 0 || pthread_mutex_trylock(lock) == 0) {
+            sweep->locks[sweep->lock_count++] = sweep->locks[i];
+        }
+    }
+}
+
+static bool has_locked(const struct sweep *sweep, uint64_t number)
+{
+    bool found = false;
+    for (size_t i = 0; i < sweep->lock_count; i++) {
+        found = found || sweep->locks[i] == number % STRIPE_COUNT;
+    }
+    return found;
+}
+
+/* Lock the segments of the order, and look where they are; those that others have locked are left
+ * for another sweep. None of them goes away by a split: it keeps its number. */
+static void lock_segments(struct sweep *sweep)
+{
     struct sweep_order *order = sweep->order;
     for (size_t i = 0; i < order->count; i++) {
         sweep->locks[i] = (uint32_t)(order->segments[i].number % STRIPE_COUNT);
     }
-    sweep->lock_count = store_sort_stripes(sweep->locks, order->count);
-    for (size_t i = 0; i < sweep->lock_count; i++) {
-        pthread_mutex_lock(&store->stripes[sweep->locks[i]].lock);
-    }
-    sweep->segment_count = order->count;
+    lock_stripes(sweep);
+    sweep->segment_count = 0;
     for (size_t i = 0; i < order->count; i++) {
+        uint64_t number = order->segments[i].number;
         order->segments[i].status = CUBBY_OK;
-        order->segments[i].has_more = false;
-        sweep->segments[i] = (struct sweep_segment){
+        order->segments[i].has_more = !has_locked(sweep, number);
+        if (order->segments[i].has_more) {
+            continue;
+        }
+        sweep->segments[sweep->segment_count++] = (struct sweep_segment){
             /* A segment's number is a hash that it has. */
-            .view = store_find_segment(store, order->segments[i].number),
+            .view = store_find_segment(sweep->session->store, number),
             .result = &order->segments[i],
         };
-        CUBBY_ASSERT(sweep->segments[i].view.number == order->segments[i].number);
+        CUBBY_ASSERT(sweep->segments[sweep->segment_count - 1].view.number == number);
     }
 }
 

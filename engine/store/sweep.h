@@ -29,7 +29,7 @@ struct sweep_segment_result {
     uint64_t number;
     int status;    /* CUBBY_OK, or why its dirty pairs still are dirty; the session's message is
                       about the last one that failed */
-    bool has_more; /* there were too many for one sweep */
+    bool has_more; /* there were too many for one sweep, or it was locked */
 };
 
 struct sweep_order {

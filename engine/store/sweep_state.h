@@ -45,6 +45,16 @@ struct sweep_segment {
     struct rebuilt rebuilt; /* SWEEP_REBUILD */
 };
 
+enum {
+    JOINED_BLOCKS_MAX = 16, /* 64 KiB */
+};
+
+/* One request for several blocks. */
+struct joined_request {
+    struct block_request request;
+    size_t first; /* of the requests that it stands for */
+};
+
 struct sweep {
     cubby_session *session;
     struct sweep_order *order;
@@ -59,6 +69,7 @@ struct sweep {
     uint32_t locks[SWEEP_SEGMENTS]; /* stripes, ascending */
     struct sweep_segment segments[SWEEP_SEGMENTS];
     struct sweep_home homes[SWEEP_BLOCKS];
+    struct joined_request joined[SWEEP_BLOCKS]; /* those of a transfer that is under way */
 };
 
 static inline uint8_t *sweep_home_memory(const struct sweep *sweep, size_t home)
@@ -73,8 +84,8 @@ static inline void sweep_fail_segment(struct sweep_segment *segment, int status)
     segment->result->status = status;
 }
 
-/* Do requests, stride bytes apart, that are wanted, many at once; each has its own result. Returns
- * 0, or the error of the queue itself. */
+/* Do requests for one block each, many at once; each has its own result. Returns 0, or the error of
+ * the queue itself. */
 int sweep_transfer(struct sweep *sweep, struct block_request **requests, size_t count);
 
 /* The second half: everything that is merged or to be rebuilt is written, flushed, logged,

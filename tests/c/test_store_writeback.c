@@ -181,38 +181,43 @@ static void test_a_hot_pair_is_logged_again_rather_than_written_again(void)
     fixture_close(&fixture);
 }
 
+/* A store of 3000 pairs, of which every tenth is dirty, and the nth write of whose write-back
+ * fails. */
+static void open_and_fail(struct fixture *fixture, struct block_device *memory,
+                          struct cubby_options *options, uint64_t nth)
+{
+    struct block_device *device = fixture_open_faulty_on(fixture, memory, options);
+    for (uint64_t i = 0; i < 3000; i++) {
+        put_number(fixture, i, 0, VALUE_BYTES);
+    }
+    fixture_rest(fixture);
+    for (uint64_t i = 0; i < 3000; i += 10) {
+        put_number(fixture, i, 1, VALUE_BYTES);
+    }
+    CHECK_STATUS(fixture->session, cubby_sync(fixture->session), CUBBY_OK);
+    fault_device_arm_once(device, FAULT_WRITE, nth);
+    int did_work;
+    (void)cubby_step(fixture->session, &did_work);
+    fault_device_arm(device, FAULT_WRITE, 0);
+}
+
 static void test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read(void)
 {
     struct block_device *memory;
     CHECK_EQUAL(mem_device_open(16384, &memory), 0);
     struct cubby_options options;
     cubby_options_init(&options);
-    options.flags = CUBBY_CREATE;
+    options.flags = CUBBY_NEW;
     options.environment = repeatable_environment();
     struct fixture fixture;
-    struct block_device *device = fixture_open_faulty_on(&fixture, memory, &options);
-    for (uint64_t i = 0; i < 3000; i++) {
-        put_number(&fixture, i, 0, VALUE_BYTES);
+    open_and_fail(&fixture, memory, &options, 1);
+    /* The log comes first, whose failure ends all writing. */
+    for (uint64_t nth = 2; read_stat(&fixture).degraded == 0; nth++) {
+        CHECK(nth < 100);
+        (void)fixture_try_close(&fixture);
+        open_and_fail(&fixture, memory, &options, nth);
     }
-    fixture_rest(&fixture);
-    /* The writes of one step: log and home blocks. Those of the log come first. */
-    for (uint64_t i = 0; i < 400; i++) {
-        put_number(&fixture, i, 1, VALUE_BYTES);
-    }
-    CHECK_STATUS(fixture.session, cubby_sync(fixture.session), CUBBY_OK);
-    int did_work;
-    int status = CUBBY_OK;
-    for (uint64_t nth = 20; read_stat(&fixture).degraded == 0; nth = 20) {
-        fault_device_arm(device, FAULT_WRITE, nth);
-        status = cubby_step(fixture.session, &did_work);
-        fault_device_arm(device, FAULT_WRITE, 0);
-        CHECK(status != CUBBY_OK || did_work == 1);
-    }
-    CHECK(status == EIO || status == CUBBY_POISONED || status == CUBBY_DEGRADED);
-    if (atomic_load(&fixture.store->poisoned)) {
-        fprintf(stderr, "the log failed before a home block did\n");
-        exit(1);
-    }
+    CHECK(!atomic_load(&fixture.store->poisoned));
     uint8_t key[32];
     size_t key_size = format_key(1, key);
     struct cubby_slice value;
@@ -229,7 +234,7 @@ static void test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read(v
     CHECK_EQUAL(cubby_batch_put(batch, key, key_size, key, 3, 0), CUBBY_DEGRADED);
     cubby_batch_close(batch);
     for (uint64_t i = 0; i < 3000; i++) {
-        expect_number(&fixture, i, i < 400, VALUE_BYTES);
+        expect_number(&fixture, i, i % 10 == 0, VALUE_BYTES);
     }
     CHECK_EQUAL(count_pairs(&fixture), 3000);
     (void)cubby_sync(session);
@@ -239,7 +244,7 @@ static void test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read(v
     fixture_open_faulty_on(&fixture, memory, &options);
     CHECK_EQUAL(read_stat(&fixture).degraded, 0);
     for (uint64_t i = 0; i < 3000; i++) {
-        expect_number(&fixture, i, i < 400, VALUE_BYTES);
+        expect_number(&fixture, i, i % 10 == 0, VALUE_BYTES);
     }
     fixture_check(&fixture);
     put_number(&fixture, 1, 2, VALUE_BYTES);
