@@ -22,7 +22,8 @@ enum {
     PREPARED_BLOCKS = 16,
     RECORD_ALIGNMENT = 8,
     SIXTEENTHS = 16,
-    GATHER_SHARE = 3,
+    GATHER_SHARE = 2,
+    UNFLUSHED_BYTES_MAX = 16 << 20,
 };
 
 uint64_t log_ring_blocks(uint64_t wal_block_count)
@@ -78,7 +79,7 @@ void log_close(struct log *log)
 void log_stand_at(struct log *log, uint64_t lsn)
 {
     pthread_mutex_lock(&log->lock);
-    log->written = lsn;
+    atomic_store(&log->written, lsn);
     atomic_store(&log->flushed, lsn);
     atomic_store(&log->end, lsn);
     atomic_store(&log->start, lsn);
@@ -107,7 +108,7 @@ void log_begin(struct log *log, uint64_t run, uint64_t lsn, bool is_recovery)
     log->run = run;
     log->last_checksum = 0;
     log->previous_used = 0;
-    log->written = begin;
+    atomic_store(&log->written, begin);
     log->prepared = begin;
     atomic_store(&log->flushed, begin);
     if (!is_recovery) {
@@ -166,7 +167,8 @@ static int note_write(cubby_session *session, int status)
         return CUBBY_OK;
     }
     session_fail(session, status, "writing the log at LBA %llu failed: %s",
-                 (unsigned long long)log_lba(log, log->written), cubby_status_text(status));
+                 (unsigned long long)log_lba(log, atomic_load(&log->written)),
+                 cubby_status_text(status));
     if (status != CUBBY_PHYSICAL_FULL) {
         log->failure = status;
         store_poison(session);
@@ -180,7 +182,7 @@ static int prepare_blocks(cubby_session *session)
 {
     static const uint8_t zeros[PREPARED_BLOCKS * BLOCK_BYTES];
     struct log *log = &session->store->log;
-    uint64_t lsn = log->written / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t lsn = atomic_load(&log->written) / BLOCK_BYTES * BLOCK_BYTES;
     uint64_t room = atomic_load(&log->start) / BLOCK_BYTES * BLOCK_BYTES + log_capacity(log) - lsn;
     /* A kernel that keeps what was written at once in one piece flushes all of it: where flushes
      * come often, one block at a time. */
@@ -205,24 +207,25 @@ static int write_to_page_cache(cubby_session *session)
     struct log *log = &session->store->log;
     struct page_io *io = session->io;
     uint64_t end = atomic_load(&log->end);
+    uint64_t written = atomic_load(&log->written);
     int status = 0;
-    while (log->written < end && status == 0) {
-        uint64_t block_end = (log->written / BLOCK_BYTES + 1) * BLOCK_BYTES;
+    while (written < end && status == 0) {
+        uint64_t block_end = (written / BLOCK_BYTES + 1) * BLOCK_BYTES;
         uint64_t upto = end < block_end ? end : block_end;
-        if (log->written >= log->prepared) {
+        if (written >= log->prepared) {
             status = prepare_blocks(session);
         }
         if (status == 0) {
-            uint64_t offset = log_lba(log, log->written) * BLOCK_BYTES + log->written % BLOCK_BYTES;
-            status =
-                io->ops->write_cached(io, offset, upto - log->written, staged(log, log->written));
+            uint64_t offset = log_lba(log, written) * BLOCK_BYTES + written % BLOCK_BYTES;
+            status = io->ops->write_cached(io, offset, upto - written, staged(log, written));
         }
         if (status == EOPNOTSUPP) {
             log->no_page_cache = true;
             return EOPNOTSUPP;
         }
         if (status == 0) {
-            log->written = upto;
+            written = upto;
+            atomic_store(&log->written, written);
         }
     }
     return note_write(session, status);
@@ -252,7 +255,7 @@ static int write_to_device(cubby_session *session, bool keeps_lock)
 {
     struct log *log = &session->store->log;
     uint64_t end = atomic_load(&log->end);
-    uint64_t from = log->written / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t from = atomic_load(&log->written) / BLOCK_BYTES * BLOCK_BYTES;
     uint64_t last = end / BLOCK_BYTES * BLOCK_BYTES;
     if (last < end) {
         memcpy(log->tail, staged(log, last), BLOCK_BYTES);
@@ -270,7 +273,7 @@ static int write_to_device(cubby_session *session, bool keeps_lock)
     }
     log->is_writing = false;
     if (status == 0) {
-        log->written = end;
+        atomic_store(&log->written, end);
     }
     pthread_cond_broadcast(&log->changed);
     return note_write(session, status);
@@ -304,7 +307,8 @@ static int begin_block(cubby_session *session, uint32_t previous_used)
 {
     struct log *log = &session->store->log;
     uint64_t lsn = atomic_load(&log->end);
-    if (lsn - log->written / BLOCK_BYTES * BLOCK_BYTES >= log->staging_blocks * BLOCK_BYTES) {
+    if (lsn - atomic_load(&log->written) / BLOCK_BYTES * BLOCK_BYTES >=
+        log->staging_blocks * BLOCK_BYTES) {
         int status = write_out(session, true);
         if (status != CUBBY_OK) {
             return status;
@@ -387,7 +391,7 @@ static int make_room(cubby_session *session, uint64_t room)
 {
     struct log *log = &session->store->log;
     uint64_t staging_bytes = log->staging_blocks * BLOCK_BYTES;
-    uint64_t first = log->written / BLOCK_BYTES * BLOCK_BYTES;
+    uint64_t first = atomic_load(&log->written) / BLOCK_BYTES * BLOCK_BYTES;
     if (log->failure != 0) {
         return say_failure(session, log->failure);
     }
@@ -425,6 +429,12 @@ int log_append(cubby_session *session, const struct log_record *records, size_t 
     }
     *end = atomic_load(&log->end);
     CUBBY_ASSERT(log_used(log) <= log_capacity(log));
+    if (status == CUBBY_OK && !log->no_page_cache &&
+        session_durability(session) == CUBBY_DURABILITY_PROCESS) {
+        /* The lock is held already; the commit would want it once more. A failure is its to tell.
+         */
+        (void)write_out(session, true);
+    }
     pthread_mutex_unlock(&log->lock);
     return status;
 }
@@ -441,29 +451,31 @@ static void wake_up(_Atomic uint32_t *word, int count)
 }
 
 /* Those that the last flush has let go are mostly about to want the next one: it is worth a part of
- * a flush to wait for them. The lock is held, and given back in between. */
+ * a flush to wait for them. Else half of the threads would wait for every other flush. The lock is
+ * held, and given back in between. */
 static void gather(cubby_session *session)
 {
     struct log *log = &session->store->log;
-    if (atomic_load(&log->committing) >= log->expected) {
-        return;
+    uint64_t expected = log->commits_expected;
+    if (atomic_load(&log->commits) < expected) {
+        uint64_t until = store_now_ns(session->store) + log->flush_ns / GATHER_SHARE;
+        pthread_mutex_unlock(&log->lock);
+        while (atomic_load(&log->commits) < expected && store_now_ns(session->store) < until) {
+            sched_yield();
+        }
+        pthread_mutex_lock(&log->lock);
     }
-    uint64_t until = store_now_ns(session->store) + log->flush_ns / GATHER_SHARE;
-    uint32_t expected = log->expected;
-    pthread_mutex_unlock(&log->lock);
-    while (atomic_load(&log->committing) < expected && store_now_ns(session->store) < until) {
-        sched_yield();
-    }
-    pthread_mutex_lock(&log->lock);
 }
 
-/* Write and flush all there is, as the one thread that does; the lock is held. */
+/* Write and flush all there is, as the one thread that does. The lock is held, and given back. */
 static int flush_all(cubby_session *session)
 {
     struct log *log = &session->store->log;
     log->is_flushing = true;
     log->flushes_begun++;
     gather(session);
+    uint64_t commits_before = log->commits_at_flush;
+    log->commits_at_flush = atomic_load(&log->commits);
     uint64_t end = atomic_load(&log->end);
     uint32_t used = (uint32_t)(end % BLOCK_BYTES);
     if (log->is_sparse && used != 0 && log->run != 0) {
@@ -473,11 +485,11 @@ static int flush_all(cubby_session *session)
         atomic_store(&log->end, end);
     }
     int status = CUBBY_OK;
-    while (status == CUBBY_OK && log->written < end) {
+    while (status == CUBBY_OK && atomic_load(&log->written) < end) {
         status = write_out(session, false);
     }
     /* A block that others have begun meanwhile is written again as it fills: it does not count. */
-    uint64_t upto = log->is_sparse ? end : log->written;
+    uint64_t upto = log->is_sparse ? end : atomic_load(&log->written);
     log->flushing_upto = upto;
     if (status == CUBBY_OK) {
         pthread_mutex_unlock(&log->lock);
@@ -502,10 +514,14 @@ static int flush_all(cubby_session *session)
     log->is_flushing = false;
     log->flushes = log->flushes_begun;
     log->flushing_upto = 0;
-    log->expected = atomic_load(&log->committing);
+    /* As many as this flush has let go, and those that came too late for it. */
+    log->commits_expected = log->commits_at_flush + atomic_load(&log->commits) - commits_before;
+    uint64_t flushes = log->flushes;
     pthread_cond_broadcast(&log->changed);
-    wake_up(&log->ended[log->flushes % 2], INT_MAX);
-    wake_up(&log->ended[(log->flushes + 1) % 2], status == CUBBY_OK ? 1 : INT_MAX);
+    pthread_mutex_unlock(&log->lock);
+    /* Without the lock: who wakes up wants it. */
+    wake_up(&log->ended[flushes % 2], INT_MAX);
+    wake_up(&log->ended[(flushes + 1) % 2], status == CUBBY_OK ? 1 : INT_MAX);
     return status;
 }
 
@@ -513,7 +529,7 @@ static int commit_power(cubby_session *session, uint64_t end)
 {
     struct log *log = &session->store->log;
     int status = CUBBY_OK;
-    atomic_fetch_add(&log->committing, 1);
+    atomic_fetch_add(&log->commits, 1);
     while (status == CUBBY_OK && atomic_load(&log->flushed) < end) {
         pthread_mutex_lock(&log->lock);
         status = check_failure(session);
@@ -528,10 +544,10 @@ static int commit_power(cubby_session *session, uint64_t end)
         }
         if (status == CUBBY_OK && atomic_load(&log->flushed) < end) {
             status = flush_all(session);
+        } else {
+            pthread_mutex_unlock(&log->lock);
         }
-        pthread_mutex_unlock(&log->lock);
     }
-    atomic_fetch_sub(&log->committing, 1);
     return status;
 }
 
@@ -542,8 +558,11 @@ int log_commit(cubby_session *session, uint64_t end, bool is_power)
     if (is_power) {
         return commit_power(session, end);
     }
+    if (atomic_load(&log->written) >= end) {
+        return CUBBY_OK;
+    }
     pthread_mutex_lock(&log->lock);
-    while (status == CUBBY_OK && log->written < end) {
+    while (status == CUBBY_OK && atomic_load(&log->written) < end) {
         status = check_failure(session);
         status = status == CUBBY_OK ? write_out(session, false) : status;
     }
@@ -563,10 +582,22 @@ int log_flush(cubby_session *session)
             pthread_cond_wait(&log->changed, &log->lock);
         } else if (status == CUBBY_OK) {
             status = flush_all(session);
+            pthread_mutex_lock(&log->lock);
         }
     }
     pthread_mutex_unlock(&log->lock);
     return status;
+}
+
+bool log_wants_flush(struct log *log)
+{
+    if (atomic_load(&log->end) - atomic_load(&log->flushed) < UNFLUSHED_BYTES_MAX) {
+        return false;
+    }
+    pthread_mutex_lock(&log->lock);
+    bool wants = !log->is_flushing && log->failure == 0;
+    pthread_mutex_unlock(&log->lock);
+    return wants;
 }
 
 void log_release(struct log *log, uint64_t start, uint64_t generation)

@@ -60,7 +60,7 @@ struct log {
     uint64_t run;           /* 0: the log has not been begun */
     uint64_t generation;    /* of the superblock that is durable */
     _Atomic uint64_t end;   /* LSN of the next record, or of the end of a full block */
-    uint64_t written;
+    _Atomic uint64_t written;
     uint64_t prepared; /* blocks before it have been written whole, if only with zeros */
     _Atomic uint64_t flushed;
     _Atomic uint64_t start;    /* of what a recovery reads; behind it the ring may be reused */
@@ -79,10 +79,11 @@ struct log {
     uint64_t flushing_upto;
     _Atomic uint32_t
         ended[2]; /* change when an odd or even flush has ended: what commits sleep on */
-    _Atomic uint32_t committing; /* threads that want a flush */
-    uint32_t expected;           /* of them, when the next flush begins, if those come back that
-                                    the last one has let go */
-    uint64_t flush_ns;           /* that the last one took */
+    _Atomic uint64_t commits;  /* calls that have come to want a flush */
+    uint64_t commits_at_flush; /* when the last one began */
+    uint64_t commits_expected; /* when the next one begins, if those come back that the last one has
+                                  let go */
+    uint64_t flush_ns;         /* that the last one took */
 };
 
 /* Who appends; what of the ring it may fill. */
@@ -135,9 +136,11 @@ uint64_t log_room_for(uint64_t body_bytes, size_t record_count);
 bool log_reserve(struct log *log, uint64_t bytes, enum log_user user);
 void log_unreserve(struct log *log, uint64_t bytes);
 
-/* Append a group. *lsn: of the group; *end: what is to be committed. Waits for the device only if
- * the staging memory is full. Returns CUBBY_OK, or as log_commit, and then nothing is appended (an
- * LSN that is handed out is never taken back). */
+/* Append a group. *lsn: of the group; *end: what is to be committed. Where there is a page cache
+ * and the session wants its records to outlive the process, they are copied there at once, so that
+ * the commit finds nothing to do. Waits for the device only if the staging memory is full. Returns
+ * CUBBY_OK, or as log_commit, and then nothing is appended (an LSN that is handed out is never
+ * taken back). */
 int log_append(struct cubby_session *session, const struct log_record *records, size_t count,
                uint64_t *lsn, uint64_t *end);
 
@@ -149,6 +152,10 @@ int log_commit(struct cubby_session *session, uint64_t end, bool is_power);
 /* Write all there is, and flush the device after this call has begun: a barrier for other writes of
  * the caller, too. Of calls made together one flush serves all. Returns as log_commit. */
 int log_flush(struct cubby_session *session);
+
+/* Whether so much waits to be flushed that somebody should do it (log_flush): nobody wants to wait
+ * for hundreds of MiB at once, nor lose them with the power. Not while a flush is under way. */
+bool log_wants_flush(struct log *log);
 
 /* A superblock of this generation is durable, which has a recovery read from this LSN on. */
 void log_release(struct log *log, uint64_t start, uint64_t generation);

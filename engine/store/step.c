@@ -59,6 +59,10 @@ static int step_once(cubby_session *session, bool is_idle, bool *did_work)
     if (*did_work) {
         return CUBBY_OK;
     }
+    if (log_wants_flush(&store->log)) {
+        *did_work = true;
+        return log_flush(session);
+    }
     bool is_releasing = atomic_load_explicit(&store->doomed_left, memory_order_relaxed) > 0;
     if (!is_releasing && (extents_want_release(&store->extents) || space_wants_release(store))) {
         int status = release_held(session, did_work);
