@@ -23,7 +23,7 @@ enum {
     RECORD_ALIGNMENT = 8,
     SIXTEENTHS = 16,
     GATHER_SHARE = 2,
-    UNFLUSHED_BYTES_MAX = 16 << 20,
+    UNFLUSHED_BYTES_MAX = 64 << 20,
 };
 
 uint64_t log_ring_blocks(uint64_t wal_block_count)
