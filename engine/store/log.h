@@ -6,7 +6,8 @@
  * An LSN is a place in the endless stream of which the ring holds [start, end); disk_format.h draws
  * blocks and records. Whoever needs its records written, or flushed, does it for all that are there
  * by then, and the others wait for it (group commit): while one flush is under way records gather
- * for the next, which begins as soon as the first has ended.
+ * for the next, which begins when the first has ended and those have come back that it has let go,
+ * or after half of the time that it took.
  *
  * Where the device has a page cache before it (write_cached), records are copied there, which
  * survives the process and costs the device nothing. Elsewhere whole blocks are written, the last
