@@ -22,7 +22,7 @@ enum {
     PREPARED_BLOCKS = 16,
     RECORD_ALIGNMENT = 8,
     SIXTEENTHS = 16,
-    GATHER_SHARE = 2,
+    GATHER_SHARE = 2, /* of the time that a flush takes */
     UNFLUSHED_BYTES_MAX = 64 << 20,
 };
 

@@ -27,8 +27,8 @@ static size_t join(struct joined_request *joined, struct block_request **request
 {
     size_t joined_count = 0;
     for (size_t i = 0; i < count; i++) {
-        struct block_request *last = &joined[joined_count - (joined_count > 0)].request;
-        bool follows = joined_count > 0 && last->operation == requests[i]->operation &&
+        struct block_request *last = joined_count > 0 ? &joined[joined_count - 1].request : NULL;
+        bool follows = last != NULL && last->operation == requests[i]->operation &&
                        last->block_count < JOINED_BLOCKS_MAX &&
                        last->lba + last->block_count == requests[i]->lba &&
                        (uint8_t *)last->buffer + (size_t)last->block_count * BLOCK_BYTES ==
@@ -38,7 +38,6 @@ static size_t join(struct joined_request *joined, struct block_request **request
             last->block_count++;
         } else {
             joined[joined_count++] = (struct joined_request){*requests[i], i};
-            joined[joined_count - 1].request.result = ECANCELED; /* unless it is done */
         }
     }
     return joined_count;
@@ -88,7 +87,7 @@ int sweep_transfer(struct sweep *sweep, struct block_request **requests, size_t 
 {
     int status = 0;
     for (size_t i = 0; i < count; i++) {
-        requests[i]->result = ECANCELED;
+        requests[i]->result = ECANCELED; /* unless it is done */
     }
     for (size_t i = 0; i < count && status == 0; i += SWEEP_BLOCKS) {
         size_t some = count - i < SWEEP_BLOCKS ? count - i : SWEEP_BLOCKS;

@@ -182,9 +182,9 @@ static void test_a_hot_pair_is_logged_again_rather_than_written_again(void)
 }
 
 /* A store of 3000 pairs, of which every tenth is dirty, and the nth write of whose write-back
- * fails. */
-static void open_and_fail(struct fixture *fixture, struct block_device *memory,
-                          struct cubby_options *options, uint64_t nth)
+ * fails. Returns how that came out. */
+static int open_and_fail(struct fixture *fixture, struct block_device *memory,
+                         struct cubby_options *options, uint64_t nth)
 {
     struct block_device *device = fixture_open_faulty_on(fixture, memory, options);
     for (uint64_t i = 0; i < 3000; i++) {
@@ -197,8 +197,10 @@ static void open_and_fail(struct fixture *fixture, struct block_device *memory,
     CHECK_STATUS(fixture->session, cubby_sync(fixture->session), CUBBY_OK);
     fault_device_arm_once(device, FAULT_WRITE, nth);
     int did_work;
-    (void)cubby_step(fixture->session, &did_work);
+    int status = cubby_step(fixture->session, &did_work);
     fault_device_arm(device, FAULT_WRITE, 0);
+    CHECK(status != CUBBY_OK || did_work == 1);
+    return status;
 }
 
 static void test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read(void)
@@ -210,13 +212,14 @@ static void test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read(v
     options.flags = CUBBY_NEW;
     options.environment = repeatable_environment();
     struct fixture fixture;
-    open_and_fail(&fixture, memory, &options, 1);
+    int status = open_and_fail(&fixture, memory, &options, 1);
     /* The log comes first, whose failure ends all writing. */
     for (uint64_t nth = 2; read_stat(&fixture).degraded == 0; nth++) {
         CHECK(nth < 100);
         (void)fixture_try_close(&fixture);
-        open_and_fail(&fixture, memory, &options, nth);
+        status = open_and_fail(&fixture, memory, &options, nth);
     }
+    CHECK(status == EIO || status == CUBBY_POISONED || status == CUBBY_DEGRADED);
     CHECK(!atomic_load(&fixture.store->poisoned));
     uint8_t key[32];
     size_t key_size = format_key(1, key);
