@@ -16,8 +16,8 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CMAKE_FROM = $(if $(wildcard $(BIN)/cmake),$(BIN)/,)
 
 FOLDERS := engine engine/import_root engine/base engine/store engine/nibble engine/volimap \
-           blockdev blockdev/nbdkit_plugin mmapio cli bench bench/ycsb \
-           bench/csd bench/durability
+           blockdev blockdev/nbdkit_plugin mmapio cli bench bench/common bench/engines \
+           bench/ycsb bench/gets bench/csd bench/durability
 SOURCES := pyproject.toml engine/CMakeLists.txt \
            $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/*.py $(folder)/*.pyi))
 C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]')
@@ -162,18 +162,16 @@ stress: .venv/.tools .venv/.installed ## the long runs: minutes to hours
 	[ $$status = 5 ] || exit $$status # 5: there are none
 
 # The rest ----------------------------------------------------------------------------------------
-.PHONY: bench
-bench: .venv/.installed ## build the benchmarks and say how to run them
-	@$(CMAKE_FROM)cmake -S engine -B build/bench -DCUBBY_BENCH=ON > /dev/null
-	$(CMAKE_FROM)cmake --build build/bench -j$(JOBS) > /dev/null
-	if [ -x build/bench/cubby-ycsb ]; then echo "build/bench/cubby-ycsb (--help lists the workloads)"; fi
-	for file in bench/[!_]*.py; do
-	    if [ -e "$$file" ]; then name=$$(basename "$$file" .py); echo "$(BIN)/python -m cubbydb.bench.$$name"; fi
+.PHONY: bench-build
+bench-build: .venv/.installed ## build the drivers of the benchmarks in build/bench; bench/README.md has the rest
+	@mkdir -p build/log
+	for step in "-S engine -B build/bench -DCUBBY_BENCH=ON -DCUBBY_WERROR=$(WERROR)" "--build build/bench -j$(JOBS)"; do
+	    $(CMAKE_FROM)cmake $$step > build/log/bench-build.log 2>&1 || { cat build/log/bench-build.log; exit 1; }
+	    { grep -E 'warning:|the benchmarks are without' build/log/bench-build.log || true; } | sort -u
 	done
-	[ -x build/bench/cubby-ycsb ] || compgen -G 'bench/[!_]*.py' > /dev/null || echo "there are no benchmarks yet"
 
 .PHONY: bench-durability
-bench-durability: bench ## what a durability costs, beside RocksDB: 6 minutes, root for zram
+bench-durability: bench-build ## what a durability costs, beside RocksDB: 6 minutes, root for zram
 	@$(BIN)/python -m cubbydb.bench.durability
 
 .PHONY: lint

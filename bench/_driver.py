@@ -1,4 +1,4 @@
-"""Run cubby-ycsb (bench/ycsb/driver.c), and read what it prints."""
+"""Run cubby-gets (bench/gets/driver.c), and read what it prints."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ import click
 
 __all__ = ["DRIVER_PATH", "Driver", "run_command"]
 
-DRIVER_PATH = Path("build/bench/cubby-ycsb")  # where `make bench` puts it
+DRIVER_PATH = Path("build/bench/cubby-gets")  # where `make bench-build` puts it
 
 
 def run_command(command: list[str]) -> str:
@@ -34,7 +34,7 @@ class Driver:
 
     def __post_init__(self) -> None:
         if not self.program.is_file():
-            raise click.ClickException(f"{self.program} is missing: run `make bench` first")
+            raise click.ClickException(f"{self.program} is missing: run `make bench-build` first")
 
     def call(self, path: str, *arguments: str) -> str:
         """Run it on a store; returns what it prints."""

@@ -1,4 +1,4 @@
-"""The keys of a benchmark's pairs: the same as bench/ycsb/pairs.h makes (change both)."""
+"""The keys of a benchmark's pairs: the same as bench/common/pairs.h makes (change both)."""
 
 import random
 

@@ -1,8 +1,8 @@
 """What gets cost that coroutines await, beside a C get_many on the same store.
 
-    make bench && .venv/bin/python -m cubbydb.bench.async_gets
+    make bench-build && .venv/bin/python -m cubbydb.bench.async_gets
 
-cubby-ycsb (bench/ycsb/driver.c) loads a store in a file, which should be on a disk.  Then, round
+cubby-gets (bench/gets/driver.c) loads a store in a file, which should be on a disk.  Then, round
 after round and in turn: its get_many of 128 in C; get_many of 256 in Python; 1,000 coroutines, each
 awaiting one store.aget after the other.  Rates are medians of the rounds, ratios the medians of the
 rounds' ratios.  At each poll of the device's queue it is noted how many reads the poll found still

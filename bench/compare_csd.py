@@ -1,6 +1,6 @@
 """What the emulated drive costs beside the same done by hand, with pread, pwrite and zstd.
 
-    make bench && .venv/bin/python -m cubbydb.bench.compare_csd
+    make bench-build && .venv/bin/python -m cubbydb.bench.compare_csd
 
 cubby-csd (bench/csd/csd_compare.c) reads and writes random half-random blocks of a drive whose
 backing file is on tmpfs, and in turn the same zstd frames in a plain file there.  Figures are CPU
@@ -24,7 +24,7 @@ from cubbydb.bench._machine import describe_machine, write_results
 
 __all__ = ["main"]
 
-PROGRAM = Path("build/bench/cubby-csd")  # where `make bench` puts it
+PROGRAM = Path("build/bench/cubby-csd")  # where `make bench-build` puts it
 
 # What is claimed: name, the figure above the line, below it, factor, and the least ratio.
 CLAIMS = (
@@ -66,7 +66,7 @@ def judge(rounds: list[dict[str, float]]) -> list[dict[str, Any]]:
 def main(folder: Path, blocks: int, operations: int, rounds: int, results: Path) -> None:
     """Run all, print the table, write the results."""
     if not PROGRAM.is_file():
-        raise click.ClickException(f"{PROGRAM} is missing: run `make bench` first")
+        raise click.ClickException(f"{PROGRAM} is missing: run `make bench-build` first")
     with (
         file_place(folder / "cubby-csd.drive") as drive,
         file_place(folder / "cubby-csd.raw") as raw,

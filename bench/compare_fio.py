@@ -1,6 +1,6 @@
 """How close gets come to what the device can do, as fio measures it; and Python to C.
 
-    make bench && .venv/bin/python -m cubbydb.bench.compare_fio
+    make bench-build && .venv/bin/python -m cubbydb.bench.compare_fio
 
 It loads 2,000,000 pairs of 400 B on a zram device of its own (root) and into a file, and on each
 measures, in turn, round after round:

@@ -1,6 +1,6 @@
 """What placement costs, in counts that do not depend on the machine's speed.
 
-    make bench && .venv/bin/python -m cubbydb.bench.counts
+    make bench-build && .venv/bin/python -m cubbydb.bench.counts
 
 For each number of pairs, pair size and fill target it puts the pairs one by one into a store in
 memory, then gets present and absent ones, and prints from the store's own counters:

@@ -38,7 +38,7 @@ from cubbydb.bench._machine import describe_machine, write_results
 
 __all__ = ["main"]
 
-PROGRAM = Path("build/bench/cubby-durability")  # where `make bench` puts it
+PROGRAM = Path("build/bench/cubby-durability")  # where `make bench-build` puts it
 PROCESSORS = 2
 PAIR_BYTES = 400
 KEY_BYTES = 16
@@ -354,7 +354,7 @@ def places(with_rocks: bool) -> Iterator[tuple[str, str | None]]:
 def main(pairs: int, rounds: int, seconds: float, quick: bool, results: Path) -> None:
     """Run all, print the tables, write the results."""
     if not PROGRAM.is_file():
-        raise click.ClickException(f"{PROGRAM} is missing: run `make bench` first")
+        raise click.ClickException(f"{PROGRAM} is missing: run `make bench-build` first")
     shape = Shape(200_000, 1, 1.0, 1.0) if quick else Shape(pairs, rounds, seconds, seconds)
     driver = Driver(PROGRAM, shape.pairs)
     machine = describe_machine()

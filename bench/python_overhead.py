@@ -1,6 +1,6 @@
 """What Python adds to a get of C on a store in memory, and what gets cost with other stores.
 
-    make bench && .venv/bin/pip install --group bench
+    make bench-build && .venv/bin/pip install --group bench
     .venv/bin/python -m cubbydb.bench.python_overhead
 
 All hold the same pairs, in memory (a mem: device; LMDB and RocksDB on tmpfs), and are asked for the

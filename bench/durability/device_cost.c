@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bench/ycsb/home_blocks.h"
-#include "bench/ycsb/pairs.h"
+#include "bench/common/pairs.h"
+#include "bench/engines/home_blocks.h"
 #include "engine/cubby.h"
 
 enum {

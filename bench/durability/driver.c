@@ -25,10 +25,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench/common/arguments.h"
+#include "bench/common/pairs.h"
 #include "bench/durability/device_cost.h"
 #include "bench/durability/puts.h"
-#include "bench/ycsb/arguments.h"
-#include "bench/ycsb/pairs.h"
 #include "engine/store/store.h"
 
 enum {
@@ -57,7 +57,7 @@ static const char usage_text[] =
 
 struct command {
     const char *job;
-    struct durable_place place;
+    struct bench_place place;
     struct puts_options puts;
     double warm_seconds;
     uint64_t warm_operations;
@@ -84,21 +84,6 @@ static void check(int status, const char *what, const char *message)
     if (status != CUBBY_OK) {
         fail(what, message[0] != '\0' ? message : cubby_status_text(status));
     }
-}
-
-static enum cubby_durability parse_durability(const char *text)
-{
-    static const char *const names[] = {
-        [CUBBY_DURABILITY_NONE] = "none",
-        [CUBBY_DURABILITY_PROCESS] = "process",
-        [CUBBY_DURABILITY_POWER] = "power",
-    };
-    for (size_t i = CUBBY_DURABILITY_NONE; i < sizeof names / sizeof *names; i++) {
-        if (strcmp(names[i], text) == 0) {
-            return (enum cubby_durability)i;
-        }
-    }
-    fail_usage("--durability", text);
 }
 
 enum option_number {
@@ -197,13 +182,15 @@ static void parse_option(struct command *command, enum option_number option, con
         command->place.path = text;
         break;
     case OPTION_ENGINE:
-        command->puts.engine = durable_engine_find(text);
-        if (command->puts.engine == NULL) {
+        command->puts.engine = bench_engine_find(text);
+        if (command->puts.engine == NULL || command->puts.engine->settle == NULL) {
             fail_usage("there is no such engine here", text);
         }
         break;
     case OPTION_DURABILITY:
-        command->place.durability = parse_durability(text);
+        if (!bench_durability_parse(text, &command->place.durability)) {
+            fail_usage("--durability", text);
+        }
         break;
     case OPTION_ZIPFIAN:
         command->puts.order = PUTS_ZIPFIAN;
@@ -235,7 +222,7 @@ static void parse_command(struct command *command, int argc, char **argv)
         .place = {.durability = CUBBY_DURABILITY_PROCESS},
         .puts =
             {
-                .engine = &cubby_durable,
+                .engine = &cubby_engine,
                 .order = PUTS_UNIFORM,
                 .pair_count = 100000,
                 .key_bytes = 16,
@@ -330,7 +317,7 @@ static void print_puts(const struct puts_result *result)
 /* Where the log's used part stands; of cubby alone. */
 static void print_log_place(const struct command *command)
 {
-    if (command->puts.engine == &cubby_durable) {
+    if (command->puts.engine == &cubby_engine) {
         const cubby_store *store = command->puts.store;
         uint64_t start = atomic_load(&store->log.start);
         printf(", \"log_base\": %" PRIu64 ", \"log_offset\": %" PRIu64 ", \"log_used\": %" PRIu64
@@ -351,7 +338,7 @@ static void open_engine(struct command *command)
 
 static void settle(const struct command *command)
 {
-    const struct durable_engine *engine = command->puts.engine;
+    const struct bench_engine *engine = command->puts.engine;
     void *session;
     check(engine->session_open(command->puts.store, &session), "a session", "");
     int status = engine->settle(session);

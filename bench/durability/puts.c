@@ -8,8 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "bench/durability/zipf.h"
-#include "bench/ycsb/pairs.h"
+#include "bench/common/pairs.h"
+#include "bench/common/zipf.h"
 #include "engine/base/cubby_assert.h"
 
 /* What one thread has. */
@@ -88,7 +88,7 @@ static void put_all(struct worker *worker, void *session)
 static void *run_worker(void *argument)
 {
     struct worker *worker = argument;
-    const struct durable_engine *engine = worker->options->engine;
+    const struct bench_engine *engine = worker->options->engine;
     void *session = NULL;
     worker->status = engine->session_open(worker->options->store, &session);
     bool is_open = worker->status == CUBBY_OK;

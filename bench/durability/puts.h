@@ -1,11 +1,11 @@
 /* puts.h -- puts by several threads at once, and what they cost.
  *
- * Depends on: durable_engine.h.   Used by: driver.c.
+ * Depends on: bench_engine.h.   Used by: driver.c.
  */
 #ifndef CUBBY_BENCH_PUTS_H
 #define CUBBY_BENCH_PUTS_H
 
-#include "bench/durability/durable_engine.h"
+#include "bench/engines/bench_engine.h"
 #include "engine/base/histogram.h"
 
 enum {
@@ -19,7 +19,7 @@ enum puts_order {
 };
 
 struct puts_options {
-    const struct durable_engine *engine;
+    const struct bench_engine *engine;
     void *store;
     enum puts_order order;
     double theta; /* PUTS_ZIPFIAN */

@@ -1,5 +1,5 @@
 /* workload.c -- see workload.h. */
-#include "bench/ycsb/workload.h"
+#include "bench/gets/workload.h"
 
 #include <errno.h>
 #include <math.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "bench/ycsb/pairs.h"
+#include "bench/common/pairs.h"
 #include "engine/base/cubby_assert.h"
 
 /* What one thread has. */

@@ -1,4 +1,4 @@
-/* rocks_durable.c -- RocksDB as an engine, on terms as near to ours as it has.
+/* rocksdb_engine.c -- RocksDB as an engine, on terms as near to ours as it has.
  *
  *   log          written with each put and never flushed: it survives the process, as ours does
  *   buffer       four memtables, together as large as our buffer of dirty pairs
@@ -6,7 +6,7 @@
  *   compression  none: the device compresses for both
  *   threads      as many in the background as there are processors; ours has none
  *
- * All else is its default. Depends on: durable_engine.h, librocksdb.   Used by: durable_engine.c.
+ * All else is its default. Depends on: bench_engine.h, librocksdb.   Used by: bench_engine.c.
  */
 #include <errno.h>
 #include <rocksdb/c.h>
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/durability/durable_engine.h"
+#include "bench/engines/bench_engine.h"
 
 enum {
     MEMTABLES = 4,
@@ -34,7 +34,7 @@ struct rocks_session {
     char message[CUBBY_MESSAGE_BYTES];
 };
 
-static rocksdb_options_t *make_options(const struct durable_place *place)
+static rocksdb_options_t *make_options(const struct bench_place *place)
 {
     uint64_t buffer = place->buffer_bytes != 0 ? place->buffer_bytes : BUFFER_BYTES_DEFAULT;
     rocksdb_options_t *options = rocksdb_options_create();
@@ -60,7 +60,7 @@ static int keep_error(char *error, char *message, size_t message_size)
     return EIO;
 }
 
-static int open_store(const struct durable_place *place, void **store, char *message,
+static int open_store(const struct bench_place *place, void **store, char *message,
                       size_t message_size)
 {
     struct rocks *rocks = calloc(1, sizeof *rocks);
@@ -156,8 +156,10 @@ static int settle(void *session)
     return keep_error(error, self->message, sizeof self->message);
 }
 
-static const struct durable_engine engine = {
+const struct bench_engine rocksdb_engine = {
     .name = "rocksdb",
+    .holds_values = true,
+    .in_folder = true,
     .open = open_store,
     .close = close_store,
     .session_open = open_session,
@@ -166,5 +168,3 @@ static const struct durable_engine engine = {
     .put = put,
     .settle = settle,
 };
-
-const struct durable_engine *const rocks_durable = &engine;

@@ -1,4 +1,4 @@
-/* driver.c -- cubby-ycsb: runs workloads on a store, one after the other, and prints what they
+/* driver.c -- cubby-gets: runs workloads on a store, one after the other, and prints what they
  * cost.
  *
  *   load      put pairs 0 to N - 1 into a new store, then sync       (what was at PATH is lost)
@@ -9,7 +9,7 @@
  *
  * Also --iolog: write the reads that gets would make as an I/O log that fio replays (format 2).
  *
- *   cubby-ycsb --path data.cubby --pairs 1000000 --workloads load,get,absent --seconds 3 --json
+ *   cubby-gets --path data.cubby --pairs 1000000 --workloads load,get,absent --seconds 3 --json
  *
  * Lines for people go to stderr, the JSON object to stdout. Exit code 0, 1 after a failure, 2 for
  * wrong usage.
@@ -23,12 +23,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/ycsb/arguments.h"
-#include "bench/ycsb/bench_engine.h"
-#include "bench/ycsb/home_blocks.h"
-#include "bench/ycsb/pairs.h"
-#include "bench/ycsb/report.h"
-#include "bench/ycsb/workload.h"
+#include "bench/common/arguments.h"
+#include "bench/common/pairs.h"
+#include "bench/engines/bench_engine.h"
+#include "bench/engines/home_blocks.h"
+#include "bench/gets/report.h"
+#include "bench/gets/workload.h"
 
 enum {
     WORKLOADS_MAX = 16,
@@ -36,7 +36,7 @@ enum {
 };
 
 static const char usage_text[] =
-    "usage: cubby-ycsb --path PATH [options]\n"
+    "usage: cubby-gets --path PATH [options]\n"
     "  --path PATH          file, block device, or mem:SIZE\n"
     "  --workloads LIST     of load, get, getmany, absent, update; in this order  [load,get]\n"
     "  --engine NAME        cubby, pread (the device's own speed), null  [cubby]\n"
@@ -66,7 +66,7 @@ struct command {
 
 _Noreturn void fail_usage(const char *what, const char *text)
 {
-    fprintf(stderr, "cubby-ycsb: %s: %s\n%s", what, text, usage_text);
+    fprintf(stderr, "cubby-gets: %s: %s\n%s", what, text, usage_text);
     exit(EXIT_USAGE);
 }
 
@@ -242,7 +242,7 @@ static void parse_command(struct command *command, int argc, char **argv)
 
 static int fail(const char *what, const char *message)
 {
-    fprintf(stderr, "cubby-ycsb: %s: %s\n", what, message);
+    fprintf(stderr, "cubby-gets: %s: %s\n", what, message);
     return 1;
 }
 

@@ -1,5 +1,5 @@
 /* home_blocks.c -- see home_blocks.h. */
-#include "bench/ycsb/home_blocks.h"
+#include "bench/engines/home_blocks.h"
 
 #include <errno.h>
 #include <stdlib.h>

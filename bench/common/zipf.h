@@ -5,14 +5,14 @@
  * Source: Gray et al., Quickly Generating Billion-Record Synthetic Databases, SIGMOD '94; YCSB's
  * ScrambledZipfianGenerator (there the items are many more than the pairs; here as many).
  *
- * Pure. Depends on: pairs.h.   Used by: puts.c.
+ * Pure. Depends on: pairs.h.   Used by: bench/durability.
  */
 #ifndef CUBBY_BENCH_ZIPF_H
 #define CUBBY_BENCH_ZIPF_H
 
 #include <math.h>
 
-#include "bench/ycsb/pairs.h"
+#include "bench/common/pairs.h"
 
 struct zipf {
     uint64_t count;

@@ -7,7 +7,7 @@
 
 #include <stdio.h>
 
-#include "bench/ycsb/workload.h"
+#include "bench/gets/workload.h"
 
 /* One line: operations per second, CPU time per operation, latencies. */
 void report_write_line(FILE *out, const struct workload_result *result);

@@ -1,5 +1,5 @@
 /* report.c -- see report.h. */
-#include "bench/ycsb/report.h"
+#include "bench/gets/report.h"
 
 #include <stddef.h>
 #include <sys/resource.h>

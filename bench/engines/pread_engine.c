@@ -1,8 +1,8 @@
-/* pread_engine.c -- the physical limit of a get: one 4 KiB O_DIRECT read of the key's home block,
- * not checked, not searched.
+/* pread_engine.c -- the physical limits: of a get, one 4 KiB O_DIRECT read of the key's home block,
+ * not checked, not searched; of a put that is not put off, this and one write of the same block.
  *
- * Works on a store that cubby has loaded and closed. Nothing is read from blocks that were never
- * written: those cost a device nothing.
+ * Works on a store that cubby has loaded and closed, and leaves it as it is: a put writes what it
+ * has read. Nothing is read from blocks that were never written: those cost a device nothing.
  *
  * Depends on: bench_engine.h, home_blocks.h.   Used by: bench_engine.c.
  */
@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "bench/ycsb/bench_engine.h"
-#include "bench/ycsb/home_blocks.h"
+#include "bench/engines/bench_engine.h"
+#include "bench/engines/home_blocks.h"
 
 struct pread_store {
     int fd;
@@ -37,7 +37,8 @@ static int open_store(const struct bench_place *place, void **store, char *messa
     if (status != CUBBY_OK) {
         goto free_store;
     }
-    opened->fd = open(place->path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+    int access = place->read_only ? O_RDONLY : O_RDWR;
+    opened->fd = open(place->path, access | O_DIRECT | O_CLOEXEC);
     if (opened->fd < 0) {
         status = errno;
         snprintf(message, message_size, "%s cannot be opened past the page cache: %s", place->path,
@@ -92,21 +93,46 @@ static const char *message_of(void *session)
     return opened->message;
 }
 
+static int fail(struct pread_session *session, const char *what, uint64_t lba, ssize_t answer)
+{
+    int status = answer < 0 ? errno : EIO;
+    snprintf(session->message, sizeof session->message, "%s LBA %llu failed: %s", what,
+             (unsigned long long)lba, cubby_status_text(status));
+    return status;
+}
+
+static int read_home(struct pread_session *session, const uint8_t *key, size_t key_size,
+                     uint64_t *lba)
+{
+    const struct pread_store *store = session->store;
+    *lba = home_blocks_lba(&store->homes, key, key_size);
+    ssize_t answer =
+        pread(store->fd, session->block, CUBBY_BLOCK_BYTES, (off_t)(*lba * CUBBY_BLOCK_BYTES));
+    return answer == CUBBY_BLOCK_BYTES ? CUBBY_OK : fail(session, "reading", *lba, answer);
+}
+
 static int get(void *session, const uint8_t *key, size_t key_size, struct cubby_slice *value)
 {
     struct pread_session *opened = session;
-    const struct pread_store *store = opened->store;
-    uint64_t lba = home_blocks_lba(&store->homes, key, key_size);
-    ssize_t answer =
-        pread(store->fd, opened->block, CUBBY_BLOCK_BYTES, (off_t)(lba * CUBBY_BLOCK_BYTES));
-    if (answer != CUBBY_BLOCK_BYTES) {
-        int status = answer < 0 ? errno : EIO;
-        snprintf(opened->message, sizeof opened->message, "reading LBA %llu failed: %s",
-                 (unsigned long long)lba, cubby_status_text(status));
+    uint64_t lba;
+    *value = (struct cubby_slice){opened->block, CUBBY_BLOCK_BYTES};
+    return read_home(opened, key, key_size, &lba);
+}
+
+static int put(void *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+               size_t value_size)
+{
+    (void)value;
+    (void)value_size;
+    struct pread_session *opened = session;
+    uint64_t lba;
+    int status = read_home(opened, key, key_size, &lba);
+    if (status != CUBBY_OK) {
         return status;
     }
-    *value = (struct cubby_slice){opened->block, CUBBY_BLOCK_BYTES};
-    return CUBBY_OK;
+    ssize_t answer = pwrite(opened->store->fd, opened->block, CUBBY_BLOCK_BYTES,
+                            (off_t)(lba * CUBBY_BLOCK_BYTES));
+    return answer == CUBBY_BLOCK_BYTES ? CUBBY_OK : fail(opened, "writing", lba, answer);
 }
 
 const struct bench_engine pread_engine = {
@@ -117,4 +143,5 @@ const struct bench_engine pread_engine = {
     .session_close = close_session,
     .message = message_of,
     .get = get,
+    .put = put,
 };

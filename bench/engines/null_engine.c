@@ -1,10 +1,13 @@
-/* null_engine.c -- the engine that does nothing: what the driver itself costs per operation.
+/* null_engine.c -- the engine that does nothing, which shows what a driver itself costs, and one
+ * that gives wrong values, which a driver must notice.
  *
  * Depends on: bench_engine.h.   Used by: bench_engine.c.
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "bench/ycsb/bench_engine.h"
+#include "bench/engines/bench_engine.h"
 
 static int open_nothing(const struct bench_place *place, void **store, char *message,
                         size_t message_size)
@@ -77,4 +80,51 @@ const struct bench_engine null_engine = {
     .get = get,
     .put = put,
     .get_many = get_many,
+};
+
+/* Its store. */
+struct lies {
+    uint64_t pair_bytes;
+    uint8_t value[]; /* of no pair; pair_bytes */
+};
+
+static int open_lies(const struct bench_place *place, void **store, char *message,
+                     size_t message_size)
+{
+    (void)message;
+    (void)message_size;
+    struct lies *lies = calloc(1, sizeof *lies + place->pair_bytes);
+    if (lies == NULL) {
+        return ENOMEM;
+    }
+    lies->pair_bytes = place->pair_bytes;
+    *store = lies;
+    return CUBBY_OK;
+}
+
+static int close_lies(void *store)
+{
+    free(store);
+    return CUBBY_OK;
+}
+
+/* As large as the value should be, which makes it harder to notice. */
+static int get_lie(void *session, const uint8_t *key, size_t key_size, struct cubby_slice *value)
+{
+    const struct lies *lies = session;
+    (void)key;
+    *value = (struct cubby_slice){lies->value, lies->pair_bytes - key_size};
+    return CUBBY_OK;
+}
+
+const struct bench_engine lying_engine = {
+    .name = "lying",
+    .holds_values = true,
+    .open = open_lies,
+    .close = close_lies,
+    .session_open = open_session,
+    .session_close = close_session,
+    .message = message_of,
+    .get = get_lie,
+    .put = put,
 };

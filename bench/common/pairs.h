@@ -1,12 +1,11 @@
 /* pairs.h -- the pairs of a benchmark: pair number n has always the same key, and a value whose
  * first bytes tell that it is n's.
  *
- *   key    "user", then n in decimal, padded with zeros to the key's size (bench/pairs.py makes the
- *          same keys: change both)
- *   value  a mark that follows from n (8 bytes), random bytes up to the middle, then zeros: a
- * device that compresses halves it
+ *   key    "user", then n in decimal, padded with zeros to the key's size (bench/_pairs.py makes
+ * the same keys: change both) value  a mark that follows from n (8 bytes), random bytes up to the
+ * middle, then zeros: a device that compresses halves it
  *
- * Pure. Depends on: nothing.   Used by: workload.c, home_blocks.c.
+ * Pure. Depends on: nothing.   Used by: the drivers.
  */
 #ifndef CUBBY_BENCH_PAIRS_H
 #define CUBBY_BENCH_PAIRS_H

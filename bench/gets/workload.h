@@ -9,7 +9,7 @@
 #ifndef CUBBY_BENCH_WORKLOAD_H
 #define CUBBY_BENCH_WORKLOAD_H
 
-#include "bench/ycsb/bench_engine.h"
+#include "bench/engines/bench_engine.h"
 #include "engine/base/histogram.h"
 
 enum {

@@ -4,7 +4,7 @@
  * A copy of the store's directory, taken while it is open read-only; it stays right for as long as
  * nobody writes the store.
  *
- * Depends on: engine/store/store.h.   Used by: pread_engine.c, driver.c.
+ * Depends on: engine/store/store.h.   Used by: pread_engine.c, bench/gets, bench/durability.
  */
 #ifndef CUBBY_BENCH_HOME_BLOCKS_H
 #define CUBBY_BENCH_HOME_BLOCKS_H

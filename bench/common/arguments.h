@@ -1,6 +1,6 @@
 /* arguments.h -- numbers on a driver's command line.
  *
- * Depends on: nothing.   Used by: driver.c here and in bench/durability.
+ * Depends on: nothing.   Used by: the drivers.
  */
 #ifndef CUBBY_BENCH_ARGUMENTS_H
 #define CUBBY_BENCH_ARGUMENTS_H

@@ -1,0 +1,78 @@
+/* bench_engine.c -- the list of engines. */
+#include "bench/engines/bench_engine.h"
+
+#include <string.h>
+
+/* An engine, or what to install for it. */
+struct entry {
+    const char *name;
+    const struct bench_engine *engine; /* NULL: not built */
+    const char *absence;
+};
+
+static const struct entry entries[] = {
+    {"null", &null_engine, NULL},
+    {"lying", &lying_engine, NULL},
+    {"pread", &pread_engine, NULL},
+    {"cubby", &cubby_engine, NULL},
+#ifdef BENCH_ROCKSDB
+    {"rocksdb", &rocksdb_engine, NULL},
+#else
+    {"rocksdb", NULL, "the driver was built without RocksDB (Debian package: librocksdb-dev)"},
+#endif
+#ifdef BENCH_WIREDTIGER
+    {"wiredtiger", &wiredtiger_engine, NULL},
+#else
+    {"wiredtiger", NULL, "the driver was built without WiredTiger (`make peers` builds it)"},
+#endif
+#ifdef BENCH_LMDB
+    {"lmdb", &lmdb_engine, NULL},
+#else
+    {"lmdb", NULL, "the driver was built without LMDB (Debian package: liblmdb-dev)"},
+#endif
+};
+
+static const char *const durabilities[] = {
+    [CUBBY_DURABILITY_NONE] = "none",
+    [CUBBY_DURABILITY_PROCESS] = "process",
+    [CUBBY_DURABILITY_POWER] = "power",
+};
+
+static const struct entry *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof entries / sizeof *entries; i++) {
+        if (strcmp(entries[i].name, name) == 0) {
+            return &entries[i];
+        }
+    }
+    return NULL;
+}
+
+const struct bench_engine *bench_engine_find(const char *name)
+{
+    const struct entry *entry = find(name);
+    return entry == NULL ? NULL : entry->engine;
+}
+
+const char *bench_engine_absence(const char *name)
+{
+    const struct entry *entry = find(name);
+    return entry == NULL ? NULL : entry->absence;
+}
+
+bool bench_durability_parse(const char *name, enum cubby_durability *durability)
+{
+    for (size_t i = CUBBY_DURABILITY_NONE; i < sizeof durabilities / sizeof *durabilities; i++) {
+        if (strcmp(durabilities[i], name) == 0) {
+            *durability = (enum cubby_durability)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *bench_durability_name(enum cubby_durability durability)
+{
+    return durability == CUBBY_DURABILITY_DEFAULT ? durabilities[CUBBY_DURABILITY_PROCESS]
+                                                  : durabilities[durability];
+}

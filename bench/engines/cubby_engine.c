@@ -1,0 +1,170 @@
+/* cubby_engine.c -- the store as an engine: every call passed straight on to cubby.h; its device
+ * may be made to take its time to flush.
+ *
+ * Depends on: bench_engine.h, model_device.h, store.h.   Used by: bench_engine.c.
+ */
+#include <stdio.h>
+
+#include "bench/engines/bench_engine.h"
+#include "blockdev/model_device.h"
+#include "engine/store/store.h"
+
+enum {
+    SIZE_BYTES_MIN = 1 << 20,
+    /* The buffer gets at most an eighth of the log, the log a 32nd of the store, which is four
+     * times as large as its pairs. */
+    PAIRS_PER_BUFFER = 8 * 32 / 4,
+};
+
+/* Put a device that flushes in flush_us, and is quick otherwise, in front of the one with a name.
+ */
+static int open_slowly(const struct bench_place *place, const struct cubby_options *options,
+                       cubby_store **store, char *message, size_t message_size)
+{
+    const struct model_parameters parameters = {.name = "flush",
+                                                .flush_latency_us = place->flush_us};
+    struct block_device *inner;
+    struct block_device *device;
+    int status = block_device_open(place->path, BLOCK_DEVICE_CREATE, &inner, message, message_size);
+    if (status != CUBBY_OK) {
+        return status;
+    }
+    status = model_device_open_with(inner, &parameters, &device);
+    if (status != CUBBY_OK) {
+        inner->ops->close(inner);
+        return status;
+    }
+    return store_open_device(device, place->path, options, store, message, message_size);
+}
+
+/* Half of what there is: the other half is for the log's last 64 MiB, which the system's cache
+ * holds until the log is flushed, and for all else. */
+static uint64_t buffer_bytes(const struct bench_place *place)
+{
+    return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 2;
+}
+
+/* Room for the pairs, and a log that allows for the buffer; 0: the store's own choice. */
+static uint64_t size_bytes(const struct bench_place *place)
+{
+    uint64_t for_pairs = place->pair_count * place->pair_bytes;
+    uint64_t for_buffer = place->memory_bytes != 0 ? buffer_bytes(place) * PAIRS_PER_BUFFER : 0;
+    uint64_t size = for_pairs > for_buffer ? for_pairs : for_buffer;
+    return size == 0 || size >= SIZE_BYTES_MIN ? size : SIZE_BYTES_MIN;
+}
+
+static int open_store(const struct bench_place *place, void **store, char *message,
+                      size_t message_size)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.durability = place->durability;
+    options.dirty_bytes = buffer_bytes(place);
+    if (place->create) {
+        options.flags = CUBBY_NEW;
+        options.fill_percent = place->fill_percent;
+        options.size_bytes = size_bytes(place);
+    } else {
+        options.flags = place->read_only ? CUBBY_READ_ONLY_OPEN : 0;
+    }
+    return place->flush_us > 0
+               ? open_slowly(place, &options, (cubby_store **)store, message, message_size)
+               : cubby_open(place->path, &options, (cubby_store **)store, message, message_size);
+}
+
+static int close_store(void *store)
+{
+    return cubby_close(store);
+}
+
+static int open_session(void *store, void **session)
+{
+    return cubby_session_open(store, (cubby_session **)session);
+}
+
+static void close_session(void *session)
+{
+    cubby_session_close(session);
+}
+
+static const char *message_of(void *session)
+{
+    return cubby_session_message(session);
+}
+
+static int get(void *session, const uint8_t *key, size_t key_size, struct cubby_slice *value)
+{
+    return cubby_get(session, key, key_size, value);
+}
+
+static int put(void *session, const uint8_t *key, size_t key_size, const uint8_t *value,
+               size_t value_size)
+{
+    return cubby_put(session, key, key_size, value, value_size);
+}
+
+static int get_many(void *session, size_t count, const uint8_t *keys, const uint32_t *key_sizes,
+                    struct cubby_slice *values, size_t *value_sizes)
+{
+    return cubby_get_many(session, count, keys, key_sizes, values, value_sizes);
+}
+
+static int put_many(void *session, size_t count, const uint8_t *keys, const uint32_t *key_sizes,
+                    const uint8_t *values, const size_t *value_sizes)
+{
+    return cubby_put_many(session, count, keys, key_sizes, values, value_sizes, 0, NULL);
+}
+
+static int sync_store(void *session)
+{
+    return cubby_sync(session);
+}
+
+static int settle(void *session)
+{
+    int did_work = 1;
+    int status = CUBBY_OK;
+    while (status == CUBBY_OK && did_work != 0) {
+        status = cubby_step(session, &did_work);
+    }
+    return status == CUBBY_OK ? cubby_sync(session) : status;
+}
+
+static int stat_store(void *session, struct cubby_stat *stat)
+{
+    return cubby_stat(session, stat);
+}
+
+static int placement_bytes(void *session, uint64_t *bytes)
+{
+    struct cubby_stat stat;
+    int status = cubby_stat(session, &stat);
+    *bytes = status == CUBBY_OK ? stat.directory_bytes + stat.bitmap_bytes : 0;
+    return status;
+}
+
+static void describe(void *store, char *text, size_t text_size)
+{
+    const cubby_store *opened = store;
+    snprintf(text, text_size, "no cache; buffer of dirty pairs %llu MiB; direct I/O",
+             (unsigned long long)(opened->dirty.limit_bytes >> 20));
+}
+
+const struct bench_engine cubby_engine = {
+    .name = "cubby",
+    .holds_values = true,
+    .open = open_store,
+    .close = close_store,
+    .session_open = open_session,
+    .session_close = close_session,
+    .message = message_of,
+    .get = get,
+    .put = put,
+    .get_many = get_many,
+    .put_many = put_many,
+    .sync = sync_store,
+    .settle = settle,
+    .placement_bytes = placement_bytes,
+    .describe = describe,
+    .stat = stat_store,
+};
