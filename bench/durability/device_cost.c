@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench/common/clock.h"
 #include "bench/common/pairs.h"
 #include "bench/engines/home_blocks.h"
 #include "engine/cubby.h"
@@ -16,13 +16,6 @@ enum {
     PIECE_BYTES = 1 << 20,
     CLOCK_EVERY = 64, /* operations */
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* An operation on the descriptor. Returns 0 or an errno. */
 struct device_loop;

@@ -26,6 +26,7 @@
 #include <time.h>
 
 #include "bench/common/arguments.h"
+#include "bench/common/json.h"
 #include "bench/common/pairs.h"
 #include "bench/durability/device_cost.h"
 #include "bench/durability/puts.h"
@@ -264,37 +265,8 @@ static double cpu_seconds_now(void)
 
 static void print_stat(const char *name, const struct cubby_stat *stat)
 {
-#define FIELD(field) printf("\"" #field "\": %" PRIu64 ", ", stat->field)
-    printf("\"%s\": {", name);
-    FIELD(pairs);
-    FIELD(home_blocks);
-    FIELD(puts);
-    FIELD(dirty_pairs);
-    FIELD(dirty_bytes);
-    FIELD(dirty_limit_bytes);
-    FIELD(log_bytes);
-    FIELD(log_capacity_bytes);
-    FIELD(log_records);
-    FIELD(log_appended_bytes);
-    FIELD(log_writes);
-    FIELD(log_flushes);
-    FIELD(written_back_pairs);
-    FIELD(home_writes);
-    FIELD(spill_writes);
-    FIELD(logged_again);
-    FIELD(checkpoints);
-    FIELD(rebuilds);
-    FIELD(splits);
-    FIELD(blocks_read);
-    FIELD(blocks_written);
-    FIELD(longest_put_ns);
-    FIELD(recovered);
-    FIELD(replayed_pairs);
-    FIELD(replayed_records);
-    FIELD(replayed_bytes);
-    FIELD(replay_ns);
-    printf("\"lost_pairs\": %" PRIu64 "}", stat->lost_pairs);
-#undef FIELD
+    printf("\"%s\": ", name);
+    json_write_stat(stdout, stat);
 }
 
 static void print_puts(const struct puts_result *result)

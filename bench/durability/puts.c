@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench/common/clock.h"
 #include "bench/common/pairs.h"
 #include "bench/common/zipf.h"
 #include "engine/base/cubby_assert.h"
@@ -31,13 +31,6 @@ struct worker {
     int status;
     char message[CUBBY_MESSAGE_BYTES];
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t next_number(struct worker *worker)
 {

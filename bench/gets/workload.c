@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "bench/common/clock.h"
 #include "bench/common/pairs.h"
 #include "engine/base/cubby_assert.h"
 
@@ -48,13 +48,6 @@ struct workload {
     bool loads;
     bool batched; /* a step is a batch of options.batch */
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static int wrong_answer(struct worker *worker, uint64_t number, const char *what)
 {
