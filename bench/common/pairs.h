@@ -42,12 +42,23 @@ static inline void pairs_init_key(uint8_t *key, size_t key_size)
     memcpy(key, "user", PAIRS_KEY_PREFIX_BYTES);
 }
 
+/* Four digits of a number below 10,000. */
+static inline void pairs_set_digits(uint8_t *digits, uint32_t number)
+{
+    digits[0] = (uint8_t)('0' + number / 1000);
+    digits[1] = (uint8_t)('0' + number / 100 % 10);
+    digits[2] = (uint8_t)('0' + number / 10 % 10);
+    digits[3] = (uint8_t)('0' + number % 10);
+}
+
+/* number: below 10^12. */
 static inline void pairs_set_key(uint8_t *key, size_t key_size, uint64_t number)
 {
-    for (size_t i = 0; i < PAIRS_KEY_BYTES_MIN - PAIRS_KEY_PREFIX_BYTES; i++) {
-        key[key_size - 1 - i] = (uint8_t)('0' + number % 10);
-        number /= 10;
-    }
+    uint8_t *digits = key + key_size - (PAIRS_KEY_BYTES_MIN - PAIRS_KEY_PREFIX_BYTES);
+    uint64_t upper = number / 10000;
+    pairs_set_digits(digits, (uint32_t)(upper / 10000 % 10000));
+    pairs_set_digits(digits + 4, (uint32_t)(upper % 10000));
+    pairs_set_digits(digits + 8, (uint32_t)(number % 10000));
 }
 
 static inline uint64_t pairs_mark(uint64_t number)

@@ -11,6 +11,7 @@
 
 enum {
     SIZE_BYTES_MIN = 1 << 20,
+    PAIR_BYTES_INLINE = 900, /* more than that may not fit into a home block */
     /* The buffer gets at most an eighth of the log, the log a 32nd of the store, which is four
      * times as large as its pairs. */
     PAIRS_PER_BUFFER = 8 * 32 / 4,
@@ -44,10 +45,15 @@ static uint64_t buffer_bytes(const struct bench_place *place)
     return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 2;
 }
 
-/* Room for the pairs, and a log that allows for the buffer; 0: the store's own choice. */
+/* Room for the pairs and a quarter more, and a log that allows for the buffer; 0: the store's own
+ * choice. A pair that is too large for a home block has blocks of its own. */
 static uint64_t size_bytes(const struct bench_place *place)
 {
-    uint64_t for_pairs = place->pair_count * place->pair_bytes;
+    uint64_t pair_bytes = place->pair_bytes;
+    if (pair_bytes > PAIR_BYTES_INLINE) {
+        pair_bytes = (pair_bytes + CUBBY_BLOCK_BYTES) / CUBBY_BLOCK_BYTES * CUBBY_BLOCK_BYTES;
+    }
+    uint64_t for_pairs = place->pair_count * pair_bytes / 4 * 5;
     uint64_t for_buffer = place->memory_bytes != 0 ? buffer_bytes(place) * PAIRS_PER_BUFFER : 0;
     uint64_t size = for_pairs > for_buffer ? for_pairs : for_buffer;
     return size == 0 || size >= SIZE_BYTES_MIN ? size : SIZE_BYTES_MIN;
