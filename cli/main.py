@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 import cubbydb
+from cubbydb.cli.bench import bench
 from cubbydb.cli.compact import compact
 from cubbydb.cli.completion import completion
 from cubbydb.cli.data import delete, get, put, scan
@@ -90,5 +91,5 @@ COMMANDS = (
     resize,
     destroy,
 )
-for command in (*COMMANDS, device, version, completion):
+for command in (*COMMANDS, device, bench, version, completion):
     main.add_command(command)
