@@ -46,9 +46,24 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def _as_text(content: Any, depth: int = 0) -> str:
+    """JSON with a line for each thing, but lists of numbers, and of pairs of these, in one line."""
+    if isinstance(content, dict) and content:
+        items = [
+            f"{json.dumps(key)}: {_as_text(value, depth + 1)}" for key, value in content.items()
+        ]
+    elif isinstance(content, list) and any(isinstance(item, dict | str) for item in content):
+        items = [_as_text(item, depth + 1) for item in content]
+    else:
+        return json.dumps(content)
+    brackets = "{}" if isinstance(content, dict) else "[]"
+    indent = "\n" + " " * depth
+    return brackets[0] + indent + " " + f",{indent} ".join(items) + indent + brackets[1]
+
+
 def write_results(folder: Path, name: str, results: dict[str, Any]) -> Path:
     """Write results as JSON, for programs; returns where."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    path.write_text(_as_text(results) + "\n")
     return path

@@ -10,6 +10,7 @@ from cubbydb.bench._places import Space
 __all__ = ["Cell", "DeviceCost", "figures_of", "spread"]
 
 PAGE_BYTES = 4096
+WIDER = 1.1
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,17 @@ def figures_of(
     return figures
 
 
+def _coarser(buckets: Counter[int]) -> list[list[int]]:
+    """The same counts in fewer buckets, each a tenth wider than the one before, at least."""
+    coarse: list[list[int]] = []
+    for end_ns, count in sorted(buckets.items()):
+        if len(coarse) > 1 and end_ns < coarse[-2][0] * WIDER:
+            coarse[-1] = [end_ns, coarse[-1][1] + count]
+        else:
+            coarse.append([end_ns, count])
+    return coarse
+
+
 def spread(values: list[float]) -> dict[str, Any]:
     """The median, the least and the greatest of the rounds, and all of them."""
     return {
@@ -127,8 +139,5 @@ class Cell:
             "threads": self.threads,
             "failure": self.failure,
             "figures": {name: spread(values[name]) for name in names},
-            "buckets": {
-                kind: sorted([end_ns, count] for end_ns, count in buckets.items())
-                for kind, buckets in self._buckets.items()
-            },
+            "buckets": {kind: _coarser(buckets) for kind, buckets in self._buckets.items()},
         }

@@ -121,7 +121,7 @@ class Matrix:
         }
 
     def calibrate(self) -> None:
-        """Measure what the device's own work costs, if the store is on a path that pread can take."""
+        """Measure what the device's own work costs, where pread can take the store's path."""
         if "cubby" not in self.loads or self.places["cubby"].csd is not None:
             return
         place = {**self.places, "pread": self.places["cubby"]}

@@ -14,7 +14,6 @@ E scans ranges, which a hash has no order for: only engines that order keys can 
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +34,7 @@ from cubbydb.bench._ycsb_matrix import Matrix, Terms
 __all__ = ["ycsb"]
 
 WORKLOADS = "abcdef"
+WIDTH = 150  # of the table, also where there is no terminal
 MEMORY_MIN = 48 << 20  # below this no engine here can work
 ENGINES = ("cubby", "rocksdb", "wiredtiger", "lmdb", "pread")
 COLUMNS = (
@@ -179,6 +179,57 @@ def _run(matrix: Matrix, cells: list[Cell], console: rich.console.Console) -> No
         matrix.check()
 
 
+def _check_choices(options: dict[str, Any]) -> None:
+    """Refuse what cannot be meant."""
+    workload, keys, medium = options["workload"], options["keys"], options["medium"]
+    if not workload or not set(workload.lower()) <= set(WORKLOADS):
+        raise click.BadParameter(f"{workload!r}: letters from a to f", param_hint="--workload")
+    if not set(keys.split(",")) <= {"zipfian", "uniform", "latest"}:
+        raise click.BadParameter(f"{keys!r}: zipfian or uniform", param_hint="--keys")
+    for text in options["properties"]:
+        if "=" not in text:
+            raise click.BadParameter(f"{text!r} is not name=value", param_hint="-p")
+    if medium not in ("zram", "csd") and not Path(medium).is_dir():
+        raise click.BadParameter(f"{medium}: zram, csd, or a folder that exists", param_hint="--on")
+    if options["drive"] is not None and medium != "csd":
+        raise click.BadParameter("only a csd has the latencies of a drive", param_hint="--drive")
+    why_not = why_not_on(medium)
+    if why_not is not None:
+        raise click.ClickException(f"--on {medium}: {why_not}")
+
+
+def _check(options: dict[str, Any]) -> tuple[dict[str, bool], dict[str, str], Terms]:
+    """The engines (whether each wants a folder), those that are not here, and the terms."""
+    _check_choices(options)
+    driver = YcsbDriver()
+    wanted = options["engine"] or (("cubby",) if options["medium"] == "csd" else ())
+    here, absent = _engines_here(driver, wanted)
+    known = driver.engines()
+    data_bytes = options["pairs"] * (options["key_bytes"] + options["value_bytes"])
+    memory = None
+    if options["memory"] != "none":
+        share = int(options["memory"].removesuffix("%"))
+        memory = max(MEMORY_MIN, data_bytes * share // 100)
+    given = [text.split("=", 1) for text in options["properties"]]
+    terms = Terms(
+        pairs=options["pairs"],
+        key_bytes=options["key_bytes"],
+        value_bytes=options["value_bytes"],
+        zero_proportion=options["zeros"],
+        value_source=options["values"],
+        memory_bytes=memory,
+        durability=options["promise"],
+        compress=options["compress"],
+        seconds=options["seconds"],
+        warm_seconds=options["warm"],
+        rounds=options["rounds"],
+        target=options["target"],
+        property_files=options["files"],
+        properties=tuple((name, value) for name, value in given),
+    )
+    return {name: bool(known[name]["in_folder"]) for name in here}, absent, terms
+
+
 @click.command(help=__doc__, context_settings={"show_default": True})
 @click.option(
     "--engine", "-e", multiple=True, help="May be repeated.  [default: all that are here]"
@@ -203,80 +254,30 @@ def _run(matrix: Matrix, cells: list[Cell], console: rich.console.Console) -> No
 @click.option("-P", "files", multiple=True, type=click.Path(exists=True, path_type=Path))
 @click.option("-p", "properties", multiple=True, help="name=value: a property of YCSB.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the results as JSON.")
-def ycsb(
-    engine: tuple[str, ...],
-    workload: str,
-    keys: str,
-    threads: list[int],
-    pairs: int,
-    key_bytes: int,
-    value_bytes: int,
-    zeros: float,
-    values: str,
-    memory: str,
-    promise: str,
-    compress: bool,
-    medium: str,
-    drive: str | None,
-    rounds: int,
-    seconds: float,
-    warm: float,
-    target: float,
-    files: tuple[Path, ...],
-    properties: tuple[str, ...],
-    output: Path | None,
-) -> None:
+def ycsb(**options: Any) -> None:
     """Replaced by the module's docstring."""
-    workload = workload.lower()
-    if not workload or not set(workload) <= set(WORKLOADS):
-        raise click.BadParameter(f"{workload!r}: letters from a to f", param_hint="--workload")
-    distributions = keys.split(",")
-    if not set(distributions) <= {"zipfian", "uniform", "latest"}:
-        raise click.BadParameter(f"{keys!r}: zipfian or uniform", param_hint="--keys")
-    for text in properties:
-        if "=" not in text:
-            raise click.BadParameter(f"{text!r} is not name=value", param_hint="-p")
-    if medium not in ("zram", "csd") and not Path(medium).is_dir():
-        raise click.BadParameter(f"{medium}: zram, csd, or a folder that exists", param_hint="--on")
-    if drive is not None and medium != "csd":
-        raise click.BadParameter("only a csd has the latencies of a drive", param_hint="--drive")
-    why_not = why_not_on(medium)
-    if why_not is not None:
-        raise click.ClickException(f"--on {medium}: {why_not}")
-    if medium == "csd":
-        engine = engine or ("cubby",)
-    driver = YcsbDriver()
-    engines, absent = _engines_here(driver, engine)
-    data_bytes = pairs * (key_bytes + value_bytes)
-    limit = None if memory == "none" else data_bytes * int(memory.removesuffix("%")) // 100
-    if limit is not None:
-        limit = max(limit, MEMORY_MIN)
-    given = tuple((text.split("=", 1)[0], text.split("=", 1)[1]) for text in properties)
-    terms = Terms(
-        pairs, key_bytes, value_bytes, zeros, values, limit, promise, compress, seconds, warm,
-        rounds, target, files, given,
-    )  # fmt: skip
-    in_folder = {name: bool(driver.engines()[name]["in_folder"]) for name in engines}
-    console = rich.console.Console(width=max(150, rich.console.Console().width))
+    engines, absent, terms = _check(options)
+    medium, output = options["medium"], options["output"]
     machine = describe_machine()
+    console = rich.console.Console(width=max(WIDTH, rich.console.Console().width))
     with (
         _ended_by_sigterm(),
-        places_for(in_folder, medium, drive, data_bytes) as places,
+        places_for(engines, medium, options["drive"], terms.data_bytes) as places,
     ):
-        matrix = Matrix(driver, terms, places, lambda text: print(text, file=sys.stderr))
+        matrix = Matrix(YcsbDriver(), terms, places, lambda text: click.echo(text, err=True))
         _say_terms(console, matrix, absent)
-        if files:
-            workload = "p"
-        _run(matrix, _cells(engines, workload, distributions, threads), console)
+        workloads = "p" if terms.property_files else options["workload"].lower()
+        keys = options["keys"].split(",")
+        _run(matrix, _cells(list(engines), workloads, keys, options["threads"]), console)
         results: dict[str, Any] = {
             "benchmark": "ycsb",
             "machine": machine,
             "load_average_at_the_end": os.getloadavg(),
-            "medium": medium if drive is None else f"{medium}, {drive}",
+            "medium": " with the latencies of ".join(filter(None, (medium, options["drive"]))),
             "skipped": absent,
             **matrix.as_json(),
         }
-    if len(matrix.cells) * rounds == 1:
+    if len(matrix.cells) * terms.rounds == 1:
         console.print(matrix.summary, end="", highlight=False, markup=False)
     console.print(_table(matrix.cells))
     if output is not None:
