@@ -10,13 +10,14 @@ import click
 from cubbydb.bench._memory_group import why_no_memory_group
 from cubbydb.bench._places import Place
 from cubbydb.bench._ycsb_driver import Job, RunFailed, YcsbDriver, workload_file
-from cubbydb.bench._ycsb_figures import Cell, DeviceCost, figures_of
+from cubbydb.bench._ycsb_figures import Cell, DeviceCost, figures_of, spread
 
 __all__ = ["Matrix", "Terms"]
 
 LOAD_BATCH = 1024
 PROCESS_BYTES = 24 << 20  # what any process here needs besides its engine: code, stacks, the driver
 CALIBRATION_THREADS = 2
+OVERHEAD_SECONDS = 0.3
 MEASURED_ALONE = "cubby"
 
 
@@ -68,6 +69,7 @@ class Matrix:
     cells: list[Cell] = field(default_factory=list)
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
     costs: list[DeviceCost] = field(default_factory=list)
+    overheads_ns: list[float] = field(default_factory=list)
     summary: str = ""
     """YCSB's, of the last run."""
 
@@ -88,7 +90,7 @@ class Matrix:
         writes = sorted(cost.write_ns for cost in self.costs)
         return DeviceCost(reads[len(reads) // 2], writes[len(writes) // 2])
 
-    def _job(self, name: str, engine: str) -> Job:
+    def _job(self, name: str, engine: str, path: str | None = None) -> Job:
         terms = self.terms
         memory = terms.memory_bytes
         if memory is not None:
@@ -96,7 +98,7 @@ class Matrix:
         return Job(
             name,
             engine,
-            self.places[engine].path,
+            path or self.places[engine].path,
             terms.durability,
             terms.compress,
             memory,
@@ -124,8 +126,7 @@ class Matrix:
         """Measure what the device's own work costs, where pread can take the store's path."""
         if "cubby" not in self.loads or self.places["cubby"].csd is not None:
             return
-        place = {**self.places, "pread": self.places["cubby"]}
-        job = replace(self._job("run", "cubby"), engine="pread", path=place["pread"].path)
+        job = self._job("run", "pread", self.places["cubby"].path)
         job.properties.update(
             maxexecutiontime=min(self.terms.seconds, 2.0), threadcount=CALIBRATION_THREADS
         )
@@ -135,6 +136,13 @@ class Matrix:
             run, _ = self.driver.run(replace(job, properties={**job.properties, **mix}))
             runs.append(run)
         self.costs.append(DeviceCost.measured(*runs))
+
+    def measure_overhead(self) -> None:
+        """Measure what the driver itself takes for an operation, with the engine that does nothing."""
+        job = replace(self._job("run", "null", "nowhere"), property_files=(workload_file("c"),))
+        job.properties.update(maxexecutiontime=OVERHEAD_SECONDS, operationcount=0)
+        run, _ = self.driver.run(job)
+        self.overheads_ns.append(1e9 / run["ops_per_second"])
 
     def run(self, cell: Cell) -> None:
         """Run one cell once; one that has failed is not tried again."""
@@ -166,6 +174,7 @@ class Matrix:
     def run_round(self, cells: list[Cell]) -> None:
         """Run every cell once."""
         self.calibrate()
+        self.measure_overhead()
         for cell in cells:
             self.run(cell)
 
@@ -184,6 +193,7 @@ class Matrix:
         cost = self.cost
         return {
             "terms": terms,
+            "driver_overhead_ns": spread(self.overheads_ns),
             "device_cost": None if cost is None else asdict(cost),
             "engines": self.loads,
             "space_at_the_end": {

@@ -14,6 +14,7 @@ E scans ranges, which a hash has no order for: only engines that order keys can 
 
 import os
 import signal
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -280,5 +281,7 @@ def ycsb(**options: Any) -> None:
     if len(matrix.cells) * terms.rounds == 1:
         console.print(matrix.summary, end="", highlight=False, markup=False)
     console.print(_table(matrix.cells))
+    overhead = statistics.median(matrix.overheads_ns)
+    console.print(f"the driver itself takes {overhead:.0f} ns of an operation (engine null, C)")
     if output is not None:
         console.print(f"written to {write_results(output.parent, output.stem, results)}")
