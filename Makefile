@@ -170,6 +170,35 @@ bench-build: .venv/.installed ## build the drivers of the benchmarks in build/be
 	    { grep -E 'warning:|the benchmarks are without' build/log/bench-build.log || true; } | sort -u
 	done
 
+# zram where there can be some, else files; all is gone afterwards, also when it is interrupted.
+BENCH_ON := $(shell [ -w /sys/class/zram-control/hot_remove ] && echo zram || echo build)
+CUBBY_BENCH = PATH="$(CURDIR)/$(BIN):$$PATH" cubby bench
+
+.venv/.bench: .venv/.installed
+	@echo "installing matplotlib into .venv"
+	$(PIP) install --quiet matplotlib
+	touch $@
+
+.PHONY: bench-quick
+bench-quick: bench-build .venv/.bench ## YCSB, fio and a report with plots, small: under 5 minutes
+	@mkdir -p build/bench-quick
+	$(CUBBY_BENCH) ycsb --on $(BENCH_ON) --pairs 200000 --seconds 1 --warm 0.5 --output build/bench-quick/ycsb.json
+	$(CUBBY_BENCH) fio --quick --results build/bench-quick
+	$(CUBBY_BENCH) report build/bench-quick/*.json --output build/bench-quick
+
+# The whole matrix: 4 million pairs, each engine with memory for a tenth of them.
+BENCH_MATRIX = --pairs 4000000 --keys zipfian,uniform --threads 2,8 --rounds 3 --seconds 2 --warm 1.5
+.PHONY: bench
+bench: bench-build .venv/.bench ## the full matrix with peers, on zram and on a disk: 75 minutes, 12 GB of memory
+	@if [ $(BENCH_ON) = zram ]; then
+	    $(CUBBY_BENCH) ycsb --on zram $(BENCH_MATRIX) --output bench/results/ycsb_zram.json
+	fi
+	$(CUBBY_BENCH) ycsb --on build $(BENCH_MATRIX) --output bench/results/ycsb_disk.json
+	$(CUBBY_BENCH) ycsb --on csd --drive p4800x --pairs 400000 --rounds 3 --keys zipfian,uniform --threads 2,8 \
+	    --output bench/results/ycsb_csd.json
+	$(CUBBY_BENCH) fio --results bench/results
+	$(CUBBY_BENCH) report bench/results/ycsb_*.json bench/results/fio.json --output bench/results/report
+
 .PHONY: bench-durability
 bench-durability: bench-build ## what a durability costs, beside RocksDB: 6 minutes, root for zram
 	@$(BIN)/python -m cubbydb.bench.durability

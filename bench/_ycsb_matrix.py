@@ -138,7 +138,7 @@ class Matrix:
         self.costs.append(DeviceCost.measured(*runs))
 
     def measure_overhead(self) -> None:
-        """Measure what the driver itself takes for an operation, with the engine that does nothing."""
+        """Measure what the driver itself takes for an operation: with the engine null."""
         job = replace(self._job("run", "null", "nowhere"), property_files=(workload_file("c"),))
         job.properties.update(maxexecutiontime=OVERHEAD_SECONDS, operationcount=0)
         run, _ = self.driver.run(job)
