@@ -10,7 +10,7 @@
 #include "engine/cubby.h"
 
 enum {
-    SOURCE_BYTES = 1 << 20,
+    SOURCE_BYTES = 1 << 18,      /* stays in the second-level cache */
     SOURCE_BYTES_MAX = 64 << 20, /* of a user's file: the first so many */
     STAMP_BYTES = 8,             /* a mark, or a version */
 };
