@@ -157,11 +157,10 @@ static void unlock_segments(struct sweep *sweep)
     sweep->lock_count = 0;
 }
 
-/* Home blocks that a sweep may write: as many as have room for their images, if they need it. */
-static size_t homes_max(const cubby_store *store)
+size_t sweep_homes_max(const cubby_store *store)
 {
-    /* A quarter, so that the spill blocks have room, too; see fit_images. */
-    size_t images = store->log.image_blocks / 4;
+    /* Half of the room, so that the spill blocks have some, too; see fit_images. */
+    size_t images = store->log.image_blocks / 2;
     return store_is_atomic(store) || images > SWEEP_BLOCKS ? SWEEP_BLOCKS : images;
 }
 
@@ -243,13 +242,18 @@ static int collect_segment(struct sweep *sweep, size_t index)
             key_hash_home(changes->items[i].hash, segment->view.place.home_count);
     }
     changes_sort_by_home(changes, segment->first_change);
-    size_t left = list_homes(sweep, index, changes->count, homes_max(sweep->session->store));
+    size_t left = list_homes(sweep, index, changes->count, sweep_homes_max(sweep->session->store));
     if (left < changes->count && !store_is_atomic(sweep->session->store)) {
-        /* More than there is room for images for: new extents need none. */
-        segment->way = SWEEP_REBUILD;
+        /* More than there is room for images for. By itself too much: new extents need none.
+         * Else it comes with the next sweep: in place it writes less. */
+        bool is_first = segment->first_home == 0;
+        segment->way = is_first ? SWEEP_REBUILD : SWEEP_NOTHING;
         sweep->home_count = segment->first_home;
         segment->home_end = segment->first_home;
-        left = changes->count;
+        segment->result->has_more = !is_first;
+        changes->count = is_first ? changes->count : segment->first_change;
+        segment->change_end = changes->count;
+        return CUBBY_OK;
     }
     segment->result->has_more = left < changes->count;
     changes->count = left;
@@ -271,7 +275,7 @@ static void add_all_homes(struct sweep *sweep)
         for (size_t h = 0; h < dirty_homes; h++) {
             is_listed = is_listed || sweep->homes[h].home_index == i;
         }
-        if (!is_listed && sweep->home_count == homes_max(sweep->session->store)) {
+        if (!is_listed && sweep->home_count == sweep_homes_max(sweep->session->store)) {
             break;
         }
         if (!is_listed) {
@@ -433,9 +437,11 @@ static int rebuild(struct sweep *sweep, struct sweep_segment *segment)
 static int merge_some(struct sweep *sweep, struct sweep_segment *segment)
 {
     size_t index = (size_t)(segment - sweep->segments);
-    size_t most = sweep->home_count + homes_max(sweep->session->store);
+    size_t most = sweep->home_count + sweep_homes_max(sweep->session->store) / 2;
     if (most > SWEEP_BLOCKS) {
-        return CUBBY_FULL;
+        segment->way = SWEEP_NOTHING; /* alone it fits; the next sweep */
+        segment->result->has_more = true;
+        return CUBBY_OK;
     }
     segment->way = SWEEP_IN_PLACE;
     changes_sort_range_by_home(&sweep->changes, segment->first_change, segment->change_end);

@@ -44,6 +44,9 @@ struct sweep_order {
     size_t written;         /* set: dirty pairs that are clean now, or were changed meanwhile */
 };
 
+/* Home blocks that a sweep may write: as many as have room for their images, if they need it. */
+size_t sweep_homes_max(const cubby_store *store);
+
 /* Do it. No lock is held. Returns CUBBY_OK, also if segments failed, EAGAIN if the log has no room
  * (a checkpoint may make some), ENOMEM, or as log_flush. */
 int sweep_run(cubby_session *session, struct sweep_order *order);
