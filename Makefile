@@ -162,6 +162,11 @@ stress: .venv/.tools .venv/.installed ## the long runs: minutes to hours
 	[ $$status = 5 ] || exit $$status # 5: there are none
 
 # The rest ----------------------------------------------------------------------------------------
+.PHONY: peers
+peers: .venv/.ready ## RocksDB, LMDB and WiredTiger, for the benchmarks
+	@bench/peers.sh
+	rm -f build/bench/CMakeCache.txt # which remembers what was not there
+
 .PHONY: bench-build
 bench-build: .venv/.installed ## build the drivers of the benchmarks in build/bench; bench/README.md has the rest
 	@mkdir -p build/log

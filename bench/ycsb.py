@@ -120,7 +120,7 @@ def _cells(
 def _table(cells: list[Cell]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for name in ("workload", "keys", "threads", "engine"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name, *_ in COLUMNS:
         table.add_column(name, justify="right")
     last = None
