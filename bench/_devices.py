@@ -1,6 +1,12 @@
-"""Devices to measure on: a zram device of our own, and a file of our own; both gone afterwards."""
+"""Devices to measure on: zram, loop, an emulated drive, a file; our own, and gone afterwards.
+
+Whatever is made here is removed also when SIGINT or SIGTERM raise an exception in between.
+"""
 
 import os
+import shlex
+import shutil
+import signal
 import stat
 import subprocess
 import tempfile
@@ -11,10 +17,35 @@ from pathlib import Path
 
 import click
 
-__all__ = ["file_place", "why_no_zram", "zram_device", "zram_folder"]
+from cubbydb import _native
+from cubbydb.blockdev import BlockDevice
+
+__all__ = [
+    "csd_drive",
+    "file_place",
+    "loop_device",
+    "nbd_server",
+    "why_no_loop",
+    "why_no_nbd",
+    "why_no_zram",
+    "zram_device",
+    "zram_folder",
+]
 
 CONTROL = Path("/sys/class/zram-control")
 REMOVE_TRIES = 20
+NBD_PLUGIN = Path(_native.__file__).parent / "blockdev" / "nbdkit-cubby-plugin.so"
+SERVER_SECONDS = 60  # for a server to close its device
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let signals wait, so that what is made here cannot be forgotten before it is noted."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def why_no_zram() -> str | None:
@@ -29,9 +60,11 @@ def why_no_zram() -> str | None:
 @contextmanager
 def zram_device(size_bytes: int, algorithm: str = "lz4") -> Iterator[str]:
     """A new compressed device in memory; those that were there before are not touched."""
-    number = int((CONTROL / "hot_add").read_text())
-    settings = Path(f"/sys/block/zram{number}")
+    number = None
     try:
+        with undisturbed():
+            number = int((CONTROL / "hot_add").read_text())
+        settings = Path(f"/sys/block/zram{number}")
         (settings / "comp_algorithm").write_text(algorithm)
         (settings / "disksize").write_text(str(size_bytes))
         path = Path(f"/dev/zram{number}")
@@ -39,7 +72,8 @@ def zram_device(size_bytes: int, algorithm: str = "lz4") -> Iterator[str]:
             raise click.ClickException(f"{path} was made, but is not there")
         yield str(path)
     finally:
-        _remove_zram(number)
+        if number is not None:
+            _remove_zram(number)
 
 
 def _remove_zram(number: int) -> None:
@@ -76,3 +110,77 @@ def file_place(path: Path) -> Iterator[str]:
         yield str(path)
     finally:
         path.unlink(missing_ok=True)
+
+
+def why_no_loop() -> str | None:
+    """Why there can be no loop device here; None if there can."""
+    if shutil.which("losetup") is None:
+        return "losetup is not installed (Debian package: mount)"
+    if os.geteuid() != 0:
+        return "a loop device needs root"
+    run = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        return f"there is no free loop device ({run.stderr.strip()})"
+    return None
+
+
+@contextmanager
+def loop_device(file: Path, size_bytes: int) -> Iterator[str]:
+    """A block device of 4 KiB sectors over a new sparse file, past the page cache."""
+    command = ["losetup", "--find", "--show", "--direct-io=on", "--sector-size=4096", str(file)]
+    with file_place(file):
+        with file.open("xb") as made:
+            made.truncate(size_bytes)
+        device = None
+        try:
+            with undisturbed():
+                run = subprocess.run(command, capture_output=True, text=True, check=False)
+                device = run.stdout.strip() or None
+            if device is None:
+                raise click.ClickException(f"losetup {file}: {run.stderr.strip()}")
+            yield device
+        finally:
+            if device is not None:
+                subprocess.run(["losetup", "--detach", device], check=True)
+
+
+@contextmanager
+def csd_drive(file: Path, physical_bytes: int, logical_bytes: int) -> Iterator[str]:
+    """The name of a new emulated drive that compresses, kept in a new file."""
+    with file_place(file):
+        name = f"csd:{file}"
+        BlockDevice.create(name, physical=physical_bytes, logical=logical_bytes).close()
+        yield name
+
+
+def why_no_nbd() -> str | None:
+    """Why nothing can be served over NBD here; None if it can."""
+    if shutil.which("nbdkit") is None:
+        return "nbdkit is not installed (Debian package: nbdkit)"
+    if not NBD_PLUGIN.exists():
+        return "CubbyDB was built without its nbdkit plugin (Debian package: nbdkit-plugin-dev)"
+    return None
+
+
+@contextmanager
+def nbd_server(name: str, socket: Path, thread_count: int, commands: list[str]) -> Iterator[str]:
+    """Serve a device; its URI.  Each connection has so many requests worked on at a time."""
+    command = ["nbdkit", "--foreground", "--newstyle", "--exit-with-parent", f"--unix={socket}"]
+    command += [f"--threads={thread_count}", str(NBD_PLUGIN), f"device={name}"]
+    command += [f"ready=nbd+unix:///?socket={socket}", f"remove={socket}"]
+    text = shlex.join(command)
+    if text not in commands:
+        commands.append(text)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        try:
+            uri = server.stdout.readline().strip()  # written when clients may connect
+            if not uri:
+                raise click.ClickException(f"{text}: {server.stderr.read().strip()[-2000:]}")
+            yield uri
+        finally:
+            server.terminate()
+            server.wait(SERVER_SECONDS)
