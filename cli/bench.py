@@ -10,6 +10,7 @@ __all__ = ["bench"]
 # Command -> where it is.  Each is imported when it is called: what it needs takes long.
 COMMANDS = {
     "ycsb": "cubbydb.bench.ycsb",
+    "fio": "cubbydb.bench.fio",
 }
 
 
