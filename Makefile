@@ -188,7 +188,7 @@ CUBBY_BENCH = PATH="$(CURDIR)/$(BIN):$$PATH" cubby bench
 bench-quick: bench-build .venv/.bench ## YCSB, fio and a report with plots, small: under 5 minutes
 	@mkdir -p build/bench-quick
 	$(CUBBY_BENCH) ycsb --on $(BENCH_ON) --pairs 200000 --seconds 1 --warm 0.5 --output build/bench-quick/ycsb.json
-	$(CUBBY_BENCH) fio --quick --results build/bench-quick
+	$(CUBBY_BENCH) fio --quick --output build/bench-quick/fio.json
 	$(CUBBY_BENCH) report build/bench-quick/*.json --output build/bench-quick
 
 # The whole matrix: 4 million pairs, each engine with memory for a tenth of them.
@@ -201,7 +201,7 @@ bench: bench-build .venv/.bench ## the full matrix with peers, on zram and on a 
 	$(CUBBY_BENCH) ycsb --on build $(BENCH_MATRIX) --output bench/results/ycsb_disk.json
 	$(CUBBY_BENCH) ycsb --on csd --drive p4800x --pairs 400000 --rounds 3 --keys zipfian,uniform --threads 2,8 \
 	    --output bench/results/ycsb_csd.json
-	$(CUBBY_BENCH) fio --results bench/results
+	$(CUBBY_BENCH) fio --output bench/results/fio.json
 	$(CUBBY_BENCH) report bench/results/ycsb_*.json bench/results/fio.json --output bench/results/report
 
 .PHONY: bench-durability

@@ -4,14 +4,24 @@ import json
 import shlex
 import subprocess
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["DRIVER_PATH", "Driver", "run_command"]
+__all__ = ["DRIVER_PATH", "Driver", "driver_path", "run_command"]
 
-DRIVER_PATH = Path("build/bench/cubby-gets")  # where `make bench-build` puts it
+BUILT = Path("build/bench")  # where `make bench-build` puts them, with the store's peers
+
+
+def driver_path(name: str) -> Path:
+    """A driver program: that of the checkout we are in, else the package's own."""
+    built = BUILT / name
+    return built if built.is_file() else Path(str(resources.files("cubbydb.bench"))) / name
+
+
+DRIVER_PATH = driver_path("cubby-gets")
 
 
 def run_command(command: list[str]) -> str:

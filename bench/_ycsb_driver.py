@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 
+from cubbydb.bench._driver import driver_path
 from cubbydb.bench._memory_group import memory_group
 
 __all__ = ["Job", "RunFailed", "YcsbDriver", "workload_file"]
 
-BUILT = Path("build/bench/cubby-ycsb")  # where `make bench-build` puts it, with the peers
 WRONG_VALUE = "a get of record"
 
 
@@ -49,8 +49,7 @@ class YcsbDriver:
     """The driver program; remembers the commands that it was run with."""
 
     def __init__(self, program: Path | None = None) -> None:
-        packaged = Path(str(resources.files("cubbydb.bench"))) / "cubby-ycsb"
-        found = program or (BUILT if BUILT.is_file() else packaged)
+        found = program or driver_path("cubby-ycsb")
         if not found.is_file():
             raise click.ClickException(f"the driver {found} is missing: run `make bench-build`")
         self.program = found

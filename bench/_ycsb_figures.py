@@ -37,7 +37,7 @@ def figures_of(
     run: dict[str, Any], cost: DeviceCost | None, before: Space, after: Space
 ) -> dict[str, float]:
     """The figures of one run; what was not measured is left out."""
-    spent, settling, operations = run["spent"], run["settling"], run["operations"]
+    spent, operations = run["spent"], run["operations"]
     figures = {
         "ops_per_second": run["ops_per_second"],
         "cpu_gross_ns": _cpu_ns(run) / operations,
@@ -63,15 +63,18 @@ def figures_of(
     if run["has_device_counters"]:
         read_pages = spent["read_bytes"] / PAGE_BYTES
         written_pages = spent["written_bytes"] / PAGE_BYTES
-        written = spent["written_bytes"] + settling["written_bytes"]
+        # From the opening to the end of what was put off: a run begins with a buffer that the
+        # warm-up has filled, and ends with one.
+        written = sum(run[phase]["written_bytes"] for phase in ("warming", "spent", "settling"))
         figures["device_reads_per_op"] = spent["reads"] / operations
         figures["device_read_bytes_per_op"] = spent["read_bytes"] / operations
         figures["device_writes_per_op"] = spent["writes"] / operations
-        figures["device_written_bytes_per_op"] = written / operations
+        figures["device_written_bytes_per_op"] = written / (operations + run["warm_operations"])
         if cost is not None:
             device_ns = read_pages * cost.read_ns + written_pages * cost.write_ns
             figures["cpu_net_ns"] = figures["cpu_gross_ns"] - device_ns / operations
-    asked = sum(kind["user_bytes_written"] for kind in run["kinds"].values())
+    asked = run["warm_user_bytes_written"]
+    asked += sum(kind["user_bytes_written"] for kind in run["kinds"].values())
     if asked and written is not None:
         figures["write_amplification"] = written / asked
     if asked and before.media_written_bytes is not None and after.media_written_bytes is not None:

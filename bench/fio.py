@@ -17,7 +17,7 @@ writes destroy pairs, the store is copied anew behind them.
 With --path an existing store is measured, and only read.  Its keys are not known here, so the store
 is asked for keys that it has not: one read each, too.
 
-The results, fio.json:
+The results, of --output:
 
     machine, load_average_after, fio_version, parameters
     buffers     what zstd makes of a block of the store; how compressible fio's had to be
@@ -563,12 +563,11 @@ class CannotRun(click.ClickException):
     callback=plain,
     help="Where the file, and that of the loop device, are put: on the disk to be measured.",
 )
-@click.option("--driver", type=click.Path(path_type=Path), default=DRIVER_PATH, show_default=True)
+@click.option("--driver", type=click.Path(path_type=Path), default=DRIVER_PATH)
 @click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("bench/results"),
-    show_default=True,
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the results as JSON.",
 )
 def fio(
     kinds: tuple[str, ...],
@@ -583,7 +582,7 @@ def fio(
     model: str | None,
     folder: str,
     driver: Path,
-    results: Path,
+    output: Path | None,
 ) -> None:
     """Measure devices with fio, and the store on them as a share of that.
 
@@ -607,13 +606,13 @@ def fio(
         path=path,
         quick=quick,
     )
-    run(settings, kinds, results)
+    run(settings, kinds, output)
 
 
-def run(settings: Settings, wanted: tuple[str, ...], results: Path) -> None:
+def run(settings: Settings, wanted: tuple[str, ...], output: Path | None) -> None:
     """Measure, print the table, write the results."""
     Driver(settings.driver, settings.pairs, settings.value_bytes)  # is it there?
-    for folder in (results, settings.folder):
+    for folder in (settings.folder, *([] if output is None else [output.parent])):
         folder.mkdir(parents=True, exist_ok=True)  # now, rather than after minutes
     machine = describe_machine()
     version = fio_version()
@@ -630,6 +629,7 @@ def run(settings: Settings, wanted: tuple[str, ...], results: Path) -> None:
     for kind, reason in skipped.items():
         click.echo(f"{kind} was skipped: {reason}.")
     content = {
+        "benchmark": "fio",
         "machine": machine,
         "load_average_after": describe_machine()["load_average"],
         "fio_version": version,
@@ -638,7 +638,8 @@ def run(settings: Settings, wanted: tuple[str, ...], results: Path) -> None:
         **more,
         "devices": [report.as_json() for report in reports],
     }
-    click.echo(f"written: {write_results(results, 'fio', content)}", err=True)
+    if output is not None:
+        click.echo(f"written: {write_results(output.parent, output.stem, content)}", err=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def tools():
     if shutil.which("fio") is None:
         pytest.skip("fio is not installed (Debian package: fio)")
     if not DRIVER.is_file():
-        pytest.skip("the benchmarks' driver is not built: make bench")
+        pytest.skip("the benchmarks' driver is not built: make bench-build")
 
 
 def told(ios: int, iops: float) -> dict:
@@ -169,7 +169,7 @@ def test_a_percentage_is_found_that_compresses_like_a_block(tmp_path):
         (["--path", "/dev/null"], "/dev/null is neither a block device nor a file"),
         (["--path", __file__, "--device", "file"], "--path is only read"),
         (["--path", __file__, "--workload", "randwrite"], "--path is only read"),
-        (["--results", __file__], "is a file"),
+        (["--output", "/"], "is a directory"),
     ],
 )
 def test_bad_input_is_named(words, complaint):
@@ -184,15 +184,17 @@ def test_without_fio_it_says_what_to_install(monkeypatch):
 
 
 def test_without_its_driver_it_says_what_to_make(tools, tmp_path):
-    result = cubby("bench", "fio", "--driver", tmp_path / "none", "--results", tmp_path)
+    result = cubby("bench", "fio", "--driver", tmp_path / "none", "--output", tmp_path / "fio.json")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "none is missing: run `make bench` first" in result.stderr
+    assert "none is missing: run `make bench-build` first" in result.stderr
 
 
 def test_a_file_that_is_no_store_is_named(tools, tmp_path):
     path = tmp_path / "letter"
     path.write_bytes(b"Dear Sir" * 1000)
-    result = cubby("bench", "fio", "--path", path, "--driver", DRIVER, "--results", tmp_path)
+    result = cubby(
+        "bench", "fio", "--path", path, "--driver", DRIVER, "--output", tmp_path / "fio.json"
+    )
     assert result.exit_code == 7
     assert "letter" in result.stderr
 
@@ -200,7 +202,7 @@ def test_a_file_that_is_no_store_is_named(tools, tmp_path):
 def test_devices_that_cannot_be_are_skipped_by_name(tools, monkeypatch, tmp_path):
     reasons = {kind: (lambda kind=kind: f"no {kind} today") for kind in bench_fio.KINDS}
     monkeypatch.setattr(bench_fio, "WHY_NOT", reasons)
-    words = ("--driver", DRIVER, "--results", tmp_path, "--folder", tmp_path)
+    words = ("--driver", DRIVER, "--output", tmp_path / "fio.json", "--folder", tmp_path)
     result = cubby("bench", "fio", *words)
     assert (result.exit_code, result.stdout) == (3, "")
     for kind in bench_fio.KINDS:
@@ -213,7 +215,14 @@ def test_devices_that_cannot_be_are_skipped_by_name(tools, monkeypatch, tmp_path
 
 
 def words_of(tmp_path: Path, *more: str) -> list[str]:
-    places = ["--driver", DRIVER, "--folder", tmp_path / "f", "--results", tmp_path / "r"]
+    places = [
+        "--driver",
+        DRIVER,
+        "--folder",
+        tmp_path / "f",
+        "--output",
+        tmp_path / "r" / "fio.json",
+    ]
     return ["bench", "fio", *SHORT, *map(str, places), *more]
 
 

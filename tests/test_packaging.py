@@ -71,7 +71,7 @@ def test_the_wheel_is_one_abi3_module_and_python(packages):
     assert {"cubbydb/__init__.py", "cubbydb/py.typed", "cubbydb/_native.pyi"} <= names
     plugin = "cubbydb/blockdev/nbdkit-cubby-plugin.so"  # where nbdkit's header is
     assert {name for name in names if ".so" in name} - {plugin} == {"cubbydb/_native.abi3.so"}
-    benchmark = r"^cubbydb/bench/(cubby-ycsb|ycsb/workloads/workload[a-f])$"
+    benchmark = r"^cubbydb/bench/(cubby-(ycsb|gets)|ycsb/workloads/workload[a-f])$"
     expected = re.compile(rf"\.(py|pyi|so|typed)$|dist-info/|{benchmark}")
     assert {name for name in names if not expected.search(name)} == set()
     assert "cubbydb/engine/ffi_build.py" not in names

@@ -144,8 +144,13 @@ void report_write_json(FILE *out, const struct report_place *place,
             result->operations, result->seconds, operations_per_second(result),
             result->settle_seconds);
     write_kinds(out, result);
-    fprintf(out, ", \"has_device_counters\": %s, \"spent\": ",
-            options->device->is_there ? "true" : "false");
+    fprintf(out,
+            ", \"has_device_counters\": %s, \"warm_operations\": %" PRIu64
+            ", \"warm_user_bytes_written\": %" PRIu64 ", \"warming\": ",
+            options->device->is_there ? "true" : "false", result->warm_operations,
+            result->warm_user_bytes_written);
+    write_resources(out, &result->warming);
+    fprintf(out, ", \"spent\": ");
     write_resources(out, &result->spent);
     fprintf(out, ", \"settling\": ");
     write_resources(out, &result->settling);

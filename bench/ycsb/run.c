@@ -162,6 +162,27 @@ static bool can_run(const struct bench_engine *engine, const struct spec *spec, 
     return true;
 }
 
+/* Run for a while, and note what of it will be written only later, while it counts. */
+static int warm_up(const struct run_options *options, struct worker *workers,
+                   struct run_result *result, char *message)
+{
+    const struct spec *spec = options->spec;
+    struct resources begin, end;
+    workers_set_end(workers, spec->thread_count, spec->warm_seconds, 0);
+    resources_take(&begin, options->device);
+    int status = run_workers(workers, spec->thread_count, worker_mix, message);
+    resources_take(&end, options->device);
+    result->warming = resources_between(&begin, &end);
+    for (unsigned i = 0; i < spec->thread_count; i++) {
+        result->warm_operations += workers[i].operations;
+        for (unsigned kind = 0; kind < OPERATIONS; kind++) {
+            result->warm_user_bytes_written += workers[i].kinds[kind].user_bytes_written;
+        }
+    }
+    workers_reset(workers, spec->thread_count);
+    return status;
+}
+
 int run_mix(const struct run_options *options, struct run_result *result, char *message)
 {
     const struct spec *spec = options->spec;
@@ -179,9 +200,7 @@ int run_mix(const struct run_options *options, struct run_result *result, char *
     struct worker *workers = workers_open(options, &chooser, inserts, message);
     int status = workers == NULL ? ENOMEM : CUBBY_OK;
     if (status == CUBBY_OK && spec->warm_seconds > 0) {
-        workers_set_end(workers, spec->thread_count, spec->warm_seconds, 0);
-        status = run_workers(workers, spec->thread_count, worker_mix, message);
-        workers_reset(workers, spec->thread_count);
+        status = warm_up(options, workers, result, message);
     }
     if (status == CUBBY_OK) {
         workers_set_end(workers, spec->thread_count, spec->seconds, spec->operation_count);

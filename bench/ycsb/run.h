@@ -42,13 +42,16 @@ struct run_result {
     double seconds; /* from the common start to the end of the last thread */
     double settle_seconds;
     struct run_kind kinds[OPERATIONS]; /* a read-modify-write is also a READ and an UPDATE */
-    struct resources spent;            /* in these seconds */
-    struct resources settling;         /* from then until all work that was put off was done */
-    uint64_t resident_bytes;           /* at the end of these seconds */
-    uint64_t record_count;             /* at the end */
-    uint64_t placement_bytes;          /* 0: not told */
-    struct cubby_stat before;          /* zeros where the engine has no stat */
-    struct cubby_stat after;           /* before settling */
+    uint64_t warm_operations;          /* before it counted */
+    uint64_t warm_user_bytes_written;
+    struct resources warming;  /* from the beginning until then */
+    struct resources spent;    /* in these seconds */
+    struct resources settling; /* from then until all work that was put off was done */
+    uint64_t resident_bytes;   /* at the end of these seconds */
+    uint64_t record_count;     /* at the end */
+    uint64_t placement_bytes;  /* 0: not told */
+    struct cubby_stat before;  /* zeros where the engine has no stat */
+    struct cubby_stat after;   /* before settling */
     struct cubby_stat settled;
 };
 
