@@ -58,6 +58,15 @@ static inline size_t varint_store(uint8_t *to, uint32_t number)
  * hold more than 32 bits. */
 static inline size_t varint_load(const uint8_t *from, size_t available, uint32_t *number)
 {
+    /* One or two bytes are what nearly all pairs have, and a put reads some thirty pairs. */
+    if (available > 0 && from[0] < 128) {
+        *number = from[0];
+        return 1;
+    }
+    if (available > 1 && from[1] < 128) {
+        *number = (uint32_t)(from[0] & 127) | (uint32_t)from[1] << 7;
+        return 2;
+    }
     uint64_t value = 0;
     for (size_t i = 0; i < VARINT_BYTES_MAX && i < available; i++) {
         value |= (uint64_t)(from[i] & 127) << (7 * i);

@@ -353,13 +353,9 @@ int merge_home(struct merge *merge)
     const struct dropped_pairs before = *merge->gone;
     merge->sums = (struct sums){0};
     session->message[0] = '\0';
-    int status = lookup_check_block(session, merge->view, merge->home_index, merge->home);
-    if (status != CUBBY_OK) {
-        return status;
-    }
     struct listed listed;
     copy_list(merge->home, &listed);
-    status = drop_expired(merge);
+    int status = drop_expired(merge);
     merge->expired = merge->gone->count - before.count;
     merge->sums.pairs -= (int64_t)merge->expired;
     merge->sums.pair_bytes -= (int64_t)(merge->gone->pair_bytes - before.pair_bytes);

@@ -56,9 +56,9 @@ struct merge {
     uint64_t expired;           /* set: pairs that went because their time has come */
 };
 
-/* Check the block and merge. Returns CUBBY_OK, CUBBY_NOT_FOUND if the segment has to be rebuilt
- * (home, spills and gone have then been changed in part), CUBBY_CORRUPT with a message, ENOMEM or
- * the device's errno. */
+/* Merge into a home block that has been checked. Returns CUBBY_OK, CUBBY_NOT_FOUND if the segment
+ * has to be rebuilt (home, spills and gone have then been changed in part), CUBBY_CORRUPT with a
+ * message, ENOMEM or the device's errno. */
 int merge_home(struct merge *merge);
 
 /* Note that a pair is replaced by, or makes room for, a change: in gone and sums. What both name is

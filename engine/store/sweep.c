@@ -408,9 +408,15 @@ static int read_again(struct sweep *sweep, struct sweep_segment *segment)
     int status = CUBBY_OK;
     sweep->spills.count = segment->first_spill;
     for (size_t i = segment->first_home; i < segment->home_end && status == CUBBY_OK; i++) {
-        status = sweep->homes[i].is_skipped ? CUBBY_OK
-                                            : io->ops->read(io, sweep->homes[i].request.lba, 1,
-                                                            sweep_home_memory(sweep, i));
+        const struct sweep_home *home = &sweep->homes[i];
+        if (home->is_skipped) {
+            continue;
+        }
+        status = io->ops->read(io, home->request.lba, 1, sweep_home_memory(sweep, i));
+        if (status == CUBBY_OK) {
+            status = lookup_check_block(sweep->session, segment->view, home->home_index,
+                                        sweep_home_memory(sweep, i));
+        }
     }
     return status;
 }
