@@ -192,7 +192,7 @@ bench-quick: bench-build .venv/.bench ## YCSB, fio and a report with plots, smal
 	$(CUBBY_BENCH) report build/bench-quick/*.json --output build/bench-quick
 
 # The whole matrix: 4 million pairs, each engine with memory for a tenth of them.
-BENCH_MATRIX = --pairs 4000000 --keys zipfian,uniform --threads 2,8 --rounds 3 --seconds 2 --warm 1.5
+BENCH_MATRIX = --pairs 4000000 --keys zipfian,uniform --threads 2,8 --rounds 3 --seconds 1.5 --warm 1
 .PHONY: bench
 bench: bench-build .venv/.bench ## the full matrix with peers, on zram and on a disk: 75 minutes, 12 GB of memory
 	@if [ $(BENCH_ON) = zram ]; then
