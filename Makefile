@@ -179,9 +179,9 @@ bench-build: .venv/.installed ## build the drivers of the benchmarks in build/be
 BENCH_ON := $(shell [ -w /sys/class/zram-control/hot_remove ] && echo zram || echo build)
 CUBBY_BENCH = PATH="$(CURDIR)/$(BIN):$$PATH" cubby bench
 
-.venv/.bench: .venv/.installed
+.venv/.bench: .venv/.ready
 	@echo "installing matplotlib into .venv"
-	$(PIP) install --quiet matplotlib
+	$(PIP) install --quiet 'matplotlib>=3.8'
 	touch $@
 
 .PHONY: bench-quick

@@ -15,6 +15,7 @@ from cubbydb.bench._ycsb_figures import Cell, DeviceCost, figures_of, spread
 __all__ = ["Matrix", "Terms"]
 
 LOAD_BATCH = 1024
+LOAD_BYTES = 1 << 30  # of memory for a peer that is being loaded
 PROCESS_BYTES = 24 << 20  # what any process here needs besides its engine: code, stacks, the driver
 CALIBRATION_THREADS = 2
 OVERHEAD_SECONDS = 0.3
@@ -112,11 +113,13 @@ class Matrix:
             return
         self.say(f"loading {engine} on {self.places[engine].what}")
         job = self._job("load", engine)
+        if engine != MEASURED_ALONE:  # the store's size follows from its memory
+            job = replace(job, engine_memory=LOAD_BYTES)
         job.properties.update(batchsize=LOAD_BATCH, threadcount=threads)
         run, _ = self.driver.run(job)
         figures = figures_of(run, None, self.places[engine].space(), self.places[engine].space())
         self.loads[engine] = {
-            "settings": run["terms"]["settings"],
+            "settings": "",  # of the runs, when there are some
             "place": self.places[engine].what,
             "figures": figures,
             "space": asdict(self.places[engine].space()),
@@ -169,6 +172,8 @@ class Matrix:
             cell.failure = str(error)
             self.say(f"{cell.engine}, workload {cell.workload}: {error}")
             return
+        if cell.engine in self.loads:
+            self.loads[cell.engine]["settings"] = run["terms"]["settings"]
         cell.add(run, figures_of(run, self.cost, before, place.space()))
 
     def run_round(self, cells: list[Cell]) -> None:

@@ -170,9 +170,6 @@ def _run(matrix: Matrix, cells: list[Cell], console: rich.console.Console) -> No
                 raise click.ClickException(f"loading {engine}: {error}") from None
             console.print(f"without {engine}: {error}")
             cells = [cell for cell in cells if cell.engine != engine]
-            continue
-        if engine in matrix.loads:
-            console.print(f"  {matrix.loads[engine]['settings']}")
     matrix.cells = cells
     for number in range(matrix.terms.rounds):
         matrix.say(f"round {number + 1} of {matrix.terms.rounds}: {len(cells)} runs")
@@ -281,6 +278,8 @@ def ycsb(**options: Any) -> None:
     if len(matrix.cells) * terms.rounds == 1:
         console.print(matrix.summary, end="", highlight=False, markup=False)
     console.print(_table(matrix.cells))
+    for name, load in matrix.loads.items():
+        console.print(f"{name}: {load['settings']}")
     overhead = statistics.median(matrix.overheads_ns)
     console.print(f"the driver itself takes {overhead:.0f} ns of an operation (engine null, C)")
     if output is not None:

@@ -11,6 +11,7 @@ __all__ = ["bench"]
 COMMANDS = {
     "ycsb": "cubbydb.bench.ycsb",
     "fio": "cubbydb.bench.fio",
+    "report": "cubbydb.bench.report",
 }
 
 

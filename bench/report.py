@@ -1,0 +1,52 @@
+"""Draw the results of `cubby bench ycsb` and `cubby bench fio`.
+
+FILES are what those have written with --output.  One page, report.html, shows them all and needs no
+other file; its plots stand beside it as PNG, too.
+"""
+
+from pathlib import Path
+
+import click
+
+from cubbydb.bench._report_data import YcsbResults, read_results
+
+__all__ = ["report"]
+
+
+@click.command(help=__doc__)
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("bench-report"),
+    show_default=True,
+    help="The folder for the page and the plots.",
+)
+def report(files: tuple[Path, ...], output: Path) -> None:
+    """Replaced by the module's docstring."""
+    all_results = [read_results(path) for path in files]
+    try:
+        from cubbydb.bench import _report_plots as plots
+    except ImportError:
+        raise click.ClickException(
+            "matplotlib is not installed: pip install 'cubbydb[bench]'"
+        ) from None
+    from cubbydb.bench._report_page import Picture, page
+
+    output.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for results in all_results:
+        drawn = (
+            plots.ycsb_plots(results)
+            if isinstance(results, YcsbResults)
+            else plots.fio_plots(results)
+        )
+        pictures = []
+        for name, title, caption, figure in drawn:
+            file = output / f"{results.name}_{name}.png"
+            plots.save(figure, file)
+            pictures.append(Picture(title, caption, file))
+        sections.append((results, pictures))
+    written = output / "report.html"
+    written.write_text(page(sections))
+    click.echo(f"written: {written}, and {sum(len(p) for _, p in sections)} plots beside it")
