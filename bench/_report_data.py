@@ -47,6 +47,12 @@ class YcsbResults:
         return cells
 
     @property
+    def medium(self) -> str:
+        """What the engines kept their data on, in words."""
+        medium = str(self.content["medium"])
+        return medium if medium.startswith(("zram", "csd")) else f"a disk (files in {medium})"
+
+    @property
     def engines(self) -> list[str]:
         """Those that were measured, in the order in which they are drawn."""
         found = {cell["engine"] for cell in self.cells}

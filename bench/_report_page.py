@@ -96,7 +96,7 @@ def _terms(results: YcsbResults) -> str:
         memory += f"page cache included; enforced by {terms['limit']}"
     rows = [
         ("pairs", f"{size}, {100 * terms['zero_proportion']:.0f} % of a value zeros"),
-        ("on", content["medium"]),
+        ("on", results.medium),
         ("memory", memory),
         ("promise", f"a put survives: {terms['durability']}"),
         ("engines' compression", "on" if terms["compress"] else "off"),
@@ -175,7 +175,7 @@ def _table(results: YcsbResults, kind: str, threads: int) -> str:
 
 
 def _ycsb_section(results: YcsbResults, pictures: list[Picture]) -> str:
-    parts = [f"<h2>YCSB on {escape(results.content['medium'])}</h2>\n", _findings(results)]
+    parts = [f"<h2>YCSB on {escape(results.medium)}</h2>\n", _findings(results)]
     parts += [picture.html() for picture in pictures]
     parts.append("<h3>All figures</h3><p class='caption'>Medians of the rounds; the best engine "
                  "of each column is bold.</p>")  # fmt: skip

@@ -329,9 +329,10 @@ def ycsb_plots(results: YcsbResults) -> Iterator[tuple[str, str, str, Figure]]:
     yield (
         "throughput",
         "Operations per second: higher is better",
-        "Bars are medians of the rounds, whiskers go from the least to the most. Grey is the "
-        "device's own limit for a store without a cache: one read per get, one read and one write "
-        "per put.",
+        "A: half updates; B: 5 % updates; C: reads alone; D: reads of the newest, 5 % inserts; F: "
+        "half are read, changed and written back. Bars are medians of the rounds, whiskers go from "
+        "the least to the most. Grey is the device's own limit for a store without a cache: one "
+        "read per get, one read and one write per put.",
         _throughput(results),
     )
     latency = _latency(results)

@@ -155,9 +155,9 @@ class Matrix:
         job = self._job("run", cell.engine)
         if not terms.property_files:
             job = replace(job, property_files=(workload_file(cell.workload),))
+            job.properties["requestdistribution"] = cell.distribution
         job.properties.update(
             threadcount=cell.threads,
-            requestdistribution=cell.distribution,
             maxexecutiontime=terms.seconds,
             warmuptime=terms.warm_seconds,
             operationcount=0,

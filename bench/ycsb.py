@@ -249,7 +249,13 @@ def _check(options: dict[str, Any]) -> tuple[dict[str, bool], dict[str, str], Te
 @click.option("--seconds", default=2.0, type=click.FloatRange(0.01), help="Of each run.")
 @click.option("--warm", default=1.0, type=click.FloatRange(0), help="Seconds before it counts.")
 @click.option("--target", default=0.0, help="Operations per second; 0: as many as it can.")
-@click.option("-P", "files", multiple=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "-P",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A property file in place of a core workload: what is done, and to which keys.",
+)
 @click.option("-p", "properties", multiple=True, help="name=value: a property of YCSB.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the results as JSON.")
 def ycsb(**options: Any) -> None:
@@ -264,8 +270,9 @@ def ycsb(**options: Any) -> None:
     ):
         matrix = Matrix(YcsbDriver(), terms, places, lambda text: click.echo(text, err=True))
         _say_terms(console, matrix, absent)
-        workloads = "p" if terms.property_files else options["workload"].lower()
-        keys = options["keys"].split(",")
+        workloads, keys = options["workload"].lower(), options["keys"].split(",")
+        if terms.property_files:
+            workloads, keys = "p", ["as given"]
         _run(matrix, _cells(list(engines), workloads, keys, options["threads"]), console)
         results: dict[str, Any] = {
             "benchmark": "ycsb",

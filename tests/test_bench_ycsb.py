@@ -182,6 +182,20 @@ def test_one_run_prints_ycsbs_summary(tmp_path: Path) -> None:
     assert "[OVERALL], Throughput(ops/sec)" in run.stdout
 
 
+def test_a_mix_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine"
+    file.write_text("readproportion=0.5\nupdateproportion=0.2\nreadmodifywriteproportion=0.3\n")
+    output = tmp_path / "mine.json"
+    run = cubby(
+        *("bench", "ycsb", "-e", "cubby", "-P", str(file), *SMALL, "-p", "seed=7"),
+        *("-p", "requestdistribution=uniform", "--on", str(tmp_path), "--output", str(output)),
+    )
+    assert run.returncode == 0, run.stderr
+    (cell,) = json.loads(output.read_text())["cells"]
+    assert (cell["workload"], cell["distribution"]) == ("P", "as given")
+    assert set(cell["buckets"]) == {"READ", "UPDATE", "READ-MODIFY-WRITE"}
+
+
 def test_media_writes_of_an_emulated_drive(tmp_path: Path) -> None:
     output = tmp_path / "csd.json"
     run = cubby(
