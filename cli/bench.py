@@ -33,4 +33,4 @@ class LateGroup(click.Group):
 
 @click.group(cls=LateGroup)
 def bench() -> None:
-    """Measure the store, its peers and the device, and draw what was measured."""
+    """Measure the store, its peers and the device."""
