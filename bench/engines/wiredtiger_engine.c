@@ -292,10 +292,10 @@ static void describe(void *store, char *text, size_t text_size)
     const struct tiger *tiger = store;
     int major, minor, patch;
     wiredtiger_version(&major, &minor, &patch);
-    snprintf(text, text_size,
-             "version %d.%d.%d; cache %llu MiB; pages of 4 KiB; direct I/O for data; %d malloc arenas",
-             major, minor, patch, (unsigned long long)(tiger->cache_bytes >> 20),
-             ARENAS_MAX);
+    snprintf(
+        text, text_size,
+        "version %d.%d.%d; cache %llu MiB; pages of 4 KiB; direct I/O for data; %d malloc arenas",
+        major, minor, patch, (unsigned long long)(tiger->cache_bytes >> 20), ARENAS_MAX);
 }
 
 const struct bench_engine wiredtiger_engine = {
