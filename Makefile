@@ -105,6 +105,9 @@ test-asan: .venv/.ready ## the C tests under AddressSanitizer and UBSan, gcc
 	[ "$$run" != refused ] || run=""
 	$(call c_suite,asan,-DCMAKE_C_COMPILER=gcc -DCUBBY_SANITIZE=address$(,)undefined,-LE stress)
 
+# The slowest: gcc's sanitizers have seen them.
+CLANG_WITHOUT = ^(test_store_(resize|watermarks|check|recovery|repair)|test_csd_kill|crash_500)$$
+
 .PHONY: test-asan-clang
 test-asan-clang: .venv/.ready ## the same with clang, if there is one
 	@echo 'int main(void) { return 0; }' > .venv/probe.c
@@ -112,7 +115,7 @@ test-asan-clang: .venv/.ready ## the same with clang, if there is one
 	    || $(call skip_suite,asan-clang,no clang with its sanitizers here (Debian packages: clang libclang-rt-14-dev))
 	$(without_randomisation)
 	[ "$$run" != refused ] || run=""
-	$(call c_suite,asan-clang,-DCMAKE_C_COMPILER=clang -DCUBBY_SANITIZE=address$(,)undefined,-LE stress)
+	$(call c_suite,asan-clang,-DCMAKE_C_COMPILER=clang -DCUBBY_SANITIZE=address$(,)undefined,-LE stress -E "$(CLANG_WITHOUT)")
 
 .PHONY: test-tsan
 test-tsan: .venv/.ready ## the C tests under ThreadSanitizer (pread in place of io_uring)
