@@ -35,6 +35,8 @@ class Job:
     compress: bool
     engine_memory: int | None
     """Bytes that the engine is told it may have; None: its default."""
+    patience_seconds: float | None = None
+    """After which it has hung, and is killed; None: never."""
     property_files: tuple[Path, ...] = ()
     properties: dict[str, object] = field(default_factory=dict)
 
@@ -89,11 +91,11 @@ class YcsbDriver:
         with tempfile.NamedTemporaryFile(suffix=".json") as output:
             command += ["--json", output.name]
             if limit_bytes is None:
-                run = subprocess.run(command, capture_output=True, text=True)
+                run = _run(command, job.patience_seconds)
                 killed, peak = False, None
             else:
                 with memory_group(limit_bytes) as group:
-                    run = subprocess.run(group.command(command), capture_output=True, text=True)
+                    run = _run(group.command(command), job.patience_seconds)
                     killed, peak = group.was_killed(), group.peak_bytes()
             self._check(run, text, killed)
             result: dict[str, Any] = json.loads(Path(output.name).read_text())
@@ -110,6 +112,14 @@ class YcsbDriver:
         if run.returncode == 2 or WRONG_VALUE in said:
             raise click.ClickException(f"{text}: {said}")
         raise RunFailed(said.removeprefix("cubby-ycsb: ") or f"exit code {run.returncode}")
+
+
+def _run(command: list[str], patience: float | None) -> subprocess.CompletedProcess[str]:
+    """Run it; one that hangs has failed (WiredTiger does, with too little memory)."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise RunFailed(f"it had not ended after {patience:.0f} s, and was killed") from None
 
 
 def _drop_caches() -> None:

@@ -19,6 +19,7 @@ LOAD_BYTES = 1 << 30  # of memory for a peer that is being loaded
 PROCESS_BYTES = 24 << 20  # what any process here needs besides its engine: code, stacks, the driver
 CALIBRATION_THREADS = 2
 OVERHEAD_SECONDS = 0.3
+PATIENCE_SECONDS = 60  # beyond what was asked for: to open, and to do what was put off
 MEASURED_ALONE = "cubby"
 
 
@@ -103,8 +104,8 @@ class Matrix:
             terms.durability,
             terms.compress,
             memory,
-            terms.property_files,
-            {**terms.common(), **dict(terms.properties)},
+            property_files=terms.property_files,
+            properties={**terms.common(), **dict(terms.properties)},
         )
 
     def load(self, engine: str, threads: int) -> None:
@@ -165,6 +166,7 @@ class Matrix:
         if terms.target:
             job.properties["target"] = terms.target
         job.properties.update(dict(terms.properties))
+        job = replace(job, patience_seconds=terms.seconds + terms.warm_seconds + PATIENCE_SECONDS)
         before = place.space()
         try:
             run, self.summary = self.driver.run(job, self.limit_bytes)

@@ -36,7 +36,7 @@ __all__ = ["ycsb"]
 
 WORKLOADS = "abcdef"
 WIDTH = 150  # of the table, also where there is no terminal
-MEMORY_MIN = 48 << 20  # below this no engine here can work
+MEMORY_MIN = 96 << 20  # below this some peers do not get on
 ENGINES = ("cubby", "rocksdb", "wiredtiger", "lmdb", "pread")
 COLUMNS = (
     ("kops/s", "ops_per_second", 1e-3, ".1f"),
@@ -73,17 +73,21 @@ def _memory(context: click.Context, parameter: click.Parameter, value: str) -> s
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Have SIGTERM end us as Ctrl-C does, so that devices and groups go away."""
+def _ended_in_order() -> Iterator[None]:
+    """Have SIGTERM end us as Ctrl-C does, and let no second signal keep devices from going away."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        for other in numbers:
+            signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _engines_here(driver: YcsbDriver, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
@@ -265,7 +269,7 @@ def ycsb(**options: Any) -> None:
     machine = describe_machine()
     console = rich.console.Console(width=max(WIDTH, rich.console.Console().width))
     with (
-        _ended_by_sigterm(),
+        _ended_in_order(),
         places_for(engines, medium, options["drive"], terms.data_bytes) as places,
     ):
         matrix = Matrix(YcsbDriver(), terms, places, lambda text: click.echo(text, err=True))
