@@ -2,34 +2,29 @@
 #include "bench/durability/puts.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/common/clock.h"
+#include "bench/common/crew.h"
 #include "bench/common/pairs.h"
 #include "bench/common/zipf.h"
 #include "engine/base/cubby_assert.h"
 
 /* What one thread has. */
 struct worker {
+    struct crew_member crew;
     const struct puts_options *options;
     const struct zipf *zipf;
-    pthread_barrier_t *start;
-    pthread_t thread;
     uint64_t random;
     uint64_t next_number; /* PUTS_IN_TURN */
     uint64_t end_number;
     uint8_t *key;
     uint8_t *value;
     uint64_t operations;
-    uint64_t start_ns;
-    uint64_t end_ns;
     double cpu_seconds;
     struct histogram latencies;
-    int status;
-    char message[CUBBY_MESSAGE_BYTES];
 };
 
 static uint64_t next_number(struct worker *worker)
@@ -44,7 +39,7 @@ static uint64_t next_number(struct worker *worker)
     }
 }
 
-static int put_next(struct worker *worker, void *session)
+static int put_next(struct worker *worker)
 {
     const struct puts_options *options = worker->options;
     uint64_t number = next_number(worker);
@@ -52,12 +47,13 @@ static int put_next(struct worker *worker, void *session)
     pairs_set_value(worker->value, options->value_bytes, number,
                     pairs_next_random(&worker->random));
     worker->operations++;
-    return options->engine->put(session, worker->key, options->key_bytes, worker->value,
-                                options->value_bytes);
+    return options->engine->put(worker->crew.session, worker->key, options->key_bytes,
+                                worker->value, options->value_bytes);
 }
 
-static void put_all(struct worker *worker, void *session)
+static void put_all(struct crew_member *member)
 {
+    struct worker *worker = (struct worker *)member;
     const struct puts_options *options = worker->options;
     uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
@@ -67,39 +63,21 @@ static void put_all(struct worker *worker, void *session)
     if (options->order == PUTS_IN_TURN) {
         most = worker->end_number - worker->next_number;
     }
-    worker->start_ns = now_ns;
-    while (worker->status == CUBBY_OK && now_ns < deadline_ns && worker->operations < most) {
-        worker->status = put_next(worker, session);
+    member->start_ns = now_ns;
+    while (member->status == CUBBY_OK && now_ns < deadline_ns && worker->operations < most) {
+        member->status = put_next(worker);
         uint64_t end_ns = clock_ns(CLOCK_MONOTONIC);
         histogram_record(&worker->latencies, end_ns - now_ns);
         now_ns = end_ns;
     }
-    worker->end_ns = now_ns;
+    member->end_ns = now_ns;
     worker->cpu_seconds = (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns) / 1e9;
-}
-
-static void *run_worker(void *argument)
-{
-    struct worker *worker = argument;
-    const struct bench_engine *engine = worker->options->engine;
-    void *session = NULL;
-    worker->status = engine->session_open(worker->options->store, &session);
-    bool is_open = worker->status == CUBBY_OK;
-    pthread_barrier_wait(worker->start);
-    if (is_open) {
-        put_all(worker, session);
-        if (worker->status != CUBBY_OK) {
-            snprintf(worker->message, sizeof worker->message, "%s", engine->message(session));
-        }
-        engine->session_close(session);
-    } else {
-        snprintf(worker->message, sizeof worker->message, "%s", cubby_status_text(worker->status));
-    }
-    return NULL;
 }
 
 static int prepare_worker(struct worker *worker, const struct puts_options *options, unsigned index)
 {
+    worker->crew.engine = options->engine;
+    worker->crew.store = options->store;
     worker->options = options;
     worker->random = options->seed * PUTS_THREADS_MAX + index;
     worker->random = pairs_next_random(&worker->random);
@@ -114,41 +92,14 @@ static int prepare_worker(struct worker *worker, const struct puts_options *opti
     return CUBBY_OK;
 }
 
-/* Run all workers, each in a thread of its own. Returns the first failure of one. */
-static int run_workers(struct worker *workers, unsigned count, char *message, size_t message_size)
-{
-    pthread_barrier_t start;
-    pthread_barrier_init(&start, NULL, count);
-    for (unsigned i = 0; i < count; i++) {
-        workers[i].start = &start;
-        int error = pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]);
-        CUBBY_ASSERT(error == 0); /* the others wait at the barrier for ever */
-    }
-    int status = CUBBY_OK;
-    for (unsigned i = 0; i < count; i++) {
-        pthread_join(workers[i].thread, NULL);
-        if (workers[i].status != CUBBY_OK && status == CUBBY_OK) {
-            status = workers[i].status;
-            snprintf(message, message_size, "%s", workers[i].message);
-        }
-    }
-    pthread_barrier_destroy(&start);
-    return status;
-}
-
 static void gather(const struct worker *workers, unsigned count, struct puts_result *result)
 {
-    uint64_t start_ns = UINT64_MAX;
-    uint64_t end_ns = 0;
     for (unsigned i = 0; i < count; i++) {
         const struct worker *worker = &workers[i];
         result->operations += worker->operations;
         result->thread_seconds += worker->cpu_seconds;
         histogram_merge(&result->latencies, &worker->latencies);
-        start_ns = worker->start_ns < start_ns ? worker->start_ns : start_ns;
-        end_ns = worker->end_ns > end_ns ? worker->end_ns : end_ns;
     }
-    result->seconds = (double)(end_ns - start_ns) / 1e9;
 }
 
 static int take_stat(const struct puts_options *options, struct cubby_stat *stat)
@@ -186,7 +137,8 @@ int puts_run(const struct puts_options *options, struct puts_result *result, cha
     }
     if (status == CUBBY_OK) {
         uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-        status = run_workers(workers, options->thread_count, message, message_size);
+        status = crew_run(workers, sizeof *workers, options->thread_count, put_all,
+                          &result->seconds, message, message_size);
         result->process_seconds = (double)(clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns) / 1e9;
     }
     gather(workers, options->thread_count, result);

@@ -3,22 +3,20 @@
 
 #include <errno.h>
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/common/clock.h"
+#include "bench/common/crew.h"
 #include "bench/common/pairs.h"
 #include "engine/base/cubby_assert.h"
 
 /* What one thread has. */
 struct worker {
+    struct crew_member crew;
     const struct workload *workload;
     const struct workload_options *options;
-    pthread_barrier_t *start;
-    pthread_t thread;
-    void *session;
     uint64_t random;
     uint64_t next_number; /* load: the next pair to be put */
     uint64_t end_number;
@@ -29,12 +27,8 @@ struct worker {
     uint64_t *numbers;
     uint64_t operations;
     uint64_t absent;
-    uint64_t start_ns;
-    uint64_t end_ns;
     double cpu_seconds;
     struct histogram steps;
-    int status;
-    char message[CUBBY_MESSAGE_BYTES];
 };
 
 /* Make one step and count its operations. Returns CUBBY_OK or a failure, with a message in the
@@ -51,7 +45,7 @@ struct workload {
 
 static int wrong_answer(struct worker *worker, uint64_t number, const char *what)
 {
-    snprintf(worker->message, sizeof worker->message, "a get of pair %llu gave %s",
+    snprintf(worker->crew.message, sizeof worker->crew.message, "a get of pair %llu gave %s",
              (unsigned long long)number, what);
     return CUBBY_CORRUPT;
 }
@@ -74,7 +68,7 @@ static int get_number(struct worker *worker, uint64_t number, struct cubby_slice
     size_t key_bytes = worker->options->key_bytes;
     pairs_set_key(worker->keys, key_bytes, number);
     worker->operations++;
-    return worker->options->engine->get(worker->session, worker->keys, key_bytes, value);
+    return worker->options->engine->get(worker->crew.session, worker->keys, key_bytes, value);
 }
 
 static int step_get(struct worker *worker)
@@ -110,7 +104,7 @@ static int step_get_many(struct worker *worker)
         pairs_set_key(worker->keys + i * key_bytes, key_bytes, worker->numbers[i]);
     }
     struct cubby_slice values;
-    int status = options->engine->get_many(worker->session, options->batch, worker->keys,
+    int status = options->engine->get_many(worker->crew.session, options->batch, worker->keys,
                                            worker->key_sizes, &values, worker->value_sizes);
     size_t offset = 0;
     for (size_t i = 0; i < options->batch && status == CUBBY_OK; i++) {
@@ -133,8 +127,8 @@ static int step_update(struct worker *worker)
     pairs_set_key(worker->keys, options->key_bytes, number);
     pairs_set_value(worker->values, options->value_bytes, number, version);
     worker->operations++;
-    return options->engine->put(worker->session, worker->keys, options->key_bytes, worker->values,
-                                options->value_bytes);
+    return options->engine->put(worker->crew.session, worker->keys, options->key_bytes,
+                                worker->values, options->value_bytes);
 }
 
 static int step_load(struct worker *worker)
@@ -149,10 +143,10 @@ static int step_load(struct worker *worker)
     }
     worker->operations += count;
     if (options->load_batch == 1) {
-        return options->engine->put(worker->session, worker->keys, options->key_bytes,
+        return options->engine->put(worker->crew.session, worker->keys, options->key_bytes,
                                     worker->values, options->value_bytes);
     }
-    return options->engine->put_many(worker->session, count, worker->keys, worker->key_sizes,
+    return options->engine->put_many(worker->crew.session, count, worker->keys, worker->key_sizes,
                                      worker->values, worker->value_sizes);
 }
 
@@ -204,8 +198,9 @@ static bool engine_can(const struct workload *workload, const struct workload_op
 }
 
 /* Step until the time, the count or the pairs are used up. */
-static void run_steps(struct worker *worker)
+static void run_steps(struct crew_member *member)
 {
+    struct worker *worker = (struct worker *)member;
     const struct workload_options *options = worker->options;
     bool loads = worker->workload->loads;
     uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
@@ -213,37 +208,16 @@ static void run_steps(struct worker *worker)
     uint64_t duration_ns = (uint64_t)(options->seconds * 1e9);
     uint64_t deadline_ns = loads ? UINT64_MAX : now_ns + duration_ns;
     uint64_t limit = loads || options->operations == 0 ? UINT64_MAX : options->operations;
-    worker->start_ns = now_ns;
-    while (worker->status == CUBBY_OK && now_ns < deadline_ns && worker->operations < limit &&
+    member->start_ns = now_ns;
+    while (member->status == CUBBY_OK && now_ns < deadline_ns && worker->operations < limit &&
            (!loads || worker->next_number < worker->end_number)) {
-        worker->status = worker->workload->step(worker);
+        member->status = worker->workload->step(worker);
         uint64_t end_ns = clock_ns(CLOCK_MONOTONIC);
         histogram_record(&worker->steps, end_ns - now_ns);
         now_ns = end_ns;
     }
-    worker->end_ns = now_ns;
+    member->end_ns = now_ns;
     worker->cpu_seconds = (double)(clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns) / 1e9;
-}
-
-static void *run_worker(void *argument)
-{
-    struct worker *worker = argument;
-    const struct bench_engine *engine = worker->options->engine;
-    worker->status = engine->session_open(worker->options->store, &worker->session);
-    bool is_open = worker->status == CUBBY_OK;
-    pthread_barrier_wait(worker->start);
-    if (is_open) {
-        run_steps(worker);
-        if (worker->status != CUBBY_OK && worker->message[0] == '\0') {
-            snprintf(worker->message, sizeof worker->message, "%s",
-                     engine->message(worker->session));
-        }
-        engine->session_close(worker->session);
-    }
-    if (worker->status != CUBBY_OK && worker->message[0] == '\0') {
-        snprintf(worker->message, sizeof worker->message, "%s", cubby_status_text(worker->status));
-    }
-    return NULL;
 }
 
 static void free_worker(struct worker *worker)
@@ -281,32 +255,8 @@ static int prepare_worker(struct worker *worker, unsigned index)
     return CUBBY_OK;
 }
 
-/* Run all workers, each in a thread of its own. Returns the first failure of one. */
-static int run_workers(struct worker *workers, unsigned count, char *message, size_t message_size)
-{
-    pthread_barrier_t start;
-    pthread_barrier_init(&start, NULL, count);
-    for (unsigned i = 0; i < count; i++) {
-        workers[i].start = &start;
-        int error = pthread_create(&workers[i].thread, NULL, run_worker, &workers[i]);
-        CUBBY_ASSERT(error == 0); /* the others wait at the barrier for ever */
-    }
-    int status = CUBBY_OK;
-    for (unsigned i = 0; i < count; i++) {
-        pthread_join(workers[i].thread, NULL);
-        if (workers[i].status != CUBBY_OK && status == CUBBY_OK) {
-            status = workers[i].status;
-            snprintf(message, message_size, "%s", workers[i].message);
-        }
-    }
-    pthread_barrier_destroy(&start);
-    return status;
-}
-
 static void gather(const struct worker *workers, unsigned count, struct workload_result *result)
 {
-    uint64_t start_ns = UINT64_MAX;
-    uint64_t end_ns = 0;
     result->thread_count = count;
     for (unsigned i = 0; i < count; i++) {
         const struct worker *worker = &workers[i];
@@ -314,14 +264,11 @@ static void gather(const struct worker *workers, unsigned count, struct workload
         result->absent += worker->absent;
         result->threads[i] = (struct workload_thread){
             .operations = worker->operations,
-            .seconds = (double)(worker->end_ns - worker->start_ns) / 1e9,
+            .seconds = (double)(worker->crew.end_ns - worker->crew.start_ns) / 1e9,
             .cpu_seconds = worker->cpu_seconds,
         };
         histogram_merge(&result->steps, &worker->steps);
-        start_ns = worker->start_ns < start_ns ? worker->start_ns : start_ns;
-        end_ns = worker->end_ns > end_ns ? worker->end_ns : end_ns;
     }
-    result->seconds = (double)(end_ns - start_ns) / 1e9;
 }
 
 /* Make what was loaded durable, and time it. */
@@ -367,6 +314,8 @@ int workload_run(const struct workload *workload, const struct workload_options 
         goto close_session;
     }
     for (unsigned i = 0; i < options->thread_count && status == CUBBY_OK; i++) {
+        workers[i].crew.engine = engine;
+        workers[i].crew.store = options->store;
         workers[i].workload = workload;
         workers[i].options = options;
         status = prepare_worker(&workers[i], i);
@@ -375,7 +324,8 @@ int workload_run(const struct workload *workload, const struct workload_options 
         status = take_stat(options, session, &result->before);
     }
     if (status == CUBBY_OK) {
-        status = run_workers(workers, options->thread_count, message, message_size);
+        status = crew_run(workers, sizeof *workers, options->thread_count, run_steps,
+                          &result->seconds, message, message_size);
     }
     if (status == CUBBY_OK) {
         gather(workers, options->thread_count, result);

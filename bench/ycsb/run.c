@@ -2,42 +2,21 @@
 #include "bench/ycsb/run.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/common/clock.h"
 #include "bench/ycsb/worker.h"
-#include "engine/base/cubby_assert.h"
 
-/* Run all workers, each in a thread of its own. Returns the first failure of one. */
-static int run_workers(struct worker *workers, unsigned count, worker_job *job, char *message)
+static int run_workers(struct worker *workers, unsigned count, crew_job *job, double *seconds,
+                       char *message)
 {
-    pthread_barrier_t start;
-    pthread_barrier_init(&start, NULL, count);
-    for (unsigned i = 0; i < count; i++) {
-        workers[i].start = &start;
-        workers[i].job = job;
-        int error = pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]);
-        CUBBY_ASSERT(error == 0); /* the others wait at the barrier for ever */
-    }
-    int status = CUBBY_OK;
-    for (unsigned i = 0; i < count; i++) {
-        pthread_join(workers[i].thread, NULL);
-        if (workers[i].status != CUBBY_OK && status == CUBBY_OK) {
-            status = workers[i].status;
-            snprintf(message, SPEC_MESSAGE_BYTES, "%s", workers[i].message);
-        }
-    }
-    pthread_barrier_destroy(&start);
-    return status;
+    return crew_run(workers, sizeof *workers, count, job, seconds, message, SPEC_MESSAGE_BYTES);
 }
 
 static void gather(const struct worker *workers, unsigned count, struct run_result *result)
 {
-    uint64_t start_ns = UINT64_MAX;
-    uint64_t end_ns = 0;
     for (unsigned i = 0; i < count; i++) {
         const struct worker *worker = &workers[i];
         result->operations += worker->operations;
@@ -46,10 +25,7 @@ static void gather(const struct worker *workers, unsigned count, struct run_resu
             histogram_merge(&result->kinds[kind].intended, &worker->kinds[kind].intended);
             result->kinds[kind].user_bytes_written += worker->kinds[kind].user_bytes_written;
         }
-        start_ns = worker->start_ns < start_ns ? worker->start_ns : start_ns;
-        end_ns = worker->end_ns > end_ns ? worker->end_ns : end_ns;
     }
-    result->seconds = (double)(end_ns - start_ns) / 1e9;
 }
 
 /* Call with a session of our own. */
@@ -98,7 +74,7 @@ static int finish(const struct run_options *options, void *session, struct run_r
 }
 
 /* Run the job in all threads and measure it. */
-static int measure(const struct run_options *options, struct worker *workers, worker_job *job,
+static int measure(const struct run_options *options, struct worker *workers, crew_job *job,
                    struct run_result *result, char *message)
 {
     uint64_t peak_bytes;
@@ -108,7 +84,7 @@ static int measure(const struct run_options *options, struct worker *workers, wo
         return status;
     }
     resources_take(&begin, options->device);
-    status = run_workers(workers, options->spec->thread_count, job, message);
+    status = run_workers(workers, options->spec->thread_count, job, &result->seconds, message);
     if (status != CUBBY_OK) {
         return status;
     }
@@ -168,9 +144,10 @@ static int warm_up(const struct run_options *options, struct worker *workers,
 {
     const struct spec *spec = options->spec;
     struct resources begin, end;
+    double seconds;
     workers_set_end(workers, spec->thread_count, spec->warm_seconds, 0);
     resources_take(&begin, options->device);
-    int status = run_workers(workers, spec->thread_count, worker_mix, message);
+    int status = run_workers(workers, spec->thread_count, worker_mix, &seconds, message);
     resources_take(&end, options->device);
     result->warming = resources_between(&begin, &end);
     for (unsigned i = 0; i < spec->thread_count; i++) {

@@ -11,7 +11,7 @@
 
 static int wrong_answer(struct worker *worker, uint64_t number, const char *what)
 {
-    snprintf(worker->message, sizeof worker->message, "a get of record %llu gave %s",
+    snprintf(worker->crew.message, sizeof worker->crew.message, "a get of record %llu gave %s",
              (unsigned long long)number, what);
     return CUBBY_CORRUPT;
 }
@@ -22,7 +22,7 @@ static int get_record(struct worker *worker, uint64_t number, struct cubby_slice
     const struct bench_engine *engine = worker->options->engine;
     const struct records *records = worker->options->records;
     size_t key_size = records_key(records, number, worker->keys);
-    int status = engine->get(worker->session, worker->keys, key_size, value);
+    int status = engine->get(worker->crew.session, worker->keys, key_size, value);
     if (!engine->holds_values || (status != CUBBY_OK && status != CUBBY_NOT_FOUND)) {
         return status;
     }
@@ -40,8 +40,8 @@ static int put_record(struct worker *worker, uint64_t number, enum operation kin
     size_t key_size = records_key(worker->options->records, number, worker->keys);
     size_t value_size = spec_value_bytes(worker->options->spec);
     worker->kinds[kind].user_bytes_written += key_size + value_size;
-    return worker->options->engine->put(worker->session, worker->keys, key_size, worker->values,
-                                        value_size);
+    return worker->options->engine->put(worker->crew.session, worker->keys, key_size,
+                                        worker->values, value_size);
 }
 
 /* Make a new version of the record: of one field of several, or of all. */
@@ -98,7 +98,7 @@ static int do_scan(struct worker *worker)
     size_t key_size = records_key(worker->options->records, number, worker->keys);
     size_t found;
     int status =
-        worker->options->engine->scan(worker->session, worker->keys, key_size, count, &found);
+        worker->options->engine->scan(worker->crew.session, worker->keys, key_size, count, &found);
     if (status == CUBBY_OK && found == 0) {
         return wrong_answer(worker, number, "nothing in a scan, although it was put");
     }
@@ -164,7 +164,7 @@ static uint64_t wait_for_turn(struct worker *worker)
 {
     double turn =
         (double)worker->operations + (double)worker->index / worker->options->spec->thread_count;
-    worker->intended_ns = worker->start_ns + (uint64_t)(turn * worker->interval_ns);
+    worker->intended_ns = worker->crew.start_ns + (uint64_t)(turn * worker->interval_ns);
     uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
     while (now_ns < worker->intended_ns) {
         struct timespec until = {
@@ -177,8 +177,9 @@ static uint64_t wait_for_turn(struct worker *worker)
     return now_ns;
 }
 
-void worker_mix(struct worker *worker)
+void worker_mix(struct crew_member *member)
 {
+    struct worker *worker = (struct worker *)member;
     const struct spec *spec = worker->options->spec;
     bool is_open_loop = spec->target > 0;
     uint64_t limits[OPERATIONS];
@@ -186,13 +187,13 @@ void worker_mix(struct worker *worker)
     uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
     uint64_t deadline_ns =
         worker->seconds > 0 ? now_ns + (uint64_t)(worker->seconds * 1e9) : UINT64_MAX;
-    worker->start_ns = now_ns;
+    member->start_ns = now_ns;
     worker->interval_ns = is_open_loop ? 1e9 * spec->thread_count / spec->target : 0;
-    while (worker->status == CUBBY_OK && now_ns < deadline_ns &&
+    while (member->status == CUBBY_OK && now_ns < deadline_ns &&
            worker->operations < worker->operations_limit) {
         enum operation kind = next_operation(worker, limits);
         now_ns = is_open_loop ? wait_for_turn(worker) : now_ns;
-        worker->status = do_operation[kind](worker);
+        member->status = do_operation[kind](worker);
         uint64_t end_ns = clock_ns(CLOCK_MONOTONIC);
         histogram_record(&worker->kinds[kind].latencies, end_ns - now_ns);
         if (is_open_loop) {
@@ -201,7 +202,7 @@ void worker_mix(struct worker *worker)
         now_ns = end_ns;
         worker->operations++;
     }
-    worker->end_ns = now_ns;
+    member->end_ns = now_ns;
 }
 
 /* Put one batch of those that are left. */
@@ -222,46 +223,26 @@ static int load_batch(struct worker *worker, size_t count)
         (uint64_t)(key - worker->keys) + count * value_size;
     const struct bench_engine *engine = worker->options->engine;
     return worker->options->spec->batch == 1
-               ? engine->put(worker->session, worker->keys, worker->key_sizes[0], worker->values,
-                             value_size)
-               : engine->put_many(worker->session, count, worker->keys, worker->key_sizes,
+               ? engine->put(worker->crew.session, worker->keys, worker->key_sizes[0],
+                             worker->values, value_size)
+               : engine->put_many(worker->crew.session, count, worker->keys, worker->key_sizes,
                                   worker->values, worker->value_sizes);
 }
 
-void worker_load(struct worker *worker)
+void worker_load(struct crew_member *member)
 {
+    struct worker *worker = (struct worker *)member;
     size_t batch = worker->options->spec->batch;
     uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
-    worker->start_ns = now_ns;
-    while (worker->status == CUBBY_OK && worker->next_number < worker->end_number) {
+    member->start_ns = now_ns;
+    while (member->status == CUBBY_OK && worker->next_number < worker->end_number) {
         uint64_t left = worker->end_number - worker->next_number;
-        worker->status = load_batch(worker, left < batch ? (size_t)left : batch);
+        member->status = load_batch(worker, left < batch ? (size_t)left : batch);
         uint64_t end_ns = clock_ns(CLOCK_MONOTONIC);
         histogram_record(&worker->kinds[OPERATION_INSERT].latencies, end_ns - now_ns);
         now_ns = end_ns;
     }
-    worker->end_ns = now_ns;
-}
-
-void *worker_main(void *argument)
-{
-    struct worker *worker = argument;
-    const struct bench_engine *engine = worker->options->engine;
-    worker->status = engine->session_open(worker->options->store, &worker->session);
-    bool is_open = worker->status == CUBBY_OK;
-    pthread_barrier_wait(worker->start);
-    if (is_open) {
-        worker->job(worker);
-        if (worker->status != CUBBY_OK && worker->message[0] == '\0') {
-            snprintf(worker->message, sizeof worker->message, "%s",
-                     engine->message(worker->session));
-        }
-        engine->session_close(worker->session);
-    }
-    if (worker->status != CUBBY_OK && worker->message[0] == '\0') {
-        snprintf(worker->message, sizeof worker->message, "%s", cubby_status_text(worker->status));
-    }
-    return NULL;
+    member->end_ns = now_ns;
 }
 
 /* Returns whether there was memory. */
@@ -269,6 +250,8 @@ static bool worker_open(struct worker *worker, const struct run_options *options
 {
     const struct spec *spec = options->spec;
     size_t batch = worker->inserts == NULL ? spec->batch : 1;
+    worker->crew.engine = options->engine;
+    worker->crew.store = options->store;
     worker->options = options;
     worker->index = index;
     worker->random = spec->seed + index;

@@ -1,25 +1,18 @@
 /* worker.h -- one thread of a run: its operations, one after the other.
  *
- * Depends on: run.h, chooser.h.   Used by: run.c.
+ * Depends on: run.h, chooser.h, crew.h.   Used by: run.c.
  */
 #ifndef CUBBY_BENCH_WORKER_H
 #define CUBBY_BENCH_WORKER_H
 
-#include <pthread.h>
-
+#include "bench/common/crew.h"
 #include "bench/ycsb/chooser.h"
 #include "bench/ycsb/run.h"
 
-struct worker;
-typedef void worker_job(struct worker *worker);
-
 struct worker {
+    struct crew_member crew;
     const struct run_options *options;
     struct inserts *inserts; /* of all threads; NULL: loading */
-    pthread_barrier_t *start;
-    worker_job *job;
-    pthread_t thread;
-    void *session;
     unsigned index;
     struct chooser chooser;
     uint64_t random;
@@ -28,13 +21,9 @@ struct worker {
     double seconds;            /* at most so long; 0: no limit */
     uint64_t operations_limit; /* at most so many */
     uint64_t operations;
-    uint64_t start_ns;
-    uint64_t end_ns;
     uint64_t intended_ns; /* open loop: when the operation was to begin; 0: closed loop */
     double interval_ns;   /* open loop: from one to the next */
     struct run_kind kinds[OPERATIONS];
-    int status;
-    char message[SPEC_MESSAGE_BYTES];
     /* Of one batch, end to end. */
     uint8_t *keys;
     uint8_t *values;
@@ -54,11 +43,8 @@ void workers_set_end(struct worker *workers, unsigned count, double seconds, uin
 /* Forget what was counted. */
 void workers_reset(struct worker *workers, unsigned count);
 
-/* The thread's function: open a session, wait for the others, do the job, close the session. */
-void *worker_main(void *worker);
-
 /* Jobs. */
-void worker_load(struct worker *worker);
-void worker_mix(struct worker *worker);
+void worker_load(struct crew_member *worker);
+void worker_mix(struct crew_member *worker);
 
 #endif
