@@ -11,9 +11,6 @@ struct entry {
 };
 
 static const struct entry entries[] = {
-    {"null", &null_engine, NULL},
-    {"lying", &lying_engine, NULL},
-    {"pread", &pread_engine, NULL},
     {"cubby", &cubby_engine, NULL},
 #ifdef BENCH_ROCKSDB
     {"rocksdb", &rocksdb_engine, NULL},
@@ -30,6 +27,9 @@ static const struct entry entries[] = {
 #else
     {"lmdb", NULL, "the driver was built without LMDB (Debian package: liblmdb-dev)"},
 #endif
+    {"pread", &pread_engine, NULL},
+    {"null", &null_engine, NULL},
+    {"lying", &lying_engine, NULL},
 };
 
 static const char *const durabilities[] = {
@@ -46,6 +46,11 @@ static const struct entry *find(const char *name)
         }
     }
     return NULL;
+}
+
+const char *bench_engine_name(size_t index)
+{
+    return index < sizeof entries / sizeof *entries ? entries[index].name : NULL;
 }
 
 const struct bench_engine *bench_engine_find(const char *name)

@@ -88,6 +88,9 @@ extern const struct bench_engine rocksdb_engine;
 extern const struct bench_engine wiredtiger_engine;
 extern const struct bench_engine lmdb_engine;
 
+/* The names of all engines that are known, built or not, by index; NULL behind the last one. */
+const char *bench_engine_name(size_t index);
+
 /* The engine of a name, or NULL. */
 const struct bench_engine *bench_engine_find(const char *name);
 

@@ -50,9 +50,18 @@ struct rocks_session {
     char message[CUBBY_MESSAGE_BYTES];
 };
 
-static uint64_t or_default(uint64_t given, uint64_t share, uint64_t otherwise)
+/* How the memory is divided, or RocksDB's defaults. */
+static void divide_memory(const struct bench_place *place, struct rocks *rocks)
 {
-    return given != 0 ? given : share != 0 ? share : otherwise;
+    bool is_given = place->memory_bytes != 0;
+    rocks->cache_bytes = is_given ? place->memory_bytes / 2 : CACHE_BYTES_DEFAULT;
+    rocks->buffer_bytes = is_given ? place->memory_bytes / 8 : BUFFER_BYTES_DEFAULT;
+    if (place->buffer_bytes != 0) {
+        rocks->buffer_bytes = place->buffer_bytes;
+    }
+    if (rocks->buffer_bytes < BUFFER_BYTES_MIN) {
+        rocks->buffer_bytes = BUFFER_BYTES_MIN;
+    }
 }
 
 static rocksdb_options_t *make_options(const struct bench_place *place, struct rocks *rocks)
@@ -114,12 +123,7 @@ static int open_store(const struct bench_place *place, void **store, char *messa
     mallopt(M_ARENA_MAX, ARENAS_MAX);
     rocks->durability = place->durability;
     rocks->compress = place->compress;
-    rocks->cache_bytes = or_default(0, place->memory_bytes / 2, CACHE_BYTES_DEFAULT);
-    rocks->buffer_bytes =
-        or_default(place->buffer_bytes, place->memory_bytes / 8, BUFFER_BYTES_DEFAULT);
-    if (rocks->buffer_bytes < BUFFER_BYTES_MIN) {
-        rocks->buffer_bytes = BUFFER_BYTES_MIN;
-    }
+    divide_memory(place, rocks);
     rocks->cache = rocksdb_cache_create_lru(rocks->cache_bytes);
     rocks->options = make_options(place, rocks);
     int status = open_database(rocks, place, message, message_size);

@@ -175,15 +175,14 @@ static void parse_option(struct command *command, int option, const char *text)
 
 static int print_engines(void)
 {
-    static const char *const names[] = {"cubby", "rocksdb", "wiredtiger", "lmdb",
-                                        "pread", "null",    "lying"};
+    const char *name;
     printf("{");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const struct bench_engine *engine = bench_engine_find(names[i]);
+    for (size_t i = 0; (name = bench_engine_name(i)) != NULL; i++) {
+        const struct bench_engine *engine = bench_engine_find(name);
+        const char *absence = bench_engine_absence(name);
         printf("%s\"%s\": {\"is_here\": %s, \"in_folder\": %s, \"absence\": ", i == 0 ? "" : ", ",
-               names[i], engine != NULL ? "true" : "false",
+               name, engine != NULL ? "true" : "false",
                engine != NULL && engine->in_folder ? "true" : "false");
-        const char *absence = bench_engine_absence(names[i]);
         printf(absence == NULL ? "null}" : "\"%s\"}", absence);
     }
     printf("}\n");

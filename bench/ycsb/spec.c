@@ -118,7 +118,7 @@ static void read_mix(struct reading *reading, struct spec *spec)
     }
 }
 
-static void read_records(struct reading *reading, struct spec *spec, bool loads)
+static void read_records(struct reading *reading, struct spec *spec)
 {
     static const char *const orders[] = {"hashed", "ordered"};
     static const char *const booleans[] = {"false", "true"};
@@ -142,7 +142,6 @@ static void read_records(struct reading *reading, struct spec *spec, bool loads)
     spec->value_source = properties_get(reading->properties, "valuesource", "random");
     spec->zero_proportion = read_real(reading, "zeroproportion", "0.5", 0, 1);
     spec->batch = read_count(reading, "batchsize", "1", 1, 4096);
-    (void)loads;
 }
 
 /* Properties of the standard files that say nothing to us, or only what we do anyway. */
@@ -176,7 +175,7 @@ bool spec_read(struct spec *spec, struct properties *properties, bool loads, cha
 {
     struct reading reading = {.properties = properties, .message = message};
     *spec = (struct spec){0};
-    read_records(&reading, spec, loads);
+    read_records(&reading, spec);
     read_mix(&reading, spec);
     spec->distribution = (enum distribution)read_choice(&reading, "requestdistribution", "uniform",
                                                         distribution_names, 3);

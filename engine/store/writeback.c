@@ -104,18 +104,12 @@ static int plan_lap(cubby_store *store)
     return status;
 }
 
-/* A guess, for pacing: a pair for each home block. */
-static uint64_t pairs_per_sweep(const cubby_store *store)
-{
-    return sweep_homes_max(store);
-}
-
-/* Segments that a sweep takes on; at least one. */
+/* Segments that a sweep takes on; at least one. A guess: each pair has a home block of its own. */
 static size_t segments_per_sweep(const cubby_store *store)
 {
     uint64_t dirty = atomic_load(&store->dirty.count);
     uint64_t segments = store->writeback.lap_count;
-    uint64_t share = segments * pairs_per_sweep(store) / (dirty + 1) + 1;
+    uint64_t share = segments * sweep_homes_max(store) / (dirty + 1) + 1;
     return share < SWEEP_SEGMENTS ? (size_t)share : SWEEP_SEGMENTS;
 }
 
@@ -347,7 +341,7 @@ static bool log_wants_sweep(cubby_store *store)
     if (log_used(log) < log_capacity(log) / 4) {
         return false;
     }
-    uint64_t sweeps = atomic_load(&store->dirty.count) / pairs_per_sweep(store) + 1;
+    uint64_t sweeps = atomic_load(&store->dirty.count) / sweep_homes_max(store) + 1;
     uint64_t swept_at = atomic_load(&store->writeback.swept_at);
     uint64_t end = atomic_load(&log->end);
     return end > swept_at && end - swept_at >= log_capacity(log) / 16 / sweeps;
