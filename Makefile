@@ -207,6 +207,10 @@ bench: bench-build .venv/.bench ## the full matrix with peers, on zram and on a 
 	$(CUBBY_BENCH) fio --output bench/results/fio.json
 	$(CUBBY_BENCH) report bench/results/ycsb_*.json bench/results/fio.json --output bench/results/report
 
+.PHONY: bench-instructions
+bench-instructions: .venv/.ready ## instructions of a get and of a put, by callgrind: a minute or two
+	@bench/instructions.sh
+
 .PHONY: bench-durability
 bench-durability: bench-build ## what a durability costs, beside RocksDB: 6 minutes, root for zram
 	@$(BIN)/python -m cubbydb.bench.durability

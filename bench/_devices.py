@@ -4,7 +4,6 @@ Whatever is made here is removed also when SIGINT or SIGTERM raise an exception 
 """
 
 import os
-import shlex
 import shutil
 import signal
 import stat
@@ -18,10 +17,12 @@ from pathlib import Path
 import click
 
 from cubbydb import _native
+from cubbydb.bench._driver import note_command
 from cubbydb.blockdev import BlockDevice
 
 __all__ = [
     "csd_drive",
+    "ext4_folder",
     "file_place",
     "loop_device",
     "nbd_server",
@@ -91,9 +92,23 @@ def _remove_zram(number: int) -> None:
 @contextmanager
 def zram_folder(size_bytes: int) -> Iterator[Path]:
     """A folder on a new ext4 on a new zram device; all gone afterwards."""
-    with zram_device(size_bytes) as device, tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["mkfs.ext4", "-q", device], check=True)
-        subprocess.run(["mount", device, folder], check=True)
+    with zram_device(size_bytes) as device, ext4_folder(device) as folder:
+        yield folder
+
+
+@contextmanager
+def ext4_folder(
+    device: str, *, features: str = "has_journal", mounted: str = "defaults"
+) -> Iterator[Path]:
+    """A folder on a new ext4 on a device.
+
+    Args:
+        features: for mkfs.ext4, beside its own.
+        mounted: the options of mount.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mkfs.ext4", "-q", "-O", features, device], check=True)
+        subprocess.run(["mount", "-o", mounted, device, folder], check=True)
         try:
             yield Path(folder)
         finally:
@@ -145,7 +160,7 @@ def loop_device(file: Path, size_bytes: int) -> Iterator[str]:
 
 
 @contextmanager
-def csd_drive(file: Path, physical_bytes: int, logical_bytes: int) -> Iterator[str]:
+def csd_drive(file: Path, physical_bytes: int, logical_bytes: int | None = None) -> Iterator[str]:
     """The name of a new emulated drive that compresses, kept in a new file."""
     with file_place(file):
         name = f"csd:{file}"
@@ -168,9 +183,7 @@ def nbd_server(name: str, socket: Path, thread_count: int, commands: list[str]) 
     command = ["nbdkit", "--foreground", "--newstyle", "--exit-with-parent", f"--unix={socket}"]
     command += [f"--threads={thread_count}", str(NBD_PLUGIN), f"device={name}"]
     command += [f"ready=nbd+unix:///?socket={socket}", f"remove={socket}"]
-    text = shlex.join(command)
-    if text not in commands:
-        commands.append(text)
+    text = note_command(command, commands)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as server:

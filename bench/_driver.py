@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-__all__ = ["DRIVER_PATH", "Driver", "driver_path", "run_command"]
+__all__ = ["DRIVER_PATH", "Driver", "driver_path", "note_command", "run_command"]
 
 BUILT = Path("build/bench")  # where `make bench-build` puts them, with the store's peers
 
@@ -22,6 +22,14 @@ def driver_path(name: str) -> Path:
 
 
 DRIVER_PATH = driver_path("cubby-gets")
+
+
+def note_command(command: list[str], commands: list[str]) -> str:
+    """Add a command to those that were run, once, as a shell takes it; returns it so."""
+    text = shlex.join(command)
+    if text not in commands:
+        commands.append(text)
+    return text
 
 
 def run_command(command: list[str]) -> str:
@@ -51,9 +59,7 @@ class Driver:
         command = [str(self.program), "--path", path, "--pairs", str(self.pair_count)]
         command += ["--key-bytes", str(self.key_bytes), "--value-bytes", str(self.value_bytes)]
         command += arguments
-        text = shlex.join(command)
-        if text not in self.commands:
-            self.commands.append(text)
+        note_command(command, self.commands)
         return run_command(command)
 
     def run(self, path: str, workloads: str, *arguments: str) -> list[dict[str, Any]]:

@@ -6,17 +6,15 @@ between the segments.
 """
 
 import json
-import shlex
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
-from cubbydb.bench._driver import run_command
+from cubbydb.bench._driver import note_command, run_command
 
-__all__ = ["Direction", "Fio", "FioFigures", "figures_of", "fio_version"]
+__all__ = ["Direction", "Fio", "FioFigures", "figures_of"]
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,6 @@ def _direction_of(told: dict[str, Any]) -> Direction | None:
     )
 
 
-def fio_version() -> str:
-    """As in "3.33"; fio is there."""
-    run = subprocess.run(["fio", "--version"], capture_output=True, text=True, check=True)
-    return run.stdout.strip().removeprefix("fio-")
-
-
 @dataclass
 class Fio:
     """fio with an I/O log to replay; remembers the commands it was run with."""
@@ -125,7 +117,5 @@ class Fio:
         command += [f"--read_iolog={self.iolog}", "--replay_no_stall=1"]
         # In milliseconds, since fio takes no fractions.
         command += [f"--runtime={round(self.seconds * 1000)}ms", "--output-format=json"]
-        text = shlex.join(command)
-        if text not in self.commands:
-            self.commands.append(text)
+        text = note_command(command, self.commands)
         return figures_of(run_command(command), text)

@@ -5,7 +5,6 @@ or a folder.  Everything is gone afterwards.
 """
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,10 +13,13 @@ from pathlib import Path
 
 import click
 
-from cubbydb.bench._devices import why_no_zram, zram_device
+from cubbydb.bench._devices import csd_drive, ext4_folder, why_no_zram, zram_device
 from cubbydb.blockdev.device import BlockDevice
 
-__all__ = ["Place", "Space", "places_for", "why_not_on"]
+__all__ = ["BORROWERS", "OURS", "Place", "Space", "places_for", "why_not_on"]
+
+OURS = "cubby"
+BORROWERS = ("pread", "null", "lying")  # have no data of their own, so nothing is loaded for them
 
 ZRAM_PER_PAIR_BYTES = 16  # zram is given out as it is used: a large device costs nothing
 ZRAM_BYTES_MIN = 64 << 30
@@ -80,15 +82,10 @@ def _zram_place(in_folder: bool, data_bytes: int) -> Iterator[Place]:
         if not in_folder:
             yield Place(device, "zram (lz4), the device itself", zram=device)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", device], check=True)
-            # discard: what a file no longer holds is no longer in the device.
-            subprocess.run(["mount", "-o", "discard,noatime", device, folder], check=True)
-            try:
-                what = "zram (lz4), ext4 without a journal, mounted with discard"
-                yield Place(f"{folder}/store", what, zram=device)
-            finally:
-                subprocess.run(["umount", folder], check=True)
+        # discard: what a file no longer holds is no longer in the device.
+        with ext4_folder(device, features="^has_journal", mounted="discard,noatime") as folder:
+            what = "zram (lz4), ext4 without a journal, mounted with discard"
+            yield Place(f"{folder}/store", what, zram=device)
 
 
 @contextmanager
@@ -100,9 +97,11 @@ def _folder_place(in_folder: bool, parent: Path) -> Iterator[Place]:
 
 @contextmanager
 def _csd_place(parent: Path, drive: str | None, data_bytes: int) -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="cubby-bench-", dir=parent) as folder:
-        csd = f"csd:{folder}/drive.csd"
-        BlockDevice.create(csd, physical=max(CSD_BYTES_MIN, data_bytes * CSD_SHARE)).close()
+    physical_bytes = max(CSD_BYTES_MIN, data_bytes * CSD_SHARE)
+    with (
+        tempfile.TemporaryDirectory(prefix="cubby-bench-", dir=parent) as folder,
+        csd_drive(Path(folder) / "drive.csd", physical_bytes) as csd,
+    ):
         path = csd if drive is None else f"model:{drive}:{csd}"
         what = "an emulated drive that compresses (csd)"
         if drive is not None:
@@ -125,7 +124,7 @@ def places_for(
     with ExitStack() as stack:
         places: dict[str, Place] = {}
         for name, in_folder in engines.items():
-            if name in ("pread", "null", "lying"):
+            if name in BORROWERS:
                 continue
             if medium == "zram":
                 place = _zram_place(in_folder, data_bytes)
@@ -137,8 +136,7 @@ def places_for(
                 place = _folder_place(in_folder, Path(medium))
             places[name] = stack.enter_context(place)
         for name in engines:
-            if name in ("null", "lying"):
-                places[name] = Place("nowhere", "nowhere")
-            elif name == "pread":
-                places[name] = places["cubby"]
+            if name in BORROWERS:
+                reads_ours = name == "pread"
+                places[name] = places[OURS] if reads_ours else Place("nowhere", "nowhere")
         yield places

@@ -72,17 +72,15 @@ def _list(rows: list[tuple[str, Any]]) -> str:
 
 def _machine(content: dict[str, Any]) -> list[tuple[str, Any]]:
     machine = content["machine"]
-    loads = [machine.get("load_average") or [0]]
-    loads.append(
-        content.get("load_average_at_the_end") or content.get("load_average_after") or loads[0]
-    )
+    before = machine.get("load_average") or [0]
+    after = content.get("load_average_after") or before
     commit = (machine.get("commit") or "unknown")[:12]
     return [
         ("measured", machine.get("time")),
         ("commit", commit + (" and changes" if machine.get("commit_is_changed") else "")),
         ("machine", f"{machine.get('processors')} x {machine.get('processor')}, "
                     f"{machine.get('memory')}, Linux {machine.get('kernel')}"),
-        ("load average", f"{loads[0][0]:.1f} before, {loads[1][0]:.1f} after"),
+        ("load average", f"{before[0]:.1f} before, {after[0]:.1f} after"),
     ]  # fmt: skip
 
 

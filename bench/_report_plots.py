@@ -64,6 +64,19 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
+def _mark(axes: Axes, at: float, height: float, text: str) -> None:
+    """Write our number on top of our bar."""
+    axes.annotate(
+        text,
+        (at, height),
+        ha="center",
+        va="bottom",
+        fontsize=9,
+        fontweight="bold",
+        color=COLOURS["cubby"],
+    )
+
+
 def _bars(
     axes: Axes,
     groups: list[str],
@@ -94,15 +107,7 @@ def _bars(
         )
         if engine == "cubby":
             for at, height, over in zip(places, heights, above, strict=True):
-                axes.annotate(
-                    _number(height),
-                    (at, height + over),
-                    ha="center",
-                    va="bottom",
-                    fontsize=9,
-                    fontweight="bold",
-                    color=COLOURS[engine],
-                )
+                _mark(axes, at, height + over, _number(height))
     axes.set_xticks(range(len(groups)), groups)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
 
@@ -245,15 +250,7 @@ def _cost(results: YcsbResults) -> Figure | None:
                     alpha=0.35,
                 )
                 if engine == "cubby":
-                    axes.annotate(
-                        f"{gross / 1e3:.1f}",
-                        (at, gross / 1e3),
-                        ha="center",
-                        va="bottom",
-                        fontsize=9,
-                        fontweight="bold",
-                        color=COLOURS[engine],
-                    )
+                    _mark(axes, at, gross / 1e3, f"{gross / 1e3:.1f}")
         axes.set_xticks(range(len(groups)), groups)
         axes.set_title(f"{kind} keys, {threads} threads")
         axes.set_ylabel("us of CPU / operation")

@@ -1,7 +1,6 @@
 """Run cubby-ycsb (bench/ycsb/driver.c): one process for each load and each run."""
 
 import json
-import shlex
 import subprocess
 import tempfile
 from contextlib import suppress
@@ -12,12 +11,14 @@ from typing import Any
 
 import click
 
-from cubbydb.bench._driver import driver_path
+from cubbydb.bench._driver import driver_path, note_command
 from cubbydb.bench._memory_group import memory_group
 
-__all__ = ["Job", "RunFailed", "YcsbDriver", "workload_file"]
+__all__ = ["NO_ORDER", "Job", "RunFailed", "YcsbDriver", "workload_file"]
 
+# What the driver says (bench/ycsb/worker.c, run.c).
 WRONG_VALUE = "a get of record"
+NO_ORDER = "no order of keys"
 
 
 class RunFailed(Exception):
@@ -84,9 +85,7 @@ class YcsbDriver:
             click.ClickException: it gave a wrong value, or the usage was wrong.
         """
         command = self._command(job)
-        text = shlex.join(command)
-        if text not in self.commands:
-            self.commands.append(text)
+        text = note_command(command, self.commands)
         _drop_caches()
         with tempfile.NamedTemporaryFile(suffix=".json") as output:
             command += ["--json", output.name]

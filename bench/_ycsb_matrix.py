@@ -1,5 +1,6 @@
 """Every engine at every workload, round after round, on equal terms."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 import click
 
 from cubbydb.bench._memory_group import why_no_memory_group
-from cubbydb.bench._places import Place
-from cubbydb.bench._ycsb_driver import Job, RunFailed, YcsbDriver, workload_file
+from cubbydb.bench._places import BORROWERS, OURS, Place
+from cubbydb.bench._ycsb_driver import NO_ORDER, Job, RunFailed, YcsbDriver, workload_file
 from cubbydb.bench._ycsb_figures import Cell, DeviceCost, figures_of, spread
 
 __all__ = ["Matrix", "Terms"]
@@ -20,7 +21,6 @@ PROCESS_BYTES = 24 << 20  # what any process here needs besides its engine: code
 CALIBRATION_THREADS = 2
 OVERHEAD_SECONDS = 0.3
 PATIENCE_SECONDS = 60  # beyond what was asked for: to open, and to do what was put off
-MEASURED_ALONE = "cubby"
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,10 @@ class Matrix:
         """The median cost of the device's work so far."""
         if not self.costs:
             return None
-        reads = sorted(cost.read_ns for cost in self.costs)
-        writes = sorted(cost.write_ns for cost in self.costs)
-        return DeviceCost(reads[len(reads) // 2], writes[len(writes) // 2])
+        return DeviceCost(
+            statistics.median(cost.read_ns for cost in self.costs),
+            statistics.median(cost.write_ns for cost in self.costs),
+        )
 
     def _job(self, name: str, engine: str, path: str | None = None) -> Job:
         terms = self.terms
@@ -110,27 +111,28 @@ class Matrix:
 
     def load(self, engine: str, threads: int) -> None:
         """Load a new store, without a limit: what is measured comes later."""
-        if engine in ("pread", "null", "lying"):
+        if engine in BORROWERS:
             return
-        self.say(f"loading {engine} on {self.places[engine].what}")
+        place = self.places[engine]
+        self.say(f"loading {engine} on {place.what}")
         job = self._job("load", engine)
-        if engine != MEASURED_ALONE:  # the store's size follows from its memory
+        if engine != OURS:  # the store's size follows from its memory
             job = replace(job, engine_memory=LOAD_BYTES)
         job.properties.update(batchsize=LOAD_BATCH, threadcount=threads)
         run, _ = self.driver.run(job)
-        figures = figures_of(run, None, self.places[engine].space(), self.places[engine].space())
+        space = place.space()
         self.loads[engine] = {
             "settings": "",  # of the runs, when there are some
-            "place": self.places[engine].what,
-            "figures": figures,
-            "space": asdict(self.places[engine].space()),
+            "place": place.what,
+            "figures": figures_of(run, None, space, space),
+            "space": asdict(space),
         }
 
     def calibrate(self) -> None:
         """Measure what the device's own work costs, where pread can take the store's path."""
-        if "cubby" not in self.loads or self.places["cubby"].csd is not None:
+        if OURS not in self.loads or self.places[OURS].csd is not None:
             return
-        job = self._job("run", "pread", self.places["cubby"].path)
+        job = self._job("run", "pread", self.places[OURS].path)
         job.properties.update(
             maxexecutiontime=min(self.terms.seconds, 2.0), threadcount=CALIBRATION_THREADS
         )
@@ -188,7 +190,7 @@ class Matrix:
     def check(self) -> None:
         """Let a failure of the store itself end it all: then there is nothing to compare."""
         for cell in self.cells:
-            if cell.engine == MEASURED_ALONE and cell.failure and "cannot scan" not in cell.failure:
+            if cell.engine == OURS and cell.failure and NO_ORDER not in cell.failure:
                 raise click.ClickException(f"workload {cell.workload}: {cell.failure}")
 
     def as_json(self) -> dict[str, Any]:

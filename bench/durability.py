@@ -19,7 +19,6 @@ time alone says, which is the same on a busy machine, more or less.
 
 import json
 import os
-import shlex
 import statistics
 import subprocess
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ import rich.console
 import rich.table
 
 from cubbydb.bench._devices import file_place, why_no_zram, zram_device, zram_folder
+from cubbydb.bench._driver import note_command
 from cubbydb.bench._machine import describe_machine, write_results
 
 __all__ = ["main"]
@@ -88,9 +88,7 @@ class Driver:
         command = [str(self.program), job, "--path", path]
         command += ["--key-bytes", str(KEY_BYTES), "--value-bytes", str(PAIR_BYTES - KEY_BYTES)]
         command += ["--pairs", str(self.pair_count), *options]
-        text = shlex.join(command)
-        if text not in self.commands:
-            self.commands.append(text)
+        note_command(command, self.commands)
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(self, job: "subprocess.Popen[str]") -> Figures:

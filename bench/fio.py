@@ -31,7 +31,6 @@ The results, of --output:
 """
 
 import os
-import signal
 import stat
 import tempfile
 import time
@@ -55,9 +54,10 @@ from cubbydb.bench._devices import (
     zram_device,
 )
 from cubbydb.bench._driver import DRIVER_PATH, Driver
-from cubbydb.bench._fio import Fio, FioFigures, fio_version
+from cubbydb.bench._fio import Fio, FioFigures
 from cubbydb.bench._fio_report import DeviceReport, Row, print_table
 from cubbydb.bench._machine import describe_machine, write_results
+from cubbydb.bench._signals import ended_in_order
 from cubbydb.bench._store_image import (
     MEMORY,
     HomeReads,
@@ -471,28 +471,6 @@ def checked_model(ctx: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C.  After a plain KeyboardInterrupt subprocess would not wait for what it has killed."""
-
-
-@contextmanager
-def ended_in_order() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end this by an exception, so that devices are removed."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def stop(number: int, _: object) -> None:
-        for each in signals:
-            signal.signal(each, lambda *_: None)  # a second one would disturb the removal
-        raise Interrupted if number == signal.SIGINT else click.exceptions.Exit(EXIT_TERMINATED)
-
-    before = {each: signal.signal(each, stop) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
 def choose_kinds(wanted: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
     """The devices that can be measured, and why the others cannot."""
     kinds, skipped = [], {}
@@ -615,11 +593,11 @@ def run(settings: Settings, wanted: tuple[str, ...], output: Path | None) -> Non
     for folder in (settings.folder, *([] if output is None else [output.parent])):
         folder.mkdir(parents=True, exist_ok=True)  # now, rather than after minutes
     machine = describe_machine()
-    version = fio_version()
+    version = str(machine["fio"]).removeprefix("fio-")
     kinds, skipped = choose_kinds(wanted) if settings.path is None else ([], {})
     if settings.path is None and not kinds:
         raise CannotRun("none of these devices can be measured here")
-    with ended_in_order():
+    with ended_in_order(EXIT_TERMINATED):
         if settings.path is not None:
             reports, more = measure_existing(settings, settings.path)
         else:
@@ -631,7 +609,7 @@ def run(settings: Settings, wanted: tuple[str, ...], output: Path | None) -> Non
     content = {
         "benchmark": "fio",
         "machine": machine,
-        "load_average_after": describe_machine()["load_average"],
+        "load_average_after": os.getloadavg(),
         "fio_version": version,
         "parameters": settings.as_json(),
         "skipped": skipped,

@@ -13,12 +13,8 @@ E scans ranges, which a hash has no order for: only engines that order keys can 
 """
 
 import os
-import signal
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
@@ -27,7 +23,8 @@ import rich.console
 import rich.table
 
 from cubbydb.bench._machine import describe_machine, write_results
-from cubbydb.bench._places import places_for, why_not_on
+from cubbydb.bench._places import OURS, places_for, why_not_on
+from cubbydb.bench._signals import ended_in_order
 from cubbydb.bench._ycsb_driver import RunFailed, YcsbDriver
 from cubbydb.bench._ycsb_figures import Cell
 from cubbydb.bench._ycsb_matrix import Matrix, Terms
@@ -72,38 +69,24 @@ def _memory(context: click.Context, parameter: click.Parameter, value: str) -> s
     return value
 
 
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Have SIGTERM end us as Ctrl-C does, and let no second signal keep devices from going away."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for other in numbers:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _engines_here(driver: YcsbDriver, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-    """Those that are here of those that are wanted, and why the others are not."""
+def _engines_here(
+    driver: YcsbDriver, wanted: tuple[str, ...]
+) -> tuple[dict[str, bool], dict[str, str]]:
+    """Those that are here (whether each wants a folder), and why the others are not."""
     known = driver.engines()
     for name in wanted:
         if name not in known:
             raise click.BadParameter(f"{name!r}: there are {', '.join(known)}", param_hint="-e")
-    here = [name for name in wanted or ENGINES if known[name]["is_here"]]
+    here = {
+        name: bool(known[name]["in_folder"]) for name in wanted or ENGINES if known[name]["is_here"]
+    }
     absent = {
         name: str(known[name]["absence"])
         for name in wanted or ENGINES
         if not known[name]["is_here"]
     }
-    if "pread" in here and "cubby" not in here:
-        here.remove("pread")
+    if "pread" in here and OURS not in here:
+        del here["pread"]
         absent["pread"] = "it reads the store that cubby has loaded, and cubby is not asked for"
     return here, absent
 
@@ -170,7 +153,7 @@ def _run(matrix: Matrix, cells: list[Cell], console: rich.console.Console) -> No
         try:
             matrix.load(engine, threads=2)
         except RunFailed as error:
-            if engine == "cubby":
+            if engine == OURS:
                 raise click.ClickException(f"loading {engine}: {error}") from None
             console.print(f"without {engine}: {error}")
             cells = [cell for cell in cells if cell.engine != engine]
@@ -200,20 +183,14 @@ def _check_choices(options: dict[str, Any]) -> None:
         raise click.ClickException(f"--on {medium}: {why_not}")
 
 
-def _check(options: dict[str, Any]) -> tuple[dict[str, bool], dict[str, str], Terms]:
-    """The engines (whether each wants a folder), those that are not here, and the terms."""
-    _check_choices(options)
-    driver = YcsbDriver()
-    wanted = options["engine"] or (("cubby",) if options["medium"] == "csd" else ())
-    here, absent = _engines_here(driver, wanted)
-    known = driver.engines()
+def _terms(options: dict[str, Any]) -> Terms:
     data_bytes = options["pairs"] * (options["key_bytes"] + options["value_bytes"])
     memory = None
     if options["memory"] != "none":
         share = int(options["memory"].removesuffix("%"))
         memory = max(MEMORY_MIN, data_bytes * share // 100)
     given = [text.split("=", 1) for text in options["properties"]]
-    terms = Terms(
+    return Terms(
         pairs=options["pairs"],
         key_bytes=options["key_bytes"],
         value_bytes=options["value_bytes"],
@@ -229,7 +206,6 @@ def _check(options: dict[str, Any]) -> tuple[dict[str, bool], dict[str, str], Te
         property_files=options["files"],
         properties=tuple((name, value) for name, value in given),
     )
-    return {name: bool(known[name]["in_folder"]) for name in here}, absent, terms
 
 
 @click.command(help=__doc__, context_settings={"show_default": True})
@@ -264,15 +240,18 @@ def _check(options: dict[str, Any]) -> tuple[dict[str, bool], dict[str, str], Te
 @click.option("--output", type=click.Path(path_type=Path), help="Write the results as JSON.")
 def ycsb(**options: Any) -> None:
     """Replaced by the module's docstring."""
-    engines, absent, terms = _check(options)
+    _check_choices(options)
+    driver, terms = YcsbDriver(), _terms(options)
     medium, output = options["medium"], options["output"]
+    wanted = options["engine"] or ((OURS,) if medium == "csd" else ())
+    engines, absent = _engines_here(driver, wanted)
     machine = describe_machine()
     console = rich.console.Console(width=max(WIDTH, rich.console.Console().width))
     with (
-        _ended_in_order(),
+        ended_in_order(),
         places_for(engines, medium, options["drive"], terms.data_bytes) as places,
     ):
-        matrix = Matrix(YcsbDriver(), terms, places, lambda text: click.echo(text, err=True))
+        matrix = Matrix(driver, terms, places, lambda text: click.echo(text, err=True))
         _say_terms(console, matrix, absent)
         workloads, keys = options["workload"].lower(), options["keys"].split(",")
         if terms.property_files:
@@ -281,7 +260,7 @@ def ycsb(**options: Any) -> None:
         results: dict[str, Any] = {
             "benchmark": "ycsb",
             "machine": machine,
-            "load_average_at_the_end": os.getloadavg(),
+            "load_average_after": os.getloadavg(),
             "medium": " with the latencies of ".join(filter(None, (medium, options["drive"]))),
             "skipped": absent,
             **matrix.as_json(),
