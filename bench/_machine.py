@@ -5,10 +5,11 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_machine", "write_results"]
+__all__ = ["describe_machine", "expect_results", "write_results"]
 
 
 def _first(path: str, prefix: str) -> str | None:
@@ -59,6 +60,13 @@ def _as_text(content: Any, depth: int = 0) -> str:
     brackets = "{}" if isinstance(content, dict) else "[]"
     indent = "\n" + " " * depth
     return brackets[0] + indent + " " + f",{indent} ".join(items) + indent + brackets[1]
+
+
+def expect_results(path: Path) -> None:
+    """Make sure, before minutes of work, that a file can be written there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def write_results(folder: Path, name: str, results: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cubbydb.bench._report_data import NAMES, WORKLOADS, FioResults, YcsbResults
 
-__all__ = ["Picture", "page"]
+__all__ = ["Picture", "page", "section"]
 
 MIB = 1 << 20
 # Heading, figure, factor, format, whether more is better.
@@ -223,14 +223,15 @@ def _fio_section(results: FioResults, pictures: list[Picture]) -> str:
     return "".join(parts) + _commands(commands)
 
 
-def page(sections: list[tuple[YcsbResults | FioResults, list[Picture]]]) -> str:
+def section(results: YcsbResults | FioResults, pictures: list[Picture]) -> str:
+    """What the page has of one file."""
+    if isinstance(results, YcsbResults):
+        return _ycsb_section(results, pictures)
+    return _fio_section(results, pictures)
+
+
+def page(sections: list[str]) -> str:
     """The whole page."""
-    body = "".join(
-        _ycsb_section(results, pictures)
-        if isinstance(results, YcsbResults)
-        else _fio_section(results, pictures)
-        for results, pictures in sections
-    )
     return (
         "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
@@ -238,5 +239,5 @@ def page(sections: list[tuple[YcsbResults | FioResults, list[Picture]]]) -> str:
         "<h1>CubbyDB, measured</h1>\n<p class='caption'>The store beside its peers and the device, "
         "on equal terms, all in turn on one machine. Everything here was written by "
         "<code>cubby bench report</code> from the results files.</p>\n"
-        f"{body}</body></html>\n"
+        f"{''.join(sections)}</body></html>\n"
     )

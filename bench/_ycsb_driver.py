@@ -16,6 +16,7 @@ from cubbydb.bench._memory_group import memory_group
 
 __all__ = ["NO_ORDER", "Job", "RunFailed", "YcsbDriver", "workload_file"]
 
+EXIT_USAGE = 2
 # What the driver says (bench/ycsb/worker.c, run.c).
 WRONG_VALUE = "a get of record"
 NO_ORDER = "no order of keys"
@@ -105,12 +106,15 @@ class YcsbDriver:
     def _check(run: subprocess.CompletedProcess[str], text: str, killed: bool) -> None:
         if run.returncode == 0:
             return
-        said = run.stderr.strip()[-2000:]
+        # What follows the first line is how the driver is used, or what failed because of it.
+        said = run.stderr.strip().partition("\n")[0].removeprefix("cubby-ycsb: ")
         if killed:
             raise RunFailed("it took more memory than it may, and was killed")
-        if run.returncode == 2 or WRONG_VALUE in said:
+        if run.returncode == EXIT_USAGE:
+            raise click.ClickException(said)
+        if WRONG_VALUE in said:
             raise click.ClickException(f"{text}: {said}")
-        raise RunFailed(said.removeprefix("cubby-ycsb: ") or f"exit code {run.returncode}")
+        raise RunFailed(said or f"exit code {run.returncode}")
 
 
 def _run(command: list[str], patience: float | None) -> subprocess.CompletedProcess[str]:

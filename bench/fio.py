@@ -56,7 +56,7 @@ from cubbydb.bench._devices import (
 from cubbydb.bench._driver import DRIVER_PATH, Driver
 from cubbydb.bench._fio import Fio, FioFigures
 from cubbydb.bench._fio_report import DeviceReport, Row, print_table
-from cubbydb.bench._machine import describe_machine, write_results
+from cubbydb.bench._machine import describe_machine, expect_results, write_results
 from cubbydb.bench._signals import ended_in_order
 from cubbydb.bench._store_image import (
     MEMORY,
@@ -590,8 +590,9 @@ def fio(
 def run(settings: Settings, wanted: tuple[str, ...], output: Path | None) -> None:
     """Measure, print the table, write the results."""
     Driver(settings.driver, settings.pairs, settings.value_bytes)  # is it there?
-    for folder in (settings.folder, *([] if output is None else [output.parent])):
-        folder.mkdir(parents=True, exist_ok=True)  # now, rather than after minutes
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    if output is not None:
+        expect_results(output)
     machine = describe_machine()
     version = str(machine["fio"]).removeprefix("fio-")
     kinds, skipped = choose_kinds(wanted) if settings.path is None else ([], {})

@@ -22,7 +22,7 @@ import rich.box
 import rich.console
 import rich.table
 
-from cubbydb.bench._machine import describe_machine, write_results
+from cubbydb.bench._machine import describe_machine, expect_results, write_results
 from cubbydb.bench._places import OURS, places_for, why_not_on
 from cubbydb.bench._signals import ended_in_order
 from cubbydb.bench._ycsb_driver import RunFailed, YcsbDriver
@@ -245,6 +245,11 @@ def ycsb(**options: Any) -> None:
     medium, output = options["medium"], options["output"]
     wanted = options["engine"] or ((OURS,) if medium == "csd" else ())
     engines, absent = _engines_here(driver, wanted)
+    if not engines:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+        raise click.ClickException(f"there is no engine to be measured ({reasons})")
+    if output is not None:
+        expect_results(output)
     machine = describe_machine()
     console = rich.console.Console(width=max(WIDTH, rich.console.Console().width))
     with (
@@ -269,7 +274,8 @@ def ycsb(**options: Any) -> None:
         console.print(matrix.summary, end="", highlight=False, markup=False)
     console.print(_table(matrix.cells))
     for name, load in matrix.loads.items():
-        console.print(f"{name}: {load['settings']}")
+        if load["settings"]:
+            console.print(f"{name}: {load['settings']}")
     overhead = statistics.median(matrix.overheads_ns)
     console.print(f"the driver itself takes {overhead:.0f} ns of an operation (engine null, C)")
     if output is not None:

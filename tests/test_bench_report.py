@@ -151,6 +151,8 @@ def test_fio_stands_beside_the_store(tmp_path: Path) -> None:
         ("[1]", "holds no results"),
         ('{"benchmark": "ycsb", "cells": []}', "holds no results"),
         ('{"benchmark": "other"}', "holds no results"),
+        ('{"benchmark": "ycsb", "cells": [1]}', "is not as `cubby bench` writes it"),
+        ('{"benchmark": "fio", "devices": [{}]}', "is not as `cubby bench` writes it"),
     ],
 )
 def test_files_that_are_no_results_are_named(tmp_path: Path, content: str, sentence: str) -> None:
@@ -160,7 +162,15 @@ def test_files_that_are_no_results_are_named(tmp_path: Path, content: str, sente
     assert run.returncode == 1
     assert "wrong.json" in run.stderr
     assert sentence in run.stderr
-    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "r" / "report.html").exists()
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    paths = [write(tmp_path, "x.json", RESULTS), write(tmp_path / "a", "x.json", RESULTS)]
+    run = cubby("bench", "report", *paths, "--output", tmp_path / "r")
+    assert run.returncode == 1
+    assert "two of the files are called x" in run.stderr
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -227,6 +227,25 @@ def test_wrong_options_are_named(arguments: list[str], sentence: str) -> None:
     assert sentence in run.stderr.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["-p", "readproportoin=1"], 1, "Error: there is no such property: readproportoin"),
+        (["--values", "/nowhere/text"], 1, "/nowhere/text: No such file"),
+        (["-e", "pread"], 1, "there is no engine to be measured (pread: "),
+        (["-e", "cubby", "--output", "/proc/none/x.json"], 3, "/proc/none: "),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    tmp_path: Path, arguments: list[str], code: int, sentence: str
+) -> None:
+    run = cubby("bench", "ycsb", "-w", "c", *SMALL, "--on", str(tmp_path), *arguments)
+    assert run.returncode == code
+    assert sentence in run.stderr
+    assert "Traceback" not in run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     command = cubby_command("bench", "ycsb", "-e", "cubby", "-w", "a", "--on", tmp_path)
