@@ -189,7 +189,7 @@ LINES: list[tuple[str, Callable[[str, Machine], Deed]]] = [
     (r"make ", make),
     (r"cmake ", cmake),
     (r"\. \.venv/bin/activate", in_checkout),
-    (r"\S*python -m cubbydb\.bench\.", benchmark),
+    (r"\S*python -m cubbydb\.bench\.|cubby bench fio", benchmark),
     (r"cubby .*--watch|cubby device serve", until_interrupted),
     (r".*\bmdb_(load|dump)\b", with_lmdb),
     (r"nbdkit ", with_nbdkit),

@@ -475,16 +475,16 @@ static void test_many_small_changes_are_added_quickly(void)
 
 int main(void)
 {
-    RUN(test_changes_are_seen_when_the_batch_is_committed_and_all_of_them);
-    RUN(test_of_two_changes_to_one_key_the_later_one_counts);
-    RUN(test_a_batch_that_is_abandoned_leaves_nothing_behind);
-    RUN(test_an_empty_batch_is_committed_and_a_batch_is_used_again);
-    RUN(test_a_batch_that_gets_too_large_stays_as_it_was);
-    RUN(test_wrong_arguments_are_named_and_change_nothing);
-    RUN(test_pairs_of_a_batch_may_expire);
-    RUN(test_a_commit_that_fails_is_done_as_a_whole_or_not_at_all);
-    RUN(test_a_killed_process_leaves_whole_batches);
+    RUN_ALONE(test_changes_are_seen_when_the_batch_is_committed_and_all_of_them);
+    RUN_ALONE(test_of_two_changes_to_one_key_the_later_one_counts);
+    RUN_ALONE(test_a_batch_that_is_abandoned_leaves_nothing_behind);
+    RUN_ALONE(test_an_empty_batch_is_committed_and_a_batch_is_used_again);
+    RUN_ALONE(test_a_batch_that_gets_too_large_stays_as_it_was);
+    RUN_ALONE(test_wrong_arguments_are_named_and_change_nothing);
+    RUN_ALONE(test_pairs_of_a_batch_may_expire);
+    RUN_ALONE(test_a_commit_that_fails_is_done_as_a_whole_or_not_at_all);
+    RUN_ALONE(test_a_killed_process_leaves_whole_batches);
     RUN(test_batches_of_many_threads_come_one_after_the_other);
-    RUN(test_many_small_changes_are_added_quickly);
+    RUN_ALONE(test_many_small_changes_are_added_quickly);
     return 0;
 }

@@ -596,22 +596,22 @@ static void test_eio_of_a_device_with_room_stays_eio(void)
 
 int main(void)
 {
-    RUN(test_each_mark_refuses_what_it_says);
-    RUN(test_what_the_device_says_of_itself_counts_as_a_mark);
-    RUN(test_the_marks_are_options);
-    RUN(test_marks_that_do_not_ascend_are_bad_arguments);
-    RUN(test_no_capacity_and_no_device_of_its_own_have_no_marks);
-    RUN(test_growth_stops_at_the_mark_and_resumes_after_deletes);
-    RUN(test_growth_by_small_blobs_stops_and_resumes);
-    RUN(test_growth_by_large_blobs_stops_and_resumes);
+    RUN_ALONE(test_each_mark_refuses_what_it_says);
+    RUN_ALONE(test_what_the_device_says_of_itself_counts_as_a_mark);
+    RUN_ALONE(test_the_marks_are_options);
+    RUN_ALONE(test_marks_that_do_not_ascend_are_bad_arguments);
+    RUN_ALONE(test_no_capacity_and_no_device_of_its_own_have_no_marks);
+    RUN_ALONE(test_growth_stops_at_the_mark_and_resumes_after_deletes);
+    RUN_ALONE(test_growth_by_small_blobs_stops_and_resumes);
+    RUN_ALONE(test_growth_by_large_blobs_stops_and_resumes);
     RUN(test_threads_stop_at_the_mark_together);
-    RUN(test_put_many_refuses_pairs_by_themselves);
-    RUN(test_put_many_stores_what_does_not_grow);
-    RUN(test_put_many_stops_at_the_mark);
-    RUN(test_a_refused_put_ends_the_quarantine_and_is_tried_again);
-    RUN(test_put_many_tries_again_but_never_over_a_later_pair);
-    RUN(test_the_device_is_seldom_asked);
-    RUN(test_eio_of_a_full_device_is_physical_full_and_loses_nothing);
-    RUN(test_eio_of_a_device_with_room_stays_eio);
+    RUN_ALONE(test_put_many_refuses_pairs_by_themselves);
+    RUN_ALONE(test_put_many_stores_what_does_not_grow);
+    RUN_ALONE(test_put_many_stops_at_the_mark);
+    RUN_ALONE(test_a_refused_put_ends_the_quarantine_and_is_tried_again);
+    RUN_ALONE(test_put_many_tries_again_but_never_over_a_later_pair);
+    RUN_ALONE(test_the_device_is_seldom_asked);
+    RUN_ALONE(test_eio_of_a_full_device_is_physical_full_and_loses_nothing);
+    RUN_ALONE(test_eio_of_a_device_with_room_stays_eio);
     return 0;
 }

@@ -474,16 +474,16 @@ static void test_only_a_put_that_survives_the_power_flushes(void)
 
 int main(void)
 {
-    RUN(test_pairs_that_meet_in_a_block_are_written_once);
-    RUN(test_a_put_reads_nothing_and_a_dirty_pair_is_got_without_a_read);
-    RUN(test_figures_do_not_count_what_is_dirty_and_count_does);
+    RUN_ALONE(test_pairs_that_meet_in_a_block_are_written_once);
+    RUN_ALONE(test_a_put_reads_nothing_and_a_dirty_pair_is_got_without_a_read);
+    RUN_ALONE(test_figures_do_not_count_what_is_dirty_and_count_does);
     RUN(test_the_buffer_is_kept_within_its_limit);
-    RUN(test_blocks_that_may_tear_are_written_in_place);
-    RUN(test_a_hot_pair_is_logged_again_rather_than_written_again);
-    RUN(test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read);
-    RUN(test_a_block_that_cannot_be_read_keeps_no_other_pair_from_its_place);
-    RUN(test_a_device_without_room_refuses_puts_and_loses_nothing);
+    RUN_ALONE(test_blocks_that_may_tear_are_written_in_place);
+    RUN_ALONE(test_a_hot_pair_is_logged_again_rather_than_written_again);
+    RUN_ALONE(test_a_home_block_that_cannot_be_written_leaves_a_store_to_be_read);
+    RUN_ALONE(test_a_block_that_cannot_be_read_keeps_no_other_pair_from_its_place);
+    RUN_ALONE(test_a_device_without_room_refuses_puts_and_loses_nothing);
     RUN(test_puts_of_many_threads_that_survive_the_power_share_flushes);
-    RUN(test_only_a_put_that_survives_the_power_flushes);
+    RUN_ALONE(test_only_a_put_that_survives_the_power_flushes);
     return 0;
 }
