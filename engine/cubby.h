@@ -929,6 +929,147 @@ int cubby_device_stat(cubby_device *device, struct cubby_device_stat *stat);
  * without the header). Pure, thread-safe. */
 uint64_t cubby_device_stored_bytes(const uint8_t *block, uint32_t unit_bytes, int32_t level);
 
+/* Nibble: pairs in memory
+ * --------------------------------------------------------------------------
+ *
+ * A table of pairs in memory for as many threads as there are, that stays within a number of bytes:
+ * pairs are appended to a log whose dead parts are compacted while it is used, so that whatever is
+ * put, deleted and put again, nothing is lost to fragmentation. Nothing is kept: when it is closed
+ * the pairs are gone. engine/nibble/README.md says how it works.
+ */
+
+typedef struct cubby_nibble cubby_nibble;
+typedef struct cubby_nibble_session cubby_nibble_session;
+
+/* All zeros: the defaults, but for memory_bytes. */
+struct cubby_nibble_options {
+    uint64_t memory_bytes;  /* at least 16 MiB; all that pairs, index and log may take together */
+    uint64_t segment_bytes; /* of the log: a power of two, 128 KiB to 32 MiB; 0: a 256th of
+                               memory_bytes. A pair over an eighth of that has its value outside */
+    uint64_t block_bytes;   /* that a session takes of a segment: a power of two, 4 KiB to
+                               segment_bytes; 0: 64 KiB */
+    uint32_t cleaners;      /* threads that compact ahead of need: 0 to 16. Without them those who
+                               put do it, when they must */
+    uint32_t append_only;   /* 1: never overwrite a value in place */
+    uint32_t nodes;         /* memory nodes to keep logs for; 0: as many as the machine has */
+    const struct cubby_environment *environment; /* for random bytes; NULL: the system */
+};
+
+/* Counters run from the opening, gauges are of now. Bytes unless the name says else. */
+struct cubby_nibble_stat {
+    uint64_t pairs;
+    uint64_t memory_bytes; /* the limit */
+    uint64_t used_bytes;   /* of these, taken: what follows but live_bytes, and what is fixed */
+    uint64_t live_bytes;   /* of the log, taken by pairs; about */
+    uint64_t segment_bytes_used; /* of the log, taken by segments that are not free */
+    uint64_t index_bytes;
+    uint64_t large_bytes; /* taken by values outside the log */
+    uint64_t segment_bytes;
+    uint64_t nodes;
+    /* counters */
+    uint64_t gets; /* keys asked for */
+    uint64_t misses;
+    uint64_t retries; /* of gets that met a change */
+    uint64_t puts;
+    uint64_t in_place_puts; /* of them, that overwrote a value where it was */
+    uint64_t deletes;
+    uint64_t put_bytes;     /* appended to the log by puts */
+    uint64_t helped;        /* puts that had to compact first */
+    uint64_t cleaned_bytes; /* of segments that were compacted */
+    uint64_t moved_bytes;   /* of pairs that were moved by that */
+    uint64_t cleaned_segments;
+    uint64_t index_splits;
+    uint64_t index_merges;
+};
+
+/* Make one. message as in cubby_open. Returns CUBBY_OK, CUBBY_BAD_ARGUMENT or ENOMEM. */
+int cubby_nibble_open(const struct cubby_nibble_options *options, cubby_nibble **nibble,
+                      char *message, size_t message_size);
+
+/* End it; its sessions are closed already. NULL is allowed. */
+void cubby_nibble_close(cubby_nibble *nibble);
+
+/* Open a session, for one thread at a time: 64 KiB of memory, more after large values, and a block
+ * of the log. Returns CUBBY_OK or ENOMEM. Thread-safe. */
+int cubby_nibble_session_open(cubby_nibble *nibble, cubby_nibble_session **session);
+
+/* Nothing may be viewed any more. NULL is allowed. */
+void cubby_nibble_session_close(cubby_nibble_session *session);
+
+/* One sentence about the last call on this session that failed. */
+const char *cubby_nibble_session_message(const cubby_nibble_session *session);
+
+/* Copy out the value of a key of 1 to 65,535 bytes; it is valid until the session's next call.
+ * version: NULL, or set, also where there is no such pair, to what cubby_nibble_put_if takes.
+ * Returns CUBBY_OK, CUBBY_NOT_FOUND, CUBBY_BAD_ARGUMENT or ENOMEM. */
+int cubby_nibble_get(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
+                     struct cubby_slice *value, uint64_t *version);
+
+/* Returns as cubby_nibble_get. */
+int cubby_nibble_contains(cubby_nibble_session *session, const uint8_t *key, size_t key_size);
+
+/* Put a pair, in place of the key's if it has one. value may be NULL if value_size is 0.
+ * Returns CUBBY_OK, CUBBY_FULL (nothing has changed), CUBBY_BAD_ARGUMENT or ENOMEM. */
+int cubby_nibble_put(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
+                     const uint8_t *value, size_t value_size);
+
+/* Put a pair if the key has none (CUBBY_IF_ABSENT) or has one (CUBBY_IF_PRESENT), or always.
+ * Returns as cubby_nibble_put, CUBBY_EXISTS, CUBBY_NOT_FOUND. */
+int cubby_nibble_put_with(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
+                          const uint8_t *value, size_t value_size, enum cubby_condition condition);
+
+/* Put a pair if nothing has changed since cubby_nibble_get gave a version for its key; else
+ * CUBBY_DIFFERS. A version is one of some pairs together, and also changes when one of them is
+ * moved: so CUBBY_DIFFERS says that it may have changed, and is to be answered by getting it again.
+ * Returns as cubby_nibble_put, or CUBBY_DIFFERS. */
+int cubby_nibble_put_if(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
+                        const uint8_t *value, size_t value_size, uint64_t version);
+
+/* Returns CUBBY_OK, CUBBY_NOT_FOUND or CUBBY_BAD_ARGUMENT. */
+int cubby_nibble_delete(cubby_nibble_session *session, const uint8_t *key, size_t key_size);
+
+/* As cubby_get_many, but that keys are looked up together hides how far away memory is: from some
+ * 16 keys on each costs a fraction of a get. */
+int cubby_nibble_get_many(cubby_nibble_session *session, size_t count, const uint8_t *keys,
+                          const uint32_t *key_sizes, struct cubby_slice *values,
+                          size_t *value_sizes);
+
+/* As cubby_put_many. Returns as cubby_nibble_put; on an error the first *put_count are put. */
+int cubby_nibble_put_many(cubby_nibble_session *session, size_t count, const uint8_t *keys,
+                          const uint32_t *key_sizes, const uint8_t *values,
+                          const size_t *value_sizes, size_t *put_count);
+
+/* Show a value where it is, without copying it: it stays there, and as it is, until
+ * cubby_nibble_view_end, whatever becomes of the pair meanwhile. But memory that is freed
+ * meanwhile, by anybody, cannot be used again before that: end a view soon. Views of a session are
+ * ended one by one; its other calls may go on. Returns as cubby_nibble_get. */
+int cubby_nibble_view(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
+                      struct cubby_slice *value);
+void cubby_nibble_view_end(cubby_nibble_session *session);
+
+/* Some pairs at once: count keys, and as many values. */
+struct cubby_nibble_pairs {
+    size_t count;
+    const struct cubby_slice *keys;
+    const struct cubby_slice *values;
+};
+
+#define CUBBY_NIBBLE_END 18446744073709551615u
+
+/* Walk through all pairs: *position is 0 at first, and CUBBY_NIBBLE_END when all have been met.
+ * Each call sets pairs to the next few, copied, valid until the session's next call; there may be
+ * none. A pair that is there all the time is met exactly once, whatever is put and deleted
+ * meanwhile. Returns CUBBY_OK or ENOMEM. */
+int cubby_nibble_walk(cubby_nibble_session *session, uint64_t *position,
+                      struct cubby_nibble_pairs *pairs);
+
+/* Compact, if few segments are free; *did_work is set to 1 if there was anything to do. For threads
+ * of one's own in place of cleaners. Returns CUBBY_OK. Thread-safe. */
+int cubby_nibble_step(cubby_nibble *nibble, int *did_work);
+
+/* Thread-safe. */
+void cubby_nibble_stat(cubby_nibble *nibble, struct cubby_nibble_stat *stat);
+
 /* cdef:end */
 
 #ifdef __cplusplus

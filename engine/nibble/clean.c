@@ -1,0 +1,216 @@
+/* clean.c -- compaction: what lives in a segment that is mostly dead moves to another, so that the
+ * segment is free.
+ *
+ * A cleaner works on one segment at a time, a batch of objects at a time: find the bucket of each,
+ * copy each without any lock, then lock bucket after bucket just long enough to swing a slot. That
+ * a bucket could be locked with the version it had before the copy proves that the copy is good; if
+ * not, the object is copied again with the bucket locked. So clients wait for a swing, not for
+ * copies of whole objects.
+ *
+ * What a cleaner is at stands in the nibble, not on a stack: whoever has time, or needs room, goes
+ * on with it.
+ *
+ * Source: Merritt, ch. IV (compaction); the batches and the copy without a lock are ours.
+ */
+#include <string.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/nibble/find.h"
+#include "engine/nibble/nibble.h"
+
+enum {
+    BATCH_OBJECTS = 32,
+};
+
+/* An object that is on the move. */
+struct moving {
+    uint8_t *object;
+    uint8_t *copy; /* NULL: not made */
+    struct key_hash hash;
+    struct index_spot spot;
+};
+
+static struct key_hash hash_of_object(const struct nibble *nibble, uint8_t *object, uint64_t header)
+{
+    uint8_t key[CUBBY_KEY_BYTES_MAX];
+    size_t size = object_key_size(header);
+    racy_load(key, object_key(object), size);
+    return nibble->hash(key, size, nibble->seed);
+}
+
+/* The next objects that seem to live; fetches their buckets. */
+static size_t gather(const struct nibble *nibble, struct nibble_cleaner *cleaner,
+                     struct moving *batch)
+{
+    size_t count = 0;
+    while (count < BATCH_OBJECTS && cleaner->at < cleaner->end) {
+        uint8_t *object = cleaner->at;
+        uint64_t header = object_header(object);
+        CUBBY_ASSERT(object_units(header) > 0);
+        cleaner->at += object_bytes(header);
+        if ((header & OBJECT_DEAD) != 0) {
+            atomic_thread_fence(memory_order_acquire); /* see segments_kill */
+        } else {
+            struct key_hash hash = hash_of_object(nibble, object, header);
+            nibble_prefetch_bucket(nibble, hash);
+            batch[count++] = (struct moving){.object = object, .hash = hash};
+        }
+    }
+    return count;
+}
+
+/* Have the bucket of an object name its copy; if the object has died the copy is dead, too. */
+static void swing(struct nibble *nibble, struct nibble_cleaner *cleaner, struct moving *moving)
+{
+    struct segments *segments = &nibble->segments;
+    size_t bytes = object_bytes(object_header(moving->object));
+    bool is_good = index_lock(&nibble->index, moving->hash, &moving->spot);
+    if (!is_good) {
+        index_reach_locked(&nibble->index, moving->hash, &moving->spot);
+    }
+    _Atomic uint64_t *slot =
+        nibble_find_address(nibble, &moving->spot, segments_address(segments, moving->object));
+    if (slot == NULL) {
+        /* Its units count as appended: take them off again. */
+        segments_kill(segments, moving->copy, object_header_of(0, 0, bytes / OBJECT_UNIT_BYTES, 0));
+        index_unlock_unchanged(&moving->spot);
+        return;
+    }
+    if (!is_good) {
+        racy_move(moving->copy, moving->object, bytes);
+    }
+    uint64_t lines = atomic_load_explicit(slot, memory_order_relaxed) & ~INDEX_ADDRESS_MASK;
+    segments_kill(segments, moving->object, object_header(moving->object));
+    atomic_store_explicit(slot, lines | segments_address(segments, moving->copy),
+                          memory_order_relaxed);
+    index_unlock(&moving->spot);
+    cleaner->moved_bytes += bytes;
+}
+
+/* Swing those of a batch that have copies. */
+static void swing_all(struct nibble *nibble, struct nibble_cleaner *cleaner, struct moving *batch,
+                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (batch[i].copy != NULL) {
+            swing(nibble, cleaner, &batch[i]);
+        }
+    }
+}
+
+/* Move a batch; an object that no bucket names is left. Returns false where room ran out: then the
+ * last ones are where they were. */
+static bool move_batch(struct nibble *nibble, struct nibble_cleaner *cleaner, unsigned node,
+                       struct moving *batch, size_t count)
+{
+    size_t swung = 0;
+    bool has_room = true;
+    for (size_t i = 0; i < count && has_room; i++) {
+        struct moving *moving = &batch[i];
+        index_reach(&nibble->index, moving->hash, &moving->spot);
+        uint64_t address = segments_address(&nibble->segments, moving->object);
+        if (nibble_find_address(nibble, &moving->spot, address) == NULL &&
+            index_absent(&nibble->index, moving->hash, &moving->spot)) {
+            continue; /* it has died */
+        }
+        size_t bytes = object_bytes(object_header(moving->object));
+        struct segment_chunk *chunk =
+            bytes * 2 > nibble->segments.block_bytes ? &cleaner->large_chunk : &cleaner->chunk;
+        moving->copy = segment_chunk_append(chunk, bytes);
+        if (moving->copy == NULL) {
+            /* A chunk may be released only when what is in it has been published. */
+            swing_all(nibble, cleaner, batch + swung, i - swung);
+            swung = i;
+            has_room = segments_take_chunk(&nibble->segments, node, HEAD_SURVIVORS, bytes, chunk);
+            moving->copy = has_room ? segment_chunk_append(chunk, bytes) : NULL;
+        }
+        if (moving->copy != NULL) {
+            racy_move(moving->copy, moving->object, bytes);
+        }
+    }
+    swing_all(nibble, cleaner, batch + swung, count - swung);
+    return has_room;
+}
+
+static void begin_segment(struct nibble *nibble, struct nibble_cleaner *cleaner, uint32_t victim)
+{
+    const struct segments *segments = &nibble->segments;
+    cleaner->victim = victim;
+    cleaner->at = segments->base + ((uint64_t)victim << segments->segment_shift);
+    cleaner->end = cleaner->at + segments->table[victim].used_bytes;
+}
+
+/* Go on with a segment, with the cleaner locked. Returns false where there is no room for what
+ * lives: it is left as it is. */
+static bool clean_segment(struct nibble *nibble, struct nibble_cleaner *cleaner, unsigned node,
+                          uint64_t bytes)
+{
+    const uint8_t *from = cleaner->at;
+    bool has_room = true;
+    while (has_room && cleaner->at < cleaner->end && (uint64_t)(cleaner->at - from) < bytes) {
+        struct moving batch[BATCH_OBJECTS];
+        size_t count = gather(nibble, cleaner, batch);
+        has_room = move_batch(nibble, cleaner, node, batch, count);
+    }
+    cleaner->cleaned_bytes += (uint64_t)(cleaner->at - from);
+    if (!has_room) {
+        segments_abandon(&nibble->segments, cleaner->victim);
+        cleaner->victim = NO_SEGMENT;
+    } else if (cleaner->at == cleaner->end) {
+        atomic_thread_fence(memory_order_seq_cst);
+        segments_finish(&nibble->segments, cleaner->victim, atomic_load(&nibble->view_count) != 0);
+        cleaner->victim = NO_SEGMENT;
+        cleaner->cleaned_segments++;
+    }
+    return has_room;
+}
+
+/* Go on with a cleaner's segment, or the one that pays most, with the cleaner locked. */
+static enum nibble_cleaned work(struct nibble *nibble, struct nibble_cleaner *cleaner,
+                                unsigned node, uint64_t bytes)
+{
+    if (cleaner->victim == NO_SEGMENT) {
+        uint32_t victim = segments_choose(&nibble->segments, node);
+        if (victim == NO_SEGMENT) {
+            return NIBBLE_CLEAN;
+        }
+        begin_segment(nibble, cleaner, victim);
+    }
+    return clean_segment(nibble, cleaner, node, bytes) ? NIBBLE_CLEANED : NIBBLE_CLEAN;
+}
+
+enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t bytes)
+{
+    struct nibble_cleaner *cleaners = &nibble->cleaners[node * nibble->cleaner_count];
+    bool is_busy = false;
+    for (unsigned i = 0; i < nibble->cleaner_count; i++) {
+        struct nibble_cleaner *cleaner = &cleaners[i];
+        if (pthread_mutex_trylock(&cleaner->lock) != 0) {
+            is_busy = true; /* what there was to do may be done now */
+            continue;
+        }
+        enum nibble_cleaned done = work(nibble, cleaner, node, bytes);
+        pthread_mutex_unlock(&cleaner->lock);
+        if (done == NIBBLE_CLEANED) {
+            return done;
+        }
+    }
+    return is_busy || segments_are_cleaned(&nibble->segments, node) ? NIBBLE_BUSY : NIBBLE_CLEAN;
+}
+
+uint32_t nibble_low_mark(const struct nibble *nibble)
+{
+    return nibble->segments.nodes[0].count / 64 + 2;
+}
+
+bool nibble_clean_ahead(struct nibble *nibble)
+{
+    bool did_work = false;
+    for (unsigned node = 0; node < nibble->segments.node_count; node++) {
+        if (segments_available(&nibble->segments, node) < 2 * nibble_low_mark(nibble)) {
+            did_work |=
+                nibble_clean(nibble, node, nibble->segments.segment_bytes) == NIBBLE_CLEANED;
+        }
+    }
+    return did_work;
+}

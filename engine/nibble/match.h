@@ -1,0 +1,61 @@
+/* match.h -- which slots of a bucket have a tag, all seven looked at at once.
+ *
+ * Half of what a get does beside waiting for memory would be to look at them one by one, and the
+ * more instructions a get has, the fewer gets a processor has under way.
+ *
+ * Pure. Depends on: index.h, racy.h.   Used by: find.h, pairs.c.
+ */
+#ifndef CUBBY_NIBBLE_MATCH_H
+#define CUBBY_NIBBLE_MATCH_H
+
+#include "engine/nibble/index.h"
+#include "engine/nibble/racy.h"
+
+#if defined(__SSE2__) && !defined(CUBBY_THREAD_SANITIZER)
+#include <emmintrin.h>
+
+/* A set of slots: bit 4 * i + 7 for slot i. */
+typedef uint32_t match_set;
+
+static inline match_set match_tag(const struct index_bucket *bucket, struct key_hash hash)
+{
+    /* Each slot is 4 numbers of 16 bits, the tag the last of them; the header counts as a slot, and
+     * is left out at the end. A slot that changes meanwhile is seen as it was or as it is. */
+    const __m128i *words = (const __m128i *)(const void *)bucket;
+    __m128i tags = _mm_set1_epi16((short)hash.high);
+    __m128i low = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(words), tags),
+                                  _mm_cmpeq_epi16(_mm_load_si128(words + 1), tags));
+    __m128i high = _mm_packs_epi16(_mm_cmpeq_epi16(_mm_load_si128(words + 2), tags),
+                                   _mm_cmpeq_epi16(_mm_load_si128(words + 3), tags));
+    uint32_t equal = (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
+    return equal & 0x88888880;
+}
+
+#else
+
+typedef uint32_t match_set;
+
+static inline match_set match_tag(const struct index_bucket *bucket, struct key_hash hash)
+{
+    match_set set = 0;
+    for (size_t i = 0; i < INDEX_SLOTS; i++) {
+        uint64_t slot = atomic_load_explicit(&bucket->slots[i], memory_order_relaxed);
+        set |= (match_set)index_slot_matches(slot, hash) << (4 * i + 7);
+    }
+    return set;
+}
+
+#endif
+
+/* The first slot of a set that is not empty; the next set is this one without its lowest bit. */
+static inline size_t match_first(match_set set)
+{
+    return (size_t)__builtin_ctz(set) / 4 - 1;
+}
+
+static inline match_set match_rest(match_set set)
+{
+    return set & (set - 1);
+}
+
+#endif

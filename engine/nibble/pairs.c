@@ -1,0 +1,382 @@
+/* pairs.c -- get, put and delete; see nibble.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/base/pause.h"
+#include "engine/nibble/find.h"
+#include "engine/nibble/nibble.h"
+
+enum {
+    PREFETCH_LINES_MAX = 17,   /* behind that the processor sees where it goes by itself */
+    IN_PLACE_BYTES_MAX = 1024, /* readers wait while a value is overwritten; this takes 100 ns */
+};
+
+/* Reading ---------------------------------------------------------------------------------------
+ */
+
+int nibble_reserve_buffer(struct nibble_session *session, size_t bytes)
+{
+    if (bytes <= session->buffer_bytes) {
+        return CUBBY_OK;
+    }
+    bytes = bytes > 2 * session->buffer_bytes ? bytes : 2 * session->buffer_bytes;
+    uint8_t *larger = realloc(session->buffer, bytes);
+    if (larger == NULL) {
+        return ENOMEM;
+    }
+    session->buffer = larger;
+    session->buffer_bytes = bytes;
+    return CUBBY_OK;
+}
+
+int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, size_t offset,
+                  size_t *value_size, uint64_t *version)
+{
+    struct nibble *nibble = session->nibble;
+    struct index_spot spot;
+    struct nibble_found found;
+    int status = CUBBY_OK;
+    nibble_count(&session->counters.gets, 1);
+    for (unsigned turn = 0;; turn++) {
+        index_reach(&nibble->index, key->hash, &spot);
+        if (nibble_find(nibble, &spot, key, &found)) {
+            const uint8_t *from = nibble_value(nibble, found.object, found.header, value_size);
+            if (__builtin_expect(*value_size > session->buffer_bytes - offset ||
+                                     (found.header & OBJECT_LARGE) != 0,
+                                 0)) {
+                /* Where it is, and its size, must be so before they are used for that. */
+                if (!index_unchanged(&spot)) {
+                    continue;
+                }
+                if (nibble_reserve_buffer(session, offset + *value_size) != CUBBY_OK) {
+                    return ENOMEM;
+                }
+            }
+            racy_load(session->buffer + offset, from, *value_size);
+            if (__builtin_expect(index_unchanged(&spot), 1)) {
+                break;
+            }
+        } else if (index_absent(&nibble->index, key->hash, &spot)) {
+            nibble_count(&session->counters.misses, 1);
+            status = CUBBY_NOT_FOUND;
+            break;
+        }
+        nibble_count(&session->counters.retries, 1);
+        pause_turn(turn);
+    }
+    if (version != NULL) {
+        *version = spot.header & INDEX_VERSION_MASK;
+    }
+    return status;
+}
+
+int nibble_contains(struct nibble_session *session, const struct nibble_key *key)
+{
+    struct nibble *nibble = session->nibble;
+    struct index_spot spot;
+    struct nibble_found found;
+    nibble_count(&session->counters.gets, 1);
+    for (unsigned turn = 0;; turn++) {
+        index_reach(&nibble->index, key->hash, &spot);
+        if (nibble_find(nibble, &spot, key, &found)) {
+            if (index_unchanged(&spot)) {
+                return CUBBY_OK;
+            }
+        } else if (index_absent(&nibble->index, key->hash, &spot)) {
+            nibble_count(&session->counters.misses, 1);
+            return CUBBY_NOT_FOUND;
+        }
+        pause_turn(turn);
+    }
+}
+
+void nibble_prefetch_object(const struct nibble *nibble, struct key_hash hash)
+{
+    const struct index_bucket *bucket = index_guess(&nibble->index, hash);
+    match_set set = match_tag(bucket, hash);
+    if (set == 0) {
+        return; /* absent, or in an overflow bucket */
+    }
+    uint64_t slot = atomic_load_explicit(&bucket->slots[match_first(set)], memory_order_relaxed);
+    const uint8_t *object = segments_object(&nibble->segments, index_slot_address(slot));
+    size_t lines = index_slot_lines(slot);
+    lines = lines < PREFETCH_LINES_MAX ? lines : PREFETCH_LINES_MAX;
+    for (size_t line = 0; line < lines; line++) {
+        __builtin_prefetch(object + line * INDEX_LINE_BYTES);
+    }
+    /* It may begin in the middle of a line. */
+    __builtin_prefetch(object + lines * INDEX_LINE_BYTES - 1);
+}
+
+int nibble_view(struct nibble_session *session, const struct nibble_key *key,
+                struct cubby_slice *value)
+{
+    struct nibble *nibble = session->nibble;
+    /* Said first, and looked at after that: who would overwrite or reuse what is found here either
+     * sees it, or has done so before the bucket was looked at. */
+    if (session->view_count++ == 0) {
+        atomic_fetch_add(&nibble->view_count, 1);
+        epoch_enter(&nibble->epoch, &session->views);
+    }
+    atomic_thread_fence(memory_order_seq_cst);
+    nibble_count(&session->counters.gets, 1);
+    struct index_spot spot;
+    struct nibble_found found;
+    for (unsigned turn = 0;; turn++) {
+        index_reach(&nibble->index, key->hash, &spot);
+        if (nibble_find(nibble, &spot, key, &found)) {
+            size_t size;
+            const uint8_t *data = nibble_value(nibble, found.object, found.header, &size);
+            if (index_unchanged(&spot)) {
+                *value = (struct cubby_slice){data, size};
+                return CUBBY_OK;
+            }
+        } else if (index_absent(&nibble->index, key->hash, &spot)) {
+            nibble_count(&session->counters.misses, 1);
+            nibble_view_end(session);
+            return CUBBY_NOT_FOUND;
+        }
+        pause_turn(turn);
+    }
+}
+
+void nibble_view_end(struct nibble_session *session)
+{
+    CUBBY_ASSERT(session->view_count > 0);
+    if (--session->view_count == 0) {
+        epoch_leave(&session->views);
+        if (atomic_fetch_sub(&session->nibble->view_count, 1) == 1) {
+            (void)large_end_waits(&session->nibble->large);
+        }
+    }
+}
+
+/* Writing ---------------------------------------------------------------------------------------
+ */
+
+/* Whether somebody may be looking at what has just been unpublished, or locked. */
+static bool is_viewed(struct nibble *nibble)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    return atomic_load(&nibble->view_count) != 0;
+}
+
+/* With the bucket locked: what the condition says of what is there. */
+static int check_condition(enum nibble_condition condition, uint64_t version,
+                           const struct index_spot *spot, bool is_there)
+{
+    switch (condition) {
+    case NIBBLE_ALWAYS:
+        return CUBBY_OK;
+    case NIBBLE_IF_ABSENT:
+        return is_there ? CUBBY_EXISTS : CUBBY_OK;
+    case NIBBLE_IF_PRESENT:
+        return is_there ? CUBBY_OK : CUBBY_NOT_FOUND;
+    case NIBBLE_IF_VERSION:
+        return (spot->header & INDEX_VERSION_MASK) == version ? CUBBY_OK : CUBBY_DIFFERS;
+    }
+    CUBBY_ASSERT(false);
+    return CUBBY_BAD_ARGUMENT;
+}
+
+/* Whether a value may replace the one of an object where it is: it has room there, and does not
+ * leave more than a quarter of the object unused. */
+static bool fits_in_place(uint64_t header, size_t value_size)
+{
+    return (header & OBJECT_LARGE) == 0 && object_has_room(header, value_size) &&
+           object_units_for(object_key_size(header), value_size) * 4 >= object_units(header) * 3;
+}
+
+/* Overwrite a value in place. Returns whether it was done, or refused, with *status; else nothing
+ * has happened. */
+static bool put_in_place(struct nibble_session *session, const struct nibble_key *key,
+                         const uint8_t *value, size_t value_size, uint64_t flags,
+                         enum nibble_condition condition, uint64_t version, int *status)
+{
+    struct nibble *nibble = session->nibble;
+    struct index_spot spot;
+    struct nibble_found found;
+    for (unsigned turn = 0;; turn++) {
+        index_reach(&nibble->index, key->hash, &spot);
+        if (!nibble_find(nibble, &spot, key, &found) || !fits_in_place(found.header, value_size)) {
+            return false;
+        }
+        /* To lock it unchanged is to know that what was found is so. A lock taken before looking
+         * would stall the processor until the bucket had come from memory. */
+        if (index_lock(&nibble->index, key->hash, &spot)) {
+            break;
+        }
+        pause_turn(turn);
+    }
+    *status = check_condition(condition, version, &spot, true);
+    if (*status != CUBBY_OK || is_viewed(nibble)) {
+        index_unlock_unchanged(&spot);
+        return *status != CUBBY_OK;
+    }
+    racy_store(object_value(found.object, found.header), value, value_size);
+    object_set_header(found.object,
+                      object_header_of(key->size, value_size, object_units(found.header), flags));
+    index_unlock(&spot);
+    nibble_count(&session->counters.in_place_puts, 1);
+    return true;
+}
+
+/* Take an object out of use, with its bucket locked; what its value in the large area is, if it is
+ * there, else a size of 0. */
+static struct large_value kill_object(struct nibble *nibble, const struct nibble_found *found)
+{
+    struct large_value large = {0};
+    if ((found->header & OBJECT_LARGE) != 0) {
+        large = object_large_value(found->object, found->header);
+    }
+    segments_kill(&nibble->segments, found->object, found->header);
+    return large;
+}
+
+/* Free it, once its bucket is unlocked and does not name its object. */
+static void end_large(struct nibble *nibble, struct large_value large)
+{
+    if (large.size != 0) {
+        large_return(&nibble->large, large.offset, large.size, is_viewed(nibble));
+    }
+}
+
+/* Have the index name an object, in place of the one that its key has now. */
+static int publish(struct nibble_session *session, const struct nibble_key *key, uint8_t *object,
+                   size_t bytes, enum nibble_condition condition, uint64_t version)
+{
+    struct nibble *nibble = session->nibble;
+    uint64_t slot = index_slot_of(key->hash, segments_address(&nibble->segments, object), bytes);
+    for (;;) {
+        struct index_spot spot;
+        struct nibble_found found;
+        index_reach_locked(&nibble->index, key->hash, &spot);
+        bool is_there = nibble_find(nibble, &spot, key, &found);
+        int status = check_condition(condition, version, &spot, is_there);
+        if (status != CUBBY_OK) {
+            index_unlock_unchanged(&spot);
+            return status;
+        }
+        if (is_there) {
+            struct large_value large = kill_object(nibble, &found);
+            atomic_store_explicit(found.slot, slot, memory_order_relaxed);
+            index_unlock(&spot);
+            end_large(nibble, large);
+            return CUBBY_OK;
+        }
+        if (index_insert(&nibble->index, &spot, slot)) {
+            index_unlock(&spot);
+            nibble_count(&session->counters.inserts, 1);
+            return CUBBY_OK;
+        }
+        index_unlock_unchanged(&spot);
+        status = index_split(&nibble->index, key->hash);
+        if (status == CUBBY_FULL) {
+            status = nibble_make_room(session);
+        }
+        if (status != CUBBY_OK) {
+            return status;
+        }
+    }
+}
+
+/* A value that is not in the log; *large is to be the object's value. */
+static int write_large(struct nibble_session *session, const uint8_t *value, size_t value_size,
+                       struct large_value *large)
+{
+    struct nibble *nibble = session->nibble;
+    int status;
+    while ((status = large_take(&nibble->large, value_size, &large->offset)) == CUBBY_FULL) {
+        if (!large_end_waits(&nibble->large) && nibble_make_room(session) != CUBBY_OK) {
+            break;
+        }
+    }
+    if (status == CUBBY_OK) {
+        large->size = value_size;
+        racy_store(nibble->large.base + large->offset, value, value_size);
+    }
+    return status;
+}
+
+/* Put by a new object. */
+static int put_appended(struct nibble_session *session, const struct nibble_key *key,
+                        const uint8_t *value, size_t value_size, uint64_t flags,
+                        enum nibble_condition condition, uint64_t version)
+{
+    struct nibble *nibble = session->nibble;
+    struct large_value large;
+    size_t bytes = object_units_for(key->size, value_size) * OBJECT_UNIT_BYTES;
+    bool is_large = bytes > nibble->object_bytes_max;
+    int status = CUBBY_OK;
+    if (is_large) {
+        status = write_large(session, value, value_size, &large);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+        value = (const uint8_t *)&large;
+        value_size = sizeof large;
+        bytes = object_units_for(key->size, value_size) * OBJECT_UNIT_BYTES;
+        flags |= OBJECT_LARGE;
+    }
+    uint8_t *object;
+    status = nibble_append(session, bytes, &object);
+    if (status == CUBBY_OK) {
+        racy_store(object_key(object), key->bytes, key->size);
+        uint64_t header = object_header_of(key->size, value_size, bytes / OBJECT_UNIT_BYTES, flags);
+        racy_store(object_value(object, header), value, value_size);
+        object_set_header(object, header);
+        status = publish(session, key, object, bytes, condition, version);
+        if (status == CUBBY_OK) {
+            nibble_appended(session);
+            nibble_count(&session->counters.put_bytes, bytes);
+        } else {
+            nibble_retract(session, object, bytes);
+        }
+    }
+    if (status != CUBBY_OK && is_large) {
+        large_return(&nibble->large, large.offset, large.size, false);
+    }
+    return status;
+}
+
+int nibble_put(struct nibble_session *session, const struct nibble_key *key, const uint8_t *value,
+               size_t value_size, uint64_t flags, enum nibble_condition condition, uint64_t version)
+{
+    CUBBY_ASSERT(key->size >= 1 && key->size <= CUBBY_KEY_BYTES_MAX);
+    int status;
+    if (session->nibble->append_only || value_size > IN_PLACE_BYTES_MAX ||
+        !put_in_place(session, key, value, value_size, flags, condition, version, &status)) {
+        status = put_appended(session, key, value, value_size, flags, condition, version);
+    }
+    if (status == CUBBY_OK) {
+        nibble_count(&session->counters.puts, 1);
+    }
+    return status;
+}
+
+int nibble_delete(struct nibble_session *session, const struct nibble_key *key)
+{
+    struct nibble *nibble = session->nibble;
+    struct index_spot spot;
+    struct nibble_found found;
+    for (unsigned turn = 0;; turn++) {
+        index_reach(&nibble->index, key->hash, &spot);
+        if (!nibble_find(nibble, &spot, key, &found)) {
+            if (index_absent(&nibble->index, key->hash, &spot)) {
+                return CUBBY_NOT_FOUND;
+            }
+        } else if (index_lock(&nibble->index, key->hash, &spot)) {
+            break;
+        }
+        pause_turn(turn);
+    }
+    struct large_value large = kill_object(nibble, &found);
+    index_remove(&nibble->index, &spot, found.slot);
+    index_unlock(&spot);
+    nibble_count(&session->counters.deletes, 1);
+    end_large(nibble, large);
+    index_shrink(&nibble->index, key->hash);
+    return CUBBY_OK;
+}
