@@ -20,7 +20,7 @@ FOLDERS := engine engine/import_root engine/base engine/store engine/nibble engi
            bench/ycsb bench/gets bench/csd bench/durability
 SOURCES := pyproject.toml engine/CMakeLists.txt \
            $(foreach folder,$(FOLDERS),$(wildcard $(folder)/*.[ch] $(folder)/*.py $(folder)/*.pyi))
-C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]')
+C_FILES = $(shell find engine blockdev mmapio bench tests -name '*.[ch]' -o -name '*.cc' -o -name '*.hh')
 
 .PHONY: help
 help: ## this list

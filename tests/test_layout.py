@@ -148,14 +148,14 @@ def source_files(root: Path, *suffixes: str) -> list[Path]:
 def wrong_uses(root: Path) -> list[str]:
     """Every use that points up the table, in every file but the tests."""
     wrong = []
-    for path in source_files(root, ".c", ".h", ".py", ".pyi"):
+    for path in source_files(root, ".c", ".h", ".cc", ".hh", ".py", ".pyi"):
         user = unit_of(path, root)
         if user in ANYTHING:
             continue
         if user not in MAY_USE and user not in GROUND:
             if path.name != "ffi_build.py":
                 wrong.append(f"{path.relative_to(root)}: belongs to no unit")
-        elif path.suffix in {".c", ".h"}:
+        elif path.suffix in {".c", ".h", ".cc", ".hh"}:
             wrong += wrong_c_uses(path, root)
         else:
             wrong += [

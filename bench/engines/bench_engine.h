@@ -7,6 +7,10 @@
  * and one read and one write of it for a put: what the device allows a get or a put to be cubby the
  * store, through cubby.h rocksdb, wiredtiger, lmdb    its peers, where their libraries were there
  * at build time
+ *   nibble      Nibble, through cubby.h            in memory, likewise the next ones
+ *   bare        the accesses to memory that a table cannot do without, and no more
+ *   libcuckoo, tbb, unordered (sharded), boost    its peers, where their headers were there; keys
+ * of 8 bytes alone, and values in blobs of their own, as of a general cache
  *
  * A peer is one more file with one more constant of this type, listed in bench_engine.c.
  *
@@ -41,6 +45,11 @@ struct bench_place {
     uint32_t fill_percent;            /* cubby: 0: its default */
     uint64_t pair_count;              /* pairs that are, or will be, in the store */
     uint64_t pair_bytes;              /* of each, key and value */
+    /* nibble: as in struct cubby_nibble_options */
+    uint64_t segment_bytes;
+    uint64_t block_bytes;
+    uint32_t cleaners;
+    bool append_only;
 };
 
 struct bench_engine {
@@ -59,6 +68,7 @@ struct bench_engine {
     int (*get)(void *session, const uint8_t *key, size_t key_size, struct cubby_slice *value);
     int (*put)(void *session, const uint8_t *key, size_t key_size, const uint8_t *value,
                size_t value_size);
+    int (*delete_pair)(void *session, const uint8_t *key, size_t key_size);
     /* As cubby_get_many and cubby_put_many. */
     int (*get_many)(void *session, size_t count, const uint8_t *keys, const uint32_t *key_sizes,
                     struct cubby_slice *values, size_t *value_sizes);
@@ -77,16 +87,24 @@ struct bench_engine {
     /* The settings that matter, in words, for the record: "block cache 80 MiB, ...". */
     void (*describe)(void *store, char *text, size_t text_size);
     int (*stat)(void *session, struct cubby_stat *stat);
+    int (*memory_stat)(void *store, struct cubby_nibble_stat *stat);
 };
 
 extern const struct bench_engine null_engine;
 extern const struct bench_engine lying_engine;
 extern const struct bench_engine pread_engine;
 extern const struct bench_engine cubby_engine;
+extern const struct bench_engine nibble_engine;
+extern const struct bench_engine bare_engine;
 /* Each only where it was there at build time: BENCH_ROCKSDB, BENCH_WIREDTIGER, BENCH_LMDB. */
 extern const struct bench_engine rocksdb_engine;
 extern const struct bench_engine wiredtiger_engine;
 extern const struct bench_engine lmdb_engine;
+/* BENCH_LIBCUCKOO, BENCH_TBB, BENCH_BOOST; BENCH_UNORDERED where there is a C++ compiler. */
+extern const struct bench_engine libcuckoo_engine;
+extern const struct bench_engine tbb_engine;
+extern const struct bench_engine unordered_engine;
+extern const struct bench_engine boost_engine;
 
 /* The names of all engines that are known, built or not, by index; NULL behind the last one. */
 const char *bench_engine_name(size_t index);
@@ -96,6 +114,10 @@ const struct bench_engine *bench_engine_find(const char *name);
 
 /* What is missing where an engine of this name is known but was not built, in words; else NULL. */
 const char *bench_engine_absence(const char *name);
+
+/* Whether an engine of this name, built or not, keeps pairs in memory alone: path is not looked at.
+ */
+bool bench_engine_is_in_memory(const char *name);
 
 /* "process" and so on; false where there is no such durability. */
 bool bench_durability_parse(const char *name, enum cubby_durability *durability);

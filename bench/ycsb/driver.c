@@ -176,14 +176,19 @@ static void parse_option(struct command *command, int option, const char *text)
 static int print_engines(void)
 {
     const char *name;
+    const char *comma = "";
     printf("{");
     for (size_t i = 0; (name = bench_engine_name(i)) != NULL; i++) {
+        if (bench_engine_is_in_memory(name)) {
+            continue; /* what is loaded now has to be there later */
+        }
         const struct bench_engine *engine = bench_engine_find(name);
         const char *absence = bench_engine_absence(name);
-        printf("%s\"%s\": {\"is_here\": %s, \"in_folder\": %s, \"absence\": ", i == 0 ? "" : ", ",
-               name, engine != NULL ? "true" : "false",
+        printf("%s\"%s\": {\"is_here\": %s, \"in_folder\": %s, \"absence\": ", comma, name,
+               engine != NULL ? "true" : "false",
                engine != NULL && engine->in_folder ? "true" : "false");
         printf(absence == NULL ? "null}" : "\"%s\"}", absence);
+        comma = ", ";
     }
     printf("}\n");
     return 0;

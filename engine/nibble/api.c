@@ -11,11 +11,9 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/base/environment.h"
-#include "engine/nibble/hash.h"
-#include "engine/nibble/nibble.h"
+#include "engine/nibble/api.h"
 
 enum {
-    BATCH_KEYS = 32, /* that are fetched together; see README.md for others */
     CLEANER_PAUSE_NS = 1000000,
 };
 
@@ -24,14 +22,6 @@ struct cubby_nibble {
     unsigned thread_count;
     pthread_t threads[NIBBLE_CLEANERS_MAX];
     atomic_bool stop; /* the threads are to end */
-};
-
-struct cubby_nibble_session {
-    struct nibble_session *session;
-    struct nibble *nibble;
-    struct nibble_copied *copied; /* of a walk; made when needed, likewise the next one */
-    struct cubby_slice *slices;
-    char message[CUBBY_MESSAGE_BYTES];
 };
 
 static struct key_hash hash_of_key(const uint8_t *key, size_t key_size, uint64_t seed)
@@ -118,6 +108,17 @@ void cubby_nibble_close(cubby_nibble *nibble)
     }
 }
 
+static const struct nibble_calls *best_calls(void)
+{
+#ifdef CUBBY_X86_64_V3
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+        __builtin_cpu_supports("fma")) {
+        return &nibble_calls_x86_64_v3;
+    }
+#endif
+    return &nibble_calls;
+}
+
 int cubby_nibble_session_open(cubby_nibble *nibble, cubby_nibble_session **opened)
 {
     cubby_nibble_session *session = calloc(1, sizeof *session);
@@ -130,6 +131,7 @@ int cubby_nibble_session_open(cubby_nibble *nibble, cubby_nibble_session **opene
         return status;
     }
     session->nibble = nibble->nibble;
+    session->calls = best_calls();
     *opened = session;
     return CUBBY_OK;
 }
@@ -149,8 +151,7 @@ const char *cubby_nibble_session_message(const cubby_nibble_session *session)
     return session->message;
 }
 
-/* Have the session say why a call failed; returns its status. */
-static int explain(cubby_nibble_session *session, int status)
+int nibble_explain(cubby_nibble_session *session, int status)
 {
     if (status == CUBBY_FULL) {
         bool views = atomic_load(&session->nibble->view_count) != 0;
@@ -164,7 +165,7 @@ static int explain(cubby_nibble_session *session, int status)
     return status;
 }
 
-static bool is_key_size(cubby_nibble_session *session, size_t key_size)
+bool nibble_is_key_size(cubby_nibble_session *session, size_t key_size)
 {
     if (key_size >= 1 && key_size <= CUBBY_KEY_BYTES_MAX) {
         return true;
@@ -184,54 +185,38 @@ static bool is_value_size(cubby_nibble_session *session, size_t value_size)
     return false;
 }
 
-static struct nibble_key key_of(const cubby_nibble_session *session, const uint8_t *key,
-                                size_t key_size)
+int nibble_put_checked(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
+                       const uint8_t *value, size_t value_size, enum nibble_condition condition,
+                       uint64_t version)
 {
-    return (struct nibble_key){key, key_size, nibble_hash(key, key_size, session->nibble->seed)};
+    if (!nibble_is_key_size(session, key_size) || !is_value_size(session, value_size)) {
+        return CUBBY_BAD_ARGUMENT;
+    }
+    struct nibble_key hashed = nibble_key_of(session, key, key_size);
+    value = value_size == 0 ? (const uint8_t *)"" : value;
+    return nibble_explain(
+        session, nibble_put(session->session, &hashed, value, value_size, 0, condition, version));
 }
 
 int cubby_nibble_get(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
                      struct cubby_slice *value, uint64_t *version)
 {
-    if (!is_key_size(session, key_size)) {
-        return CUBBY_BAD_ARGUMENT;
-    }
-    struct nibble_key hashed = key_of(session, key, key_size);
-    size_t size;
-    int status = nibble_get_at(session->session, &hashed, 0, &size, version);
-    if (status != CUBBY_OK) {
-        return explain(session, status);
-    }
-    *value = (struct cubby_slice){session->session->buffer, size};
-    return CUBBY_OK;
+    return session->calls->get(session, key, key_size, value, version);
 }
 
 int cubby_nibble_contains(cubby_nibble_session *session, const uint8_t *key, size_t key_size)
 {
-    if (!is_key_size(session, key_size)) {
+    if (!nibble_is_key_size(session, key_size)) {
         return CUBBY_BAD_ARGUMENT;
     }
-    struct nibble_key hashed = key_of(session, key, key_size);
+    struct nibble_key hashed = nibble_key_of(session, key, key_size);
     return nibble_contains(session->session, &hashed);
-}
-
-static int put(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
-               const uint8_t *value, size_t value_size, enum nibble_condition condition,
-               uint64_t version)
-{
-    if (!is_key_size(session, key_size) || !is_value_size(session, value_size)) {
-        return CUBBY_BAD_ARGUMENT;
-    }
-    struct nibble_key hashed = key_of(session, key, key_size);
-    value = value_size == 0 ? (const uint8_t *)"" : value;
-    return explain(session,
-                   nibble_put(session->session, &hashed, value, value_size, 0, condition, version));
 }
 
 int cubby_nibble_put(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
                      const uint8_t *value, size_t value_size)
 {
-    return put(session, key, key_size, value, value_size, NIBBLE_ALWAYS, 0);
+    return session->calls->put(session, key, key_size, value, value_size);
 }
 
 int cubby_nibble_put_with(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
@@ -239,11 +224,11 @@ int cubby_nibble_put_with(cubby_nibble_session *session, const uint8_t *key, siz
 {
     switch (condition) {
     case CUBBY_ALWAYS:
-        return put(session, key, key_size, value, value_size, NIBBLE_ALWAYS, 0);
+        return nibble_put_checked(session, key, key_size, value, value_size, NIBBLE_ALWAYS, 0);
     case CUBBY_IF_ABSENT:
-        return put(session, key, key_size, value, value_size, NIBBLE_IF_ABSENT, 0);
+        return nibble_put_checked(session, key, key_size, value, value_size, NIBBLE_IF_ABSENT, 0);
     case CUBBY_IF_PRESENT:
-        return put(session, key, key_size, value, value_size, NIBBLE_IF_PRESENT, 0);
+        return nibble_put_checked(session, key, key_size, value, value_size, NIBBLE_IF_PRESENT, 0);
     case CUBBY_IF_EQUAL:
         break;
     }
@@ -255,16 +240,17 @@ int cubby_nibble_put_with(cubby_nibble_session *session, const uint8_t *key, siz
 int cubby_nibble_put_if(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
                         const uint8_t *value, size_t value_size, uint64_t version)
 {
-    return put(session, key, key_size, value, value_size, NIBBLE_IF_VERSION, version);
+    return nibble_put_checked(session, key, key_size, value, value_size, NIBBLE_IF_VERSION,
+                              version);
 }
 
 int cubby_nibble_delete(cubby_nibble_session *session, const uint8_t *key, size_t key_size)
 {
-    if (!is_key_size(session, key_size)) {
+    if (!nibble_is_key_size(session, key_size)) {
         return CUBBY_BAD_ARGUMENT;
     }
-    struct nibble_key hashed = key_of(session, key, key_size);
-    return explain(session, nibble_delete(session->session, &hashed));
+    struct nibble_key hashed = nibble_key_of(session, key, key_size);
+    return nibble_explain(session, nibble_delete(session->session, &hashed));
 }
 
 /* Many at once ----------------------------------------------------------------------------------
@@ -280,27 +266,12 @@ static bool are_sizes(cubby_nibble_session *session, size_t count, const uint32_
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        if (!is_key_size(session, key_sizes[i]) ||
+        if (!nibble_is_key_size(session, key_sizes[i]) ||
             (value_sizes != NULL && !is_value_size(session, value_sizes[i]))) {
             return false;
         }
     }
     return true;
-}
-
-/* Hash the next few keys, and fetch what they will need: all buckets, then all objects. */
-static void fetch(const cubby_nibble_session *session, size_t count, const uint8_t **keys,
-                  const uint32_t *key_sizes, struct nibble_key *hashed)
-{
-    const struct nibble *nibble = session->nibble;
-    for (size_t i = 0; i < count; i++) {
-        hashed[i] = key_of(session, *keys, key_sizes[i]);
-        *keys += key_sizes[i];
-        nibble_prefetch_bucket(nibble, hashed[i].hash);
-    }
-    for (size_t i = 0; i < count; i++) {
-        nibble_prefetch_object(nibble, hashed[i].hash);
-    }
 }
 
 int cubby_nibble_get_many(cubby_nibble_session *session, size_t count, const uint8_t *keys,
@@ -310,25 +281,7 @@ int cubby_nibble_get_many(cubby_nibble_session *session, size_t count, const uin
     if (!are_sizes(session, count, key_sizes, NULL)) {
         return CUBBY_BAD_ARGUMENT;
     }
-    size_t used = 0;
-    for (size_t from = 0; from < count; from += BATCH_KEYS) {
-        struct nibble_key hashed[BATCH_KEYS];
-        size_t batch = count - from < BATCH_KEYS ? count - from : BATCH_KEYS;
-        fetch(session, batch, &keys, key_sizes + from, hashed);
-        for (size_t i = 0; i < batch; i++) {
-            size_t *size = &value_sizes[from + i];
-            int status = nibble_get_at(session->session, &hashed[i], used, size, NULL);
-            if (status == CUBBY_OK) {
-                used += *size;
-            } else if (status == CUBBY_NOT_FOUND) {
-                *size = SIZE_MAX;
-            } else {
-                return explain(session, status);
-            }
-        }
-    }
-    *values = (struct cubby_slice){session->session->buffer, used};
-    return CUBBY_OK;
+    return session->calls->get_many(session, count, keys, key_sizes, values, value_sizes);
 }
 
 int cubby_nibble_put_many(cubby_nibble_session *session, size_t count, const uint8_t *keys,
@@ -341,22 +294,8 @@ int cubby_nibble_put_many(cubby_nibble_session *session, size_t count, const uin
     if (!are_sizes(session, count, key_sizes, value_sizes)) {
         return CUBBY_BAD_ARGUMENT;
     }
-    for (size_t from = 0; from < count; from += BATCH_KEYS) {
-        struct nibble_key hashed[BATCH_KEYS];
-        size_t batch = count - from < BATCH_KEYS ? count - from : BATCH_KEYS;
-        fetch(session, batch, &keys, key_sizes + from, hashed);
-        for (size_t i = 0; i < batch; i++) {
-            size_t size = value_sizes[from + i];
-            const uint8_t *value = size == 0 ? (const uint8_t *)"" : values;
-            int status = nibble_put(session->session, &hashed[i], value, size, 0, NIBBLE_ALWAYS, 0);
-            if (status != CUBBY_OK) {
-                return explain(session, status);
-            }
-            values += size;
-            (*put_count)++;
-        }
-    }
-    return CUBBY_OK;
+    return session->calls->put_many(session, count, keys, key_sizes, values, value_sizes,
+                                    put_count);
 }
 
 /* The rest --------------------------------------------------------------------------------------
@@ -365,11 +304,11 @@ int cubby_nibble_put_many(cubby_nibble_session *session, size_t count, const uin
 int cubby_nibble_view(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
                       struct cubby_slice *value)
 {
-    if (!is_key_size(session, key_size)) {
+    if (!nibble_is_key_size(session, key_size)) {
         return CUBBY_BAD_ARGUMENT;
     }
-    struct nibble_key hashed = key_of(session, key, key_size);
-    return explain(session, nibble_view(session->session, &hashed, value));
+    struct nibble_key hashed = nibble_key_of(session, key, key_size);
+    return nibble_explain(session, nibble_view(session->session, &hashed, value));
 }
 
 void cubby_nibble_view_end(cubby_nibble_session *session)
@@ -389,13 +328,13 @@ int cubby_nibble_walk(cubby_nibble_session *session, uint64_t *position,
             free(session->copied);
             session->slices = NULL;
             session->copied = NULL;
-            return explain(session, ENOMEM);
+            return nibble_explain(session, ENOMEM);
         }
     }
     while (count == 0 && *position < INDEX_END) {
         int status = nibble_walk(session->session, position, session->copied, &count);
         if (status != CUBBY_OK) {
-            return explain(session, status);
+            return nibble_explain(session, status);
         }
     }
     *position = *position < INDEX_END ? *position : CUBBY_NIBBLE_END;

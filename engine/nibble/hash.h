@@ -17,7 +17,9 @@
 
 static inline struct key_hash nibble_hash(const uint8_t *key, size_t key_size, uint64_t seed)
 {
-    uint64_t hash = XXH3_64bits_withSeed(key, key_size, seed);
+    /* The same function: with a size that the compiler knows it is a tenth as long. */
+    uint64_t hash = key_size == 8 ? XXH3_64bits_withSeed(key, 8, seed)
+                                  : XXH3_64bits_withSeed(key, key_size, seed);
     return (struct key_hash){
         .low = hash,
         .high = (hash & 0xffffffff00000000) | (hash >> 28 & 0xffff),

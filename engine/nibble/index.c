@@ -28,7 +28,9 @@ uint64_t index_fixed_bytes(uint64_t limit_bytes)
 
 static uint64_t entry_of(uint32_t page, unsigned depth, uint64_t generation)
 {
-    return page | (uint64_t)depth << 32 | generation << 38;
+    uint64_t half = (1 << 14) - 1;
+    return (generation & half) << 1 | (uint64_t)page << 15 | (uint64_t)depth << 44 |
+           (generation >> 14 & half) << 50;
 }
 
 static uint64_t header_of(uint64_t version, unsigned depth, unsigned link)
@@ -124,7 +126,7 @@ static void return_page(struct index *index, uint32_t page)
 static void publish_page(struct index *index, uint32_t page)
 {
     const struct index_page *info = &index->pages[page];
-    uint64_t entry = entry_of(page, info->depth, ++index->generation & ((1 << 26) - 1));
+    uint64_t entry = entry_of(page, info->depth, ++index->generation);
     uint64_t mask = atomic_load_explicit(&index->mask, memory_order_relaxed);
     for (uint64_t i = info->prefix; i <= mask; i += 1ull << info->depth) {
         atomic_store_explicit(&index->directory[i], entry, memory_order_release);
@@ -152,7 +154,7 @@ int index_open(struct index *index, uint64_t limit_bytes, struct budget *budget,
     *index = (struct index){
         .log = log, .hash_of = hash_of, .state = state, .budget = budget, .version_floor = 2};
     uint64_t pages = limit_bytes / INDEX_PAGE_BYTES;
-    index->page_limit = pages < UINT32_MAX ? (uint32_t)pages : UINT32_MAX - 1;
+    index->page_limit = pages < INDEX_PAGES_MAX ? (uint32_t)pages : INDEX_PAGES_MAX;
     int mutex_status = pthread_mutex_init(&index->grow_lock, NULL);
     CUBBY_ASSERT(mutex_status == 0);
     int status = reserved_array_open(&index->directory_memory, sizeof(uint64_t) << INDEX_DEPTH_MAX);
@@ -203,7 +205,7 @@ static struct index_bucket *bucket_elsewhere(const struct index *index, struct k
                                              const struct index_spot *spot, unsigned *depth)
 {
     unsigned entry_depth = index_entry_depth(spot->entry);
-    uint32_t page = (uint32_t)spot->entry;
+    uint32_t page = index_entry_page(spot->entry);
     uint32_t forward = atomic_load_explicit(&index->pages[page].forward, memory_order_acquire);
     if (index_header_depth(spot->header) > entry_depth) {
         *depth = entry_depth + 1;
@@ -220,7 +222,7 @@ void index_reach_slowly(const struct index *index, struct key_hash hash, struct 
 {
     for (unsigned turn = 0;; turn++) {
         spot->entry = index_entry(index, hash);
-        spot->bucket = index_bucket_of(index, (uint32_t)spot->entry, index_home(hash));
+        spot->bucket = index_bucket_in(index, spot->entry, hash);
         spot->header = atomic_load_explicit(&spot->bucket->header, memory_order_acquire);
         unsigned depth = index_entry_depth(spot->entry);
         if ((spot->header & INDEX_LOCKED) == 0 && index_header_depth(spot->header) != depth) {
@@ -482,7 +484,7 @@ static int split_page(struct index *index, uint32_t lower)
 int index_split(struct index *index, struct key_hash hash)
 {
     pthread_mutex_lock(&index->grow_lock);
-    uint32_t page = (uint32_t)index_entry(index, hash);
+    uint32_t page = index_entry_page(index_entry(index, hash));
     /* If they are not, somebody else has split it. */
     int status = overflows_are_used_up(&index->pages[page]) ? split_page(index, page) : CUBBY_OK;
     pthread_mutex_unlock(&index->grow_lock);
@@ -523,17 +525,17 @@ static int64_t key_count(const struct index *index, uint32_t page)
 
 void index_shrink(struct index *index, struct key_hash hash)
 {
-    uint32_t page = (uint32_t)index_entry(index, hash);
+    uint32_t page = index_entry_page(index_entry(index, hash));
     if (key_count(index, page) >= SHRINK_KEYS_MAX ||
         pthread_mutex_trylock(&index->grow_lock) != 0) {
         return;
     }
-    page = (uint32_t)index_entry(index, hash);
+    page = index_entry_page(index_entry(index, hash));
     unsigned depth = index->pages[page].depth;
     if (depth > 0) {
         uint32_t prefix = index->pages[page].prefix;
         struct key_hash buddy_hash = {.low = prefix ^ 1u << (depth - 1)};
-        uint32_t buddy = (uint32_t)index_entry(index, buddy_hash);
+        uint32_t buddy = index_entry_page(index_entry(index, buddy_hash));
         if (index->pages[buddy].depth == depth &&
             key_count(index, page) + key_count(index, buddy) < MERGE_KEYS_MAX) {
             bool is_upper = prefix >> (depth - 1) != 0;

@@ -4,15 +4,16 @@
  *   page        32 KiB: 408 home buckets, and 104 overflow buckets that they share
  *   bucket      64 bytes: a header, and 7 slots; which home bucket, hash.high's top bits say
  *
- *   entry   = page:32  depth:6  generation:26
- *   header  = locked:1  version:43  depth:6  link:7      link: overflow bucket, from 1; 0: none
+ *   header  = locked:1  version:43                    depth:6  link:7
+ *   entry   = 0:1       generation:14  page:29        depth:6  generation:14
  *   slot    = address:40  lines:8  tag:16                0: empty
  *
- * address counts units of 8 bytes in the log; lines is the size of the object in cache lines, at
- * most 255, so that as much of it can be prefetched before it is looked at; the tag is hash.high's
- * low bits. A home bucket with its chain of overflow buckets has one lock and one version, in the
- * home bucket's header. The low bits of hash.low choose the page, as they choose a segment of the
- * store: what a page has is what some segments have.
+ * link is the number of an overflow bucket, from 1, or 0. page is where its offset in bytes would
+ * be. address counts units of 8 bytes in the log; lines is the size of the object in cache lines,
+ * at most 255, so that as much of it can be prefetched before it is looked at; the tag is
+ * hash.high's low bits. A home bucket with its chain of overflow buckets has one lock and one
+ * version, in the home bucket's header. The low bits of hash.low choose the page, as they choose a
+ * segment of the store: what a page has is what some segments have.
  *
  * Readers store nothing. They load a header, look, and load it again: if it is the same, what they
  * saw was so. Every change is made with the lock, and ends with a higher version.
@@ -46,7 +47,8 @@
 
 enum {
     INDEX_SLOTS = 7,
-    INDEX_PAGE_BYTES = 32768,
+    INDEX_PAGE_BYTES = 32768, /* 2^15 */
+    INDEX_PAGES_MAX = 1 << 29,
     INDEX_BUCKET_BYTES = 64,
     INDEX_HOMES = 408,
     INDEX_OVERFLOWS = INDEX_PAGE_BYTES / INDEX_BUCKET_BYTES - INDEX_HOMES,
@@ -57,6 +59,8 @@ enum {
 };
 
 #define INDEX_LOCKED 1ull
+#define INDEX_DEPTH_MASK (63ull << 44)
+#define INDEX_PAGE_OFFSET_MASK ((INDEX_PAGES_MAX - 1ull) << 15)
 #define INDEX_VERSION_MASK ((1ull << 44) - 1) /* with the lock */
 #define INDEX_ADDRESS_MASK ((1ull << 40) - 1)
 
@@ -122,7 +126,12 @@ uint64_t index_fixed_bytes(uint64_t limit_bytes);
 
 static inline unsigned index_entry_depth(uint64_t entry)
 {
-    return (unsigned)(entry >> 32) & 63;
+    return (unsigned)(entry >> 44) & 63;
+}
+
+static inline uint32_t index_entry_page(uint64_t entry)
+{
+    return (uint32_t)(entry >> 15 & (INDEX_PAGES_MAX - 1));
 }
 
 static inline unsigned index_header_depth(uint64_t header)
@@ -175,10 +184,25 @@ static inline struct index_bucket *index_bucket_of(const struct index *index, ui
     return index->buckets + (size_t)page * (INDEX_PAGE_BYTES / INDEX_BUCKET_BYTES) + number;
 }
 
+/* The home bucket of a key, in the page of an entry. */
+static inline struct index_bucket *index_bucket_in(const struct index *index, uint64_t entry,
+                                                   struct key_hash hash)
+{
+    uint8_t *page = (uint8_t *)index->buckets + (entry & INDEX_PAGE_OFFSET_MASK);
+    return (struct index_bucket *)(void *)page + index_home(hash);
+}
+
+/* Whether a header says that its bucket is locked, or not of an entry's page as it was: being split
+ * or merged. */
+static inline bool index_is_other(uint64_t header, uint64_t entry)
+{
+    return ((header ^ entry) & (INDEX_DEPTH_MASK | INDEX_LOCKED)) != 0;
+}
+
 /* Where a key would be, its cache line perhaps not there yet. */
 static inline struct index_bucket *index_guess(const struct index *index, struct key_hash hash)
 {
-    return index_bucket_of(index, (uint32_t)index_entry(index, hash), index_home(hash));
+    return index_bucket_in(index, index_entry(index, hash), hash);
 }
 
 /* The rest of index_reach. */
@@ -189,12 +213,10 @@ static inline void index_reach(const struct index *index, struct key_hash hash,
                                struct index_spot *spot)
 {
     uint64_t entry = index_entry(index, hash);
-    struct index_bucket *bucket = index_bucket_of(index, (uint32_t)entry, index_home(hash));
+    struct index_bucket *bucket = index_bucket_in(index, entry, hash);
     uint64_t header = atomic_load_explicit(&bucket->header, memory_order_acquire);
     *spot = (struct index_spot){bucket, header, entry};
-    if (__builtin_expect((header & INDEX_LOCKED) != 0 ||
-                             index_header_depth(header) != index_entry_depth(entry),
-                         0)) {
+    if (__builtin_expect(index_is_other(header, entry), 0)) {
         index_reach_slowly(index, hash, spot);
     }
 }

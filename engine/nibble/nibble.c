@@ -187,7 +187,7 @@ void nibble_close(struct nibble *nibble)
 int nibble_session_open(struct nibble *nibble, struct nibble_session **opened)
 {
     struct nibble_session *session = new_lines(sizeof *session);
-    uint8_t *buffer = malloc(BUFFER_BYTES);
+    uint8_t *buffer = malloc(BUFFER_BYTES + NIBBLE_BUFFER_SLACK);
     if (session == NULL || buffer == NULL) {
         free(session);
         free(buffer);
@@ -265,7 +265,7 @@ void nibble_stat(struct nibble *nibble, struct cubby_nibble_stat *stat)
         .gets = atomic_load(&sums.gets),
         .misses = atomic_load(&sums.misses),
         .retries = atomic_load(&sums.retries),
-        .puts = atomic_load(&sums.puts),
+        .puts = atomic_load(&sums.in_place_puts) + atomic_load(&sums.appended_puts),
         .in_place_puts = atomic_load(&sums.in_place_puts),
         .deletes = deletes,
         .put_bytes = atomic_load(&sums.put_bytes),

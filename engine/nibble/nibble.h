@@ -38,6 +38,9 @@
 enum {
     NIBBLE_MEMORY_MIN = 16 << 20,
     NIBBLE_CLEANERS_MAX = 16,
+    NIBBLE_BUFFER_SLACK = 64, /* bytes of a session's buffer that copies may spoil */
+    NIBBLE_IN_PLACE_BYTES_MAX =
+        1024, /* readers wait while a value is overwritten: 100 ns for that */
 };
 
 typedef struct key_hash nibble_hash_function(const uint8_t *key, size_t key_size, uint64_t seed);
@@ -71,8 +74,8 @@ struct nibble_counters {
     _Atomic uint64_t gets;
     _Atomic uint64_t misses;
     _Atomic uint64_t retries; /* of gets that met a change */
-    _Atomic uint64_t puts;
     _Atomic uint64_t in_place_puts;
+    _Atomic uint64_t appended_puts;
     _Atomic uint64_t inserts; /* puts of keys that were not there */
     _Atomic uint64_t deletes;
     _Atomic uint64_t put_bytes; /* appended */
@@ -110,7 +113,7 @@ struct nibble_session {
     struct segment_chunk chunk;
     struct segment_chunk large_chunk; /* of one object, while it is being put */
     uint8_t *buffer;                  /* that values are copied to */
-    size_t buffer_bytes;
+    size_t buffer_bytes;              /* and NIBBLE_BUFFER_SLACK beyond */
     unsigned view_count;
     struct epoch_slot views;
     struct nibble_counters counters;
@@ -130,6 +133,13 @@ static inline void nibble_count(_Atomic uint64_t *counter, uint64_t by)
     /* One writer: no need to pay for an atomic addition. */
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
                           memory_order_relaxed);
+}
+
+/* With a bucket locked: whether somebody may view what it names. Who begins to view later finds the
+ * bucket locked; see nibble_view. */
+static inline bool nibble_is_viewed_locked(const struct nibble *nibble)
+{
+    return atomic_load(&nibble->view_count) != 0;
 }
 
 /* Returns CUBBY_OK, ENOMEM, or CUBBY_BAD_ARGUMENT; message as in cubby_open. nibble_close: all its
@@ -152,12 +162,11 @@ int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, 
 /* Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int nibble_contains(struct nibble_session *session, const struct nibble_key *key);
 
-/* Fetch what a call for a key will need: first its bucket, then, once that is there, its object. */
+/* Fetch the bucket of a key that will be asked for. */
 static inline void nibble_prefetch_bucket(const struct nibble *nibble, struct key_hash hash)
 {
     __builtin_prefetch(index_guess(&nibble->index, hash));
 }
-void nibble_prefetch_object(const struct nibble *nibble, struct key_hash hash);
 
 /* flags: OBJECT_DIRTY or 0. Returns CUBBY_OK, CUBBY_FULL, ENOMEM, or as the condition says. */
 int nibble_put(struct nibble_session *session, const struct nibble_key *key, const uint8_t *value,

@@ -8,11 +8,6 @@
 #include "engine/nibble/find.h"
 #include "engine/nibble/nibble.h"
 
-enum {
-    PREFETCH_LINES_MAX = 17,   /* behind that the processor sees where it goes by itself */
-    IN_PLACE_BYTES_MAX = 1024, /* readers wait while a value is overwritten; this takes 100 ns */
-};
-
 /* Reading ---------------------------------------------------------------------------------------
  */
 
@@ -22,7 +17,7 @@ int nibble_reserve_buffer(struct nibble_session *session, size_t bytes)
         return CUBBY_OK;
     }
     bytes = bytes > 2 * session->buffer_bytes ? bytes : 2 * session->buffer_bytes;
-    uint8_t *larger = realloc(session->buffer, bytes);
+    uint8_t *larger = realloc(session->buffer, bytes + NIBBLE_BUFFER_SLACK);
     if (larger == NULL) {
         return ENOMEM;
     }
@@ -92,24 +87,6 @@ int nibble_contains(struct nibble_session *session, const struct nibble_key *key
     }
 }
 
-void nibble_prefetch_object(const struct nibble *nibble, struct key_hash hash)
-{
-    const struct index_bucket *bucket = index_guess(&nibble->index, hash);
-    match_set set = match_tag(bucket, hash);
-    if (set == 0) {
-        return; /* absent, or in an overflow bucket */
-    }
-    uint64_t slot = atomic_load_explicit(&bucket->slots[match_first(set)], memory_order_relaxed);
-    const uint8_t *object = segments_object(&nibble->segments, index_slot_address(slot));
-    size_t lines = index_slot_lines(slot);
-    lines = lines < PREFETCH_LINES_MAX ? lines : PREFETCH_LINES_MAX;
-    for (size_t line = 0; line < lines; line++) {
-        __builtin_prefetch(object + line * INDEX_LINE_BYTES);
-    }
-    /* It may begin in the middle of a line. */
-    __builtin_prefetch(object + lines * INDEX_LINE_BYTES - 1);
-}
-
 int nibble_view(struct nibble_session *session, const struct nibble_key *key,
                 struct cubby_slice *value)
 {
@@ -156,7 +133,7 @@ void nibble_view_end(struct nibble_session *session)
 /* Writing ---------------------------------------------------------------------------------------
  */
 
-/* Whether somebody may be looking at what has just been unpublished, or locked. */
+/* Whether somebody may be looking at what has just been unpublished. */
 static bool is_viewed(struct nibble *nibble)
 {
     atomic_thread_fence(memory_order_seq_cst);
@@ -211,7 +188,7 @@ static bool put_in_place(struct nibble_session *session, const struct nibble_key
         pause_turn(turn);
     }
     *status = check_condition(condition, version, &spot, true);
-    if (*status != CUBBY_OK || is_viewed(nibble)) {
+    if (*status != CUBBY_OK || nibble_is_viewed_locked(nibble)) {
         index_unlock_unchanged(&spot);
         return *status != CUBBY_OK;
     }
@@ -330,6 +307,7 @@ static int put_appended(struct nibble_session *session, const struct nibble_key 
         status = publish(session, key, object, bytes, condition, version);
         if (status == CUBBY_OK) {
             nibble_appended(session);
+            nibble_count(&session->counters.appended_puts, 1);
             nibble_count(&session->counters.put_bytes, bytes);
         } else {
             nibble_retract(session, object, bytes);
@@ -346,12 +324,9 @@ int nibble_put(struct nibble_session *session, const struct nibble_key *key, con
 {
     CUBBY_ASSERT(key->size >= 1 && key->size <= CUBBY_KEY_BYTES_MAX);
     int status;
-    if (session->nibble->append_only || value_size > IN_PLACE_BYTES_MAX ||
+    if (session->nibble->append_only || value_size > NIBBLE_IN_PLACE_BYTES_MAX ||
         !put_in_place(session, key, value, value_size, flags, condition, version, &status)) {
         status = put_appended(session, key, value, value_size, flags, condition, version);
-    }
-    if (status == CUBBY_OK) {
-        nibble_count(&session->counters.puts, 1);
     }
     return status;
 }

@@ -82,7 +82,10 @@ static inline void racy_move(uint8_t *to, const uint8_t *from, size_t size)
 static inline bool racy_equal(const uint8_t *shared, const uint8_t *bytes, size_t size)
 {
     /* Most keys are 8 to 16 bytes, for which a call would cost more than the comparison. */
-    if (size >= 8 && size <= 16) {
+    if (size == 8) {
+        return load_u64(shared) == load_u64(bytes);
+    }
+    if (size > 8 && size <= 16) {
         return load_u64(shared) == load_u64(bytes) &&
                load_u64(shared + size - 8) == load_u64(bytes + size - 8);
     }
