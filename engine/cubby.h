@@ -986,7 +986,8 @@ struct cubby_nibble_stat {
 int cubby_nibble_open(const struct cubby_nibble_options *options, cubby_nibble **nibble,
                       char *message, size_t message_size);
 
-/* End it; its sessions are closed already. NULL is allowed. */
+/* End it. Sessions that are still open go on, without cleaners, and the memory is given back with
+ * the last of them. NULL is allowed. */
 void cubby_nibble_close(cubby_nibble *nibble);
 
 /* Open a session, for one thread at a time: 64 KiB of memory, more after large values, and a block

@@ -20,7 +20,9 @@ __all__ = [
     "ScanSession",
     "Session",
     "SessionCalls",
+    "Slice",
     "Ttl",
+    "check_pair_size",
     "expires_after",
     "fail_many",
     "fail_pair",
@@ -208,7 +210,8 @@ def _check_key_size(key: bytes) -> None:
         raise ValueError(f"a key has 1 to {limit:,} bytes, this one {len(key):,}: {key_text(key)}")
 
 
-def _check_pair_size(key: bytes, value_size: int) -> None:
+def check_pair_size(key: bytes, value_size: int) -> None:
+    """Raise ValueError if the sizes of a pair are out of range."""
     _check_key_size(key)
     if value_size > lib.CUBBY_VALUE_BYTES_MAX:
         limit = lib.CUBBY_VALUE_BYTES_MAX
@@ -220,7 +223,7 @@ def _check_pair_size(key: bytes, value_size: int) -> None:
 def fail_pair(session: Session, status: int, key: bytes, value_size: int = 0) -> NoReturn:
     """Raise what a call's status means for a key, sizes that are out of range first."""
     if status == lib.CUBBY_BAD_ARGUMENT:
-        _check_pair_size(key, value_size)
+        check_pair_size(key, value_size)
     session.fail(status, key)
 
 

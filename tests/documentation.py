@@ -21,7 +21,12 @@ ROOT = Path(__file__).parent.parent
 # exported by cubbydb, and comes with it.
 MODULES = ("cubbydb", "cubbydb.blockdev", "cubbydb.dbm", "cubbydb.errors", "cubbydb.prometheus")
 # Class whose fields are those of a C struct -> the struct, in whose comments they are explained.
-STRUCTS = {"DeviceStat": "cubby_device_stat", "Latency": "cubby_latency", "StoreStat": "cubby_stat"}
+STRUCTS = {
+    "DeviceStat": "cubby_device_stat",
+    "Latency": "cubby_latency",
+    "NibbleStat": "cubby_nibble_stat",
+    "StoreStat": "cubby_stat",
+}
 
 
 @functools.cache

@@ -3,14 +3,17 @@
  *
  *   null        nothing: what a driver itself costs
  *   lying       gives wrong values: a driver that does not notice is worth nothing
- *   pread       one 4 KiB O_DIRECT read of the home block that the store would read, and no more,
- * and one read and one write of it for a put: what the device allows a get or a put to be cubby the
- * store, through cubby.h rocksdb, wiredtiger, lmdb    its peers, where their libraries were there
- * at build time
- *   nibble      Nibble, through cubby.h            in memory, likewise the next ones
+ *   pread       one 4 KiB O_DIRECT read of the home block that the store would read, and for a put
+ *               a read and a write of it: what the device allows
+ *   cubby       the store, through cubby.h
+ *   rocksdb, wiredtiger, lmdb    its peers, where their libraries were there at build time
+ *
+ * and in memory, where nothing is kept:
+ *
+ *   nibble      Nibble, through cubby.h
  *   bare        the accesses to memory that a table cannot do without, and no more
- *   libcuckoo, tbb, unordered (sharded), boost    its peers, where their headers were there; keys
- * of 8 bytes alone, and values in blobs of their own, as of a general cache
+ *   libcuckoo, tbb, unordered (in shards), boost    its peers, where their headers were there; for
+ *               keys of 8 bytes, and values in blobs of their own, as values of any size must be
  *
  * A peer is one more file with one more constant of this type, listed in bench_engine.c.
  *

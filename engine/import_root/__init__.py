@@ -30,6 +30,7 @@ the examples of these pages *store* is an open, empty one.
 | await instead of wait | `Store.aget`, `Store.aget_many`, `Store.aput`, `Store.adelete` |
 | see how full it is, and make it larger | `Store.stats`, `Store.resize` |
 | look for damage, and repair it | `Store.check`, `Store.repair` |
+| keep pairs in memory alone, within a number of bytes | `Nibble` |
 | look at single blocks | `Store.inspect_lba`, `Store.inspect_key` |
 
 # What is promised
@@ -63,6 +64,7 @@ Keys have 1 to 65,535 bytes, values 0 bytes to 1 GiB.  Pairs come in an order wi
 from cubbydb import errors
 from cubbydb._native import ffi, lib
 from cubbydb.engine.inspection import BlockInspection, KeyLocation, SegmentInspection
+from cubbydb.engine.nibble_mapping import Nibble, NibbleStat
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.stats import Latency, StoreStat
 from cubbydb.engine.store import Batch, Compaction, Damage, Scan, Space, Store, open
@@ -74,6 +76,8 @@ __all__ = [
     "Damage",
     "KeyLocation",
     "Latency",
+    "Nibble",
+    "NibbleStat",
     "Scan",
     "SegmentInspection",
     "Space",

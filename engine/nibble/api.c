@@ -19,6 +19,7 @@ enum {
 
 struct cubby_nibble {
     struct nibble *nibble;
+    atomic_uint holders; /* open sessions, and 1 until cubby_nibble_close: the last one frees it */
     unsigned thread_count;
     pthread_t threads[NIBBLE_CLEANERS_MAX];
     atomic_bool stop; /* the threads are to end */
@@ -80,6 +81,7 @@ int cubby_nibble_open(const struct cubby_nibble_options *options, cubby_nibble *
         snprintf(message, message_size, "%s", cubby_status_text(status));
         return status;
     }
+    atomic_init(&nibble->holders, 1);
     status = nibble_open(&inner, &nibble->nibble, message, message_size);
     if (status != CUBBY_OK) {
         free(nibble);
@@ -99,12 +101,19 @@ int cubby_nibble_open(const struct cubby_nibble_options *options, cubby_nibble *
     return CUBBY_OK;
 }
 
+static void let_go(cubby_nibble *nibble)
+{
+    if (atomic_fetch_sub(&nibble->holders, 1) == 1) {
+        nibble_close(nibble->nibble);
+        free(nibble);
+    }
+}
+
 void cubby_nibble_close(cubby_nibble *nibble)
 {
     if (nibble != NULL) {
         stop_cleaners(nibble);
-        nibble_close(nibble->nibble);
-        free(nibble);
+        let_go(nibble);
     }
 }
 
@@ -130,6 +139,8 @@ int cubby_nibble_session_open(cubby_nibble *nibble, cubby_nibble_session **opene
         free(session);
         return status;
     }
+    atomic_fetch_add(&nibble->holders, 1);
+    session->owner = nibble;
     session->nibble = nibble->nibble;
     session->calls = best_calls();
     *opened = session;
@@ -140,6 +151,7 @@ void cubby_nibble_session_close(cubby_nibble_session *session)
 {
     if (session != NULL) {
         nibble_session_close(session->session);
+        let_go(session->owner);
         free(session->copied);
         free(session->slices);
         free(session);

@@ -35,6 +35,7 @@ struct cubby_nibble_session {
     const struct nibble_calls *calls;
     struct nibble_session *session;
     struct nibble *nibble;
+    cubby_nibble *owner;
     struct nibble_copied *copied; /* of a walk; made when needed, likewise the next one */
     struct cubby_slice *slices;
     char message[CUBBY_MESSAGE_BYTES];

@@ -445,6 +445,22 @@ static void test_the_memory_of_one_use_serves_another(void)
     nibble_fixture_close(&fixture);
 }
 
+static void test_sessions_may_outlive_it(void)
+{
+    struct nibble_fixture fixture;
+    nibble_fixture_open(&fixture,
+                        &(struct cubby_nibble_options){.memory_bytes = 16 * MIB, .cleaners = 2});
+    CHECK_EQUAL(nibble_put_number(fixture.session, 1, 0, 100), CUBBY_OK);
+    cubby_nibble_close(fixture.nibble);
+    nibble_expect_number(fixture.session, 1, 0, 100);
+    for (uint64_t round = 0; round < 300000; round++) {
+        CHECK_EQUAL(nibble_put_number(fixture.session, round % 10, round, 200), CUBBY_OK);
+    }
+    cubby_nibble_session_close(fixture.session);
+    cubby_nibble_close(NULL);
+    cubby_nibble_session_close(NULL);
+}
+
 static void test_logs_of_several_nodes_are_one_table(void)
 {
     struct nibble_fixture fixture;
@@ -473,6 +489,7 @@ int main(void)
     RUN(test_a_view_stays_as_it_is_whatever_happens);
     RUN(test_a_walk_meets_every_pair_once_while_pages_split_and_merge);
     RUN(test_the_memory_of_one_use_serves_another);
+    RUN(test_sessions_may_outlive_it);
     RUN(test_logs_of_several_nodes_are_one_table);
     return 0;
 }
