@@ -980,6 +980,8 @@ struct cubby_nibble_stat {
     uint64_t cleaned_segments;
     uint64_t index_splits;
     uint64_t index_merges;
+    uint64_t evicted; /* pairs; of a store's cache, likewise the next one */
+    uint64_t evicted_bytes;
 };
 
 /* Make one. message as in cubby_open. Returns CUBBY_OK, CUBBY_BAD_ARGUMENT or ENOMEM. */

@@ -78,6 +78,8 @@ class NibbleStat(TypedDict):
     cleaned_segments: int
     index_splits: int
     index_merges: int
+    evicted: int
+    evicted_bytes: int
 
 
 class _Session:

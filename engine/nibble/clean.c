@@ -20,6 +20,7 @@
 
 enum {
     BATCH_OBJECTS = 32,
+    CLIENT_USES_MIN = 2, /* of what clients put, to stay */
 };
 
 /* An object that is on the move. */
@@ -57,6 +58,48 @@ static size_t gather(const struct nibble *nibble, struct nibble_cleaner *cleaner
         }
     }
     return count;
+}
+
+/* Take what a clean object takes, where pairs may be evicted, if it has not been used enough since
+ * it was looked at last: more than once where clients put it, at all where survivors are. What
+ * stays has its uses counted anew, or down. Returns whether it is gone. */
+static bool evict(struct nibble *nibble, struct nibble_cleaner *cleaner, struct moving *moving)
+{
+    index_reach_locked(&nibble->index, moving->hash, &moving->spot);
+    uint64_t address = segments_address(&nibble->segments, moving->object);
+    _Atomic uint64_t *slot = nibble_find_address(nibble, &moving->spot, address);
+    if (slot == NULL) {
+        index_unlock_unchanged(&moving->spot);
+        return true; /* it has died */
+    }
+    uint64_t value = atomic_load_explicit(slot, memory_order_relaxed);
+    uint64_t header = object_header(moving->object);
+    bool by_client = cleaner->head == HEAD_CLIENTS;
+    unsigned uses = index_slot_uses(value);
+    if ((header & OBJECT_DIRTY) != 0 || uses >= (by_client ? CLIENT_USES_MIN : 1)) {
+        unsigned left = by_client || uses == 0 ? 0 : uses - 1;
+        atomic_store_explicit(slot, index_slot_with_uses(value, left), memory_order_relaxed);
+        index_unlock_unchanged(&moving->spot);
+        return false;
+    }
+    struct large_value large = {0};
+    if ((header & OBJECT_LARGE) != 0) {
+        large = object_large_value(moving->object, header);
+    }
+    cleaner->evicted++;
+    cleaner->evicted_bytes += object_bytes(header);
+    segments_kill(&nibble->segments, moving->object, header);
+    index_remove(&nibble->index, &moving->spot, slot);
+    index_unlock(&moving->spot);
+    if (by_client) {
+        ghosts_add(&nibble->ghosts, moving->hash);
+    }
+    if (large.size != 0) {
+        atomic_thread_fence(memory_order_seq_cst);
+        large_return(&nibble->large, large.offset, large.size,
+                     atomic_load(&nibble->view_count) != 0);
+    }
+    return true;
 }
 
 /* Have the bucket of an object name its copy; if the object has died the copy is dead, too. */
@@ -107,6 +150,9 @@ static bool move_batch(struct nibble *nibble, struct nibble_cleaner *cleaner, un
     bool has_room = true;
     for (size_t i = 0; i < count && has_room; i++) {
         struct moving *moving = &batch[i];
+        if (nibble->evicts && evict(nibble, cleaner, moving)) {
+            continue;
+        }
         index_reach(&nibble->index, moving->hash, &moving->spot);
         uint64_t address = segments_address(&nibble->segments, moving->object);
         if (nibble_find_address(nibble, &moving->spot, address) == NULL &&
@@ -170,7 +216,9 @@ static enum nibble_cleaned work(struct nibble *nibble, struct nibble_cleaner *cl
                                 unsigned node, uint64_t bytes)
 {
     if (cleaner->victim == NO_SEGMENT) {
-        uint32_t victim = segments_choose(&nibble->segments, node);
+        uint32_t victim = nibble->evicts
+                              ? segments_choose_oldest(&nibble->segments, node, &cleaner->head)
+                              : segments_choose(&nibble->segments, node);
         if (victim == NO_SEGMENT) {
             return NIBBLE_CLEAN;
         }

@@ -10,6 +10,7 @@
 
 struct nibble_found {
     _Atomic uint64_t *slot;
+    uint64_t slot_value; /* of the slot */
     uint8_t *object;
     uint64_t header;
 };
@@ -30,7 +31,7 @@ static inline bool nibble_find(const struct nibble *nibble, const struct index_s
             uint64_t header = object_header(object);
             if (object_key_size(header) == key->size &&
                 racy_equal(object_key(object), key->bytes, key->size) && slot != 0) {
-                *found = (struct nibble_found){place, object, header};
+                *found = (struct nibble_found){place, slot, object, header};
                 return true;
             }
         }

@@ -6,7 +6,7 @@
  *
  *   header  = locked:1  version:43                    depth:6  link:7
  *   entry   = 0:1       generation:14  page:29        depth:6  generation:14
- *   slot    = address:40  lines:8  tag:16                0: empty
+ *   slot    = address:40  lines:6  uses:2  tag:16        0: empty
  *
  * link is the number of an overflow bucket, from 1, or 0. page is where its offset in bytes would
  * be. address counts units of 8 bytes in the log; lines is the size of the object in cache lines,
@@ -53,7 +53,8 @@ enum {
     INDEX_HOMES = 408,
     INDEX_OVERFLOWS = INDEX_PAGE_BYTES / INDEX_BUCKET_BYTES - INDEX_HOMES,
     INDEX_DEPTH_MAX = 28,
-    INDEX_LINES_MAX = 255,
+    INDEX_LINES_MAX = 63,
+    INDEX_USES_MAX = 3,
     INDEX_LINE_BYTES = 64,
     INDEX_UNIT_BYTES = 8, /* that addresses count */
 };
@@ -158,7 +159,29 @@ static inline uint64_t index_slot_address(uint64_t slot)
 
 static inline size_t index_slot_lines(uint64_t slot)
 {
-    return slot >> 40 & 255;
+    return slot >> 40 & INDEX_LINES_MAX;
+}
+
+static inline unsigned index_slot_uses(uint64_t slot)
+{
+    return (unsigned)(slot >> 46) & INDEX_USES_MAX;
+}
+
+static inline uint64_t index_slot_with_uses(uint64_t slot, unsigned uses)
+{
+    return (slot & ~((uint64_t)INDEX_USES_MAX << 46)) | (uint64_t)uses << 46;
+}
+
+/* Count a use of the object that a slot names, or named a moment ago. Readers do that without the
+ * lock: a slot that has changed meanwhile is left alone. */
+static inline void index_use_slot(_Atomic uint64_t *slot, uint64_t value)
+{
+    if (index_slot_uses(value) < INDEX_USES_MAX) {
+        uint64_t expected = value;
+        (void)atomic_compare_exchange_strong_explicit(
+            slot, &expected, index_slot_with_uses(value, index_slot_uses(value) + 1),
+            memory_order_relaxed, memory_order_relaxed);
+    }
 }
 
 static inline bool index_slot_matches(uint64_t slot, struct key_hash hash)

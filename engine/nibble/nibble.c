@@ -90,6 +90,9 @@ static uint64_t fixed_bytes(const struct nibble_options *options, bool huge_page
 {
     uint64_t tables = index_fixed_bytes(options->memory_bytes) +
                       options->memory_bytes / options->segment_bytes * sizeof(struct segment);
+    if (options->evicts) {
+        tables += ghosts_count(options->memory_bytes) * sizeof(uint32_t);
+    }
     return tables + (huge_pages ? (options->node_count + 1) * HUGE_PAGE_BYTES : 0);
 }
 
@@ -121,6 +124,9 @@ static int open_parts(struct nibble *nibble, const struct nibble_options *option
     if (status == CUBBY_OK) {
         status = large_open(&nibble->large, limit, &nibble->budget, &nibble->epoch);
     }
+    if (status == CUBBY_OK && options->evicts && !ghosts_open(&nibble->ghosts, limit)) {
+        status = ENOMEM;
+    }
     return status;
 }
 
@@ -149,6 +155,7 @@ int nibble_open(const struct nibble_options *given, struct nibble **opened, char
         .memory_bytes = options.memory_bytes,
         .object_bytes_max = options.segment_bytes / OBJECTS_PER_SEGMENT,
         .append_only = options.append_only,
+        .evicts = options.evicts,
         .cleaner_count = options.cleaners,
         .cleaners = cleaners,
     };
@@ -175,6 +182,7 @@ void nibble_close(struct nibble *nibble)
     for (unsigned i = 0; i < count; i++) {
         pthread_mutex_destroy(&nibble->cleaners[i].lock);
     }
+    ghosts_close(&nibble->ghosts);
     large_close(&nibble->large);
     index_close(&nibble->index);
     segments_close(&nibble->segments);
@@ -228,6 +236,7 @@ void nibble_session_close(struct nibble_session *session)
     CUBBY_ASSERT(session->view_count == 0);
     segments_release_chunk(&nibble->segments, &session->chunk);
     segments_release_chunk(&nibble->segments, &session->large_chunk);
+    segments_release_chunk(&nibble->segments, &session->old_chunk);
     epoch_unregister(&nibble->epoch, &session->views);
     pthread_mutex_lock(&nibble->lock);
     struct nibble_session **place = &nibble->sessions;
@@ -254,7 +263,6 @@ void nibble_stat(struct nibble *nibble, struct cubby_nibble_stat *stat)
     uint64_t inserts = atomic_load(&sums.inserts);
     uint64_t deletes = atomic_load(&sums.deletes);
     *stat = (struct cubby_nibble_stat){
-        .pairs = inserts > deletes ? inserts - deletes : 0,
         .memory_bytes = nibble->memory_bytes,
         .used_bytes = nibble->memory_bytes - nibble->budget.limit_bytes +
                       atomic_load(&nibble->budget.used_bytes),
@@ -280,6 +288,10 @@ void nibble_stat(struct nibble *nibble, struct cubby_nibble_stat *stat)
         stat->cleaned_bytes += cleaner->cleaned_bytes;
         stat->moved_bytes += cleaner->moved_bytes;
         stat->cleaned_segments += cleaner->cleaned_segments;
+        stat->evicted += cleaner->evicted;
+        stat->evicted_bytes += cleaner->evicted_bytes;
         pthread_mutex_unlock(&cleaner->lock);
     }
+    uint64_t gone = deletes + stat->evicted + atomic_load(&nibble->forgotten);
+    stat->pairs = inserts > gone ? inserts - gone : 0;
 }

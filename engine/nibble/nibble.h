@@ -31,6 +31,7 @@
 #include "engine/base/epoch.h"
 #include "engine/cubby.h"
 #include "engine/nibble/budget.h"
+#include "engine/nibble/ghosts.h"
 #include "engine/nibble/index.h"
 #include "engine/nibble/large.h"
 #include "engine/nibble/segments.h"
@@ -54,6 +55,7 @@ struct nibble_options {
     nibble_hash_function *hash; /* of keys */
     uint64_t seed;              /* for it */
     bool append_only;           /* never overwrite in place: Nibble, not Nibble-2 */
+    bool evicts;                /* a cache: what is used least goes, unless it is dirty */
 };
 
 /* Who compacts, and how far it has come: any thread that has the lock. */
@@ -67,6 +69,9 @@ struct nibble_cleaner {
     uint64_t cleaned_bytes;           /* counters: of victims, */
     uint64_t moved_bytes;             /* of survivors, */
     uint64_t cleaned_segments;
+    uint64_t evicted; /* pairs, */
+    uint64_t evicted_bytes;
+    enum segment_head head; /* that the victim was */
 } __attribute__((aligned(64)));
 
 /* Counters of one session, written by its thread alone. */
@@ -95,6 +100,9 @@ struct nibble {
     uint64_t object_bytes_max; /* an object with its value in the log */
     unsigned cleaner_count;    /* of each node */
     bool append_only;
+    bool evicts;
+    struct ghosts ghosts;            /* see ghosts.h; where pairs are evicted */
+    _Atomic uint64_t forgotten;      /* pairs, by nibble_forget */
     struct nibble_cleaner *cleaners; /* cleaner_count for each node */
     pthread_mutex_t lock;            /* guards the next two */
     struct nibble_session *sessions;
@@ -112,6 +120,7 @@ struct nibble_session {
     unsigned node; /* that it appends to */
     struct segment_chunk chunk;
     struct segment_chunk large_chunk; /* of one object, while it is being put */
+    struct segment_chunk old_chunk;   /* for pairs that have been here before */
     uint8_t *buffer;                  /* that values are copied to */
     size_t buffer_bytes;              /* and NIBBLE_BUFFER_SLACK beyond */
     unsigned view_count;
@@ -175,6 +184,10 @@ int nibble_put(struct nibble_session *session, const struct nibble_key *key, con
 
 /* Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int nibble_delete(struct nibble_session *session, const struct nibble_key *key);
+
+/* Have no pair of a key, and a higher version, so that no NIBBLE_IF_VERSION from before succeeds.
+ * Needs no session, and waits for nobody but the holder of a bucket's lock. */
+void nibble_forget(struct nibble *nibble, const struct nibble_key *key);
 
 /* Show a value where it is; it stays as it is there until nibble_view_end, whatever is put or
  * deleted. Meanwhile no value is overwritten in place, and freed segments wait. A session may view
@@ -240,9 +253,10 @@ uint32_t nibble_low_mark(const struct nibble *nibble);
 /* Room (room.c) ---------------------------------------------------------------------------------
  */
 
-/* Room for an object in the log, compacting if need be. Nothing may be locked. Returns CUBBY_OK or
- * CUBBY_FULL. */
-int nibble_append(struct nibble_session *session, size_t bytes, uint8_t **object);
+/* Room for an object in the log, of one of its heads, compacting if need be. Nothing may be locked.
+ * Returns CUBBY_OK or CUBBY_FULL. */
+int nibble_append(struct nibble_session *session, size_t bytes, enum segment_head head,
+                  uint8_t **object);
 
 /* The object that nibble_append gave last is not needed after all; or has been published. */
 void nibble_retract(struct nibble_session *session, uint8_t *object, size_t bytes);

@@ -51,6 +51,9 @@ int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, 
             }
             racy_load(session->buffer + offset, from, *value_size);
             if (__builtin_expect(index_unchanged(&spot), 1)) {
+                if (nibble->evicts) {
+                    index_use_slot(found.slot, found.slot_value);
+                }
                 break;
             }
         } else if (index_absent(&nibble->index, key->hash, &spot)) {
@@ -298,7 +301,9 @@ static int put_appended(struct nibble_session *session, const struct nibble_key 
         flags |= OBJECT_LARGE;
     }
     uint8_t *object;
-    status = nibble_append(session, bytes, &object);
+    /* What has been evicted and comes again need not prove itself again. */
+    bool is_known = nibble->evicts && ghosts_have(&nibble->ghosts, key->hash);
+    status = nibble_append(session, bytes, is_known ? HEAD_SURVIVORS : HEAD_CLIENTS, &object);
     if (status == CUBBY_OK) {
         racy_store(object_key(object), key->bytes, key->size);
         uint64_t header = object_header_of(key->size, value_size, bytes / OBJECT_UNIT_BYTES, flags);
@@ -329,6 +334,21 @@ int nibble_put(struct nibble_session *session, const struct nibble_key *key, con
         status = put_appended(session, key, value, value_size, flags, condition, version);
     }
     return status;
+}
+
+void nibble_forget(struct nibble *nibble, const struct nibble_key *key)
+{
+    struct index_spot spot;
+    struct nibble_found found;
+    struct large_value large = {0};
+    index_reach_locked(&nibble->index, key->hash, &spot);
+    if (nibble_find(nibble, &spot, key, &found)) {
+        large = kill_object(nibble, &found);
+        index_remove(&nibble->index, &spot, found.slot);
+        atomic_fetch_add_explicit(&nibble->forgotten, 1, memory_order_relaxed);
+    }
+    index_unlock(&spot);
+    end_large(nibble, large);
 }
 
 int nibble_delete(struct nibble_session *session, const struct nibble_key *key)

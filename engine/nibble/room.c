@@ -54,12 +54,15 @@ static int compact(struct nibble_session *session, unsigned round)
     }
 }
 
-int nibble_append(struct nibble_session *session, size_t bytes, uint8_t **object)
+int nibble_append(struct nibble_session *session, size_t bytes, enum segment_head head,
+                  uint8_t **object)
 {
     struct nibble *nibble = session->nibble;
     struct segments *segments = &nibble->segments;
     bool is_large = bytes * 8 > segments->block_bytes;
-    struct segment_chunk *chunk = is_large ? &session->large_chunk : &session->chunk;
+    struct segment_chunk *chunk = is_large                 ? &session->large_chunk
+                                  : head == HEAD_SURVIVORS ? &session->old_chunk
+                                                           : &session->chunk;
     *object = segment_chunk_append(chunk, bytes);
     if (__builtin_expect(*object != NULL, 1)) {
         return CUBBY_OK;
@@ -69,8 +72,8 @@ int nibble_append(struct nibble_session *session, size_t bytes, uint8_t **object
         uint64_t taken = is_large ? bytes : segments->block_bytes;
         (void)nibble_clean(nibble, session->node, HELP_FACTOR * taken);
     }
-    for (unsigned round = 0;
-         !segments_take_chunk(segments, session->node, HEAD_CLIENTS, bytes, chunk); round++) {
+    for (unsigned round = 0; !segments_take_chunk(segments, session->node, head, bytes, chunk);
+         round++) {
         int status = compact(session, round);
         if (status != CUBBY_OK) {
             return status;
@@ -83,8 +86,10 @@ int nibble_append(struct nibble_session *session, size_t bytes, uint8_t **object
 
 void nibble_retract(struct nibble_session *session, uint8_t *object, size_t bytes)
 {
-    bool is_large = session->large_chunk.at == object + bytes;
-    segment_chunk_retract(is_large ? &session->large_chunk : &session->chunk, bytes);
+    struct segment_chunk *chunk = session->large_chunk.at == object + bytes ? &session->large_chunk
+                                  : session->old_chunk.at == object + bytes ? &session->old_chunk
+                                                                            : &session->chunk;
+    segment_chunk_retract(chunk, bytes);
     nibble_appended(session);
 }
 

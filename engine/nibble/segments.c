@@ -9,6 +9,7 @@
 #include "engine/cubby.h"
 
 enum {
+    CLIENTS_PERCENT = 10,  /* of segments, for pairs that have to prove themselves */
     LIVE_PERCENT_MAX = 98, /* of a segment that is worth compacting */
     GUARD_BYTES = 9 << 20, /* readable behind the last segment: a header that is read while its
                               memory is reused can claim any size that its bits can hold */
@@ -206,6 +207,7 @@ bool segments_take_chunk(struct segments *segments, unsigned node_number, enum s
         }
         segment = &segments->table[number];
         segment->state = SEGMENT_HEAD;
+        segment->head = head;
         segment->used_bytes = 0;
         segment->open_chunks = 0;
         node->heads[head] = number;
@@ -300,6 +302,39 @@ uint32_t segments_choose(struct segments *segments, unsigned node_number)
             }
         }
     }
+    if (best != NO_SEGMENT) {
+        segments->table[best].state = SEGMENT_CLEANING;
+        node->cleaning_count++;
+    }
+    pthread_mutex_unlock(&node->lock);
+    return best;
+}
+
+uint32_t segments_choose_oldest(struct segments *segments, unsigned node_number,
+                                enum segment_head *head)
+{
+    struct segment_node *node = &segments->nodes[node_number];
+    uint32_t oldest[HEAD_COUNT] = {NO_SEGMENT, NO_SEGMENT};
+    uint32_t counts[HEAD_COUNT] = {0, 0};
+    pthread_mutex_lock(&node->lock);
+    for (uint32_t i = node->first; i < node->first + node->touched; i++) {
+        struct segment *segment = &segments->table[i];
+        if (segment->state != SEGMENT_CLOSED) {
+            continue;
+        }
+        counts[segment->head]++;
+        uint32_t *best = &oldest[segment->head];
+        if (segment->open_chunks == 0 &&
+            (*best == NO_SEGMENT || segment->closed_at < segments->table[*best].closed_at)) {
+            *best = i;
+        }
+    }
+    bool clients = counts[HEAD_CLIENTS] * 100 >
+                   (counts[HEAD_CLIENTS] + counts[HEAD_SURVIVORS]) * CLIENTS_PERCENT;
+    *head = (clients && oldest[HEAD_CLIENTS] != NO_SEGMENT) || oldest[HEAD_SURVIVORS] == NO_SEGMENT
+                ? HEAD_CLIENTS
+                : HEAD_SURVIVORS;
+    uint32_t best = oldest[*head];
     if (best != NO_SEGMENT) {
         segments->table[best].state = SEGMENT_CLEANING;
         node->cleaning_count++;

@@ -54,12 +54,13 @@ enum segment_head {
 struct segment {
     _Atomic int64_t live_units;
     enum segment_state state; /* guarded by its node's lock; so is all that follows */
+    enum segment_head head;   /* that it was */
     uint32_t open_chunks;
     uint32_t used_bytes;      /* that chunks were made of, from its begin */
     uint32_t next;            /* in a list of its node; NO_SEGMENT: none */
     uint64_t closed_at;       /* its node's appended_bytes then */
     uint64_t waits_for_epoch; /* WAITING */
-    uint8_t unused[16];
+    uint8_t unused[12];
 } __attribute__((aligned(64)));
 
 struct segment_node {
@@ -176,6 +177,10 @@ uint32_t segments_available(struct segments *segments, unsigned node);
 
 /* The CLOSED segment whose compaction pays most, now CLEANING; NO_SEGMENT where none pays. */
 uint32_t segments_choose(struct segments *segments, unsigned node);
+
+/* Where pairs may be evicted: the CLOSED segment that is oldest, of those that were filled by
+ * clients while these are more than a share, else of those of survivors. *head says which. */
+uint32_t segments_choose_oldest(struct segments *segments, unsigned node, enum segment_head *head);
 
 /* It is empty now: free, once nobody views what it had. is_viewed: somebody may. */
 void segments_finish(struct segments *segments, uint32_t segment, bool is_viewed);
