@@ -208,9 +208,12 @@ struct cubby_options {
     uint32_t no_growth_percent;   /* default: 92 */
     uint32_t read_delete_percent; /* default: 95 */
     uint32_t durability;          /* enum cubby_durability; default: PROCESS */
-    uint64_t dirty_bytes; /* memory for pairs that are in the log and not yet in their place. 0: 64
-                             MiB. Never more than an eighth of the log is used, which has a 32nd of
-                             the store, at least 512 KiB and at most 2 GiB */
+    uint64_t dirty_bytes;  /* memory for pairs that are in the log and not yet in their place. 0: 64
+                              MiB. Never more than an eighth of the log is used, which has a 32nd of
+                              the store, at least 512 KiB and at most 2 GiB */
+    uint64_t memory_bytes; /* for these and a cache of pairs that are read often, together. Without
+                              dirty_bytes a quarter of it is for them, at most 64 MiB; what is left,
+                              and must be 16 MiB or more, is the cache's. 0: there is no cache */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -253,6 +256,7 @@ struct cubby_stat {
     uint64_t get_spill_reads;
     uint64_t get_blob_reads;
     uint64_t get_retry_reads; /* repeated because something moved meanwhile */
+    uint64_t cache_hits;      /* keys that were found in the cache instead */
     /* counters: growth */
     uint64_t inserted_bytes; /* encoded pairs put that were not there before */
     uint64_t rebuilt_bytes;  /* encoded pairs rewritten by rebuilds and splits */
@@ -272,6 +276,12 @@ struct cubby_stat {
     uint64_t log_bytes; /* of the log that a recovery would read now */
     uint64_t log_capacity_bytes;
     uint64_t degraded; /* 1: writing back has failed, and writes are refused */
+    /* the cache of clean pairs; all 0 where there is none */
+    uint64_t cache_limit_bytes; /* gauges */
+    uint64_t cache_bytes;       /* in use, its index included */
+    uint64_t cache_pairs;
+    uint64_t cache_evicted;     /* counters: pairs */
+    uint64_t cache_moved_bytes; /* of pairs that stayed when others were evicted */
     /* counters: the log and write-back */
     uint64_t log_records;
     uint64_t log_appended_bytes;

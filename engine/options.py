@@ -48,9 +48,12 @@ class StoreOptions:
         dirty_bytes: memory for pairs that are in the log and not in their place yet; an int, or
             text such as "64M".  None: up to 64 MiB.  Never more is used than the log, which has a
             32nd of the store, has room for.
+        memory: for these, and for a cache of pairs that are read often, together; an int, or text
+            such as "256M".  Without *dirty_bytes* a quarter of it is for them, at most 64 MiB;
+            what is left, and must be 16 MiB or more, is the cache's.  None: there is no cache.
         warn_percent: from so many percent of the device's physical capacity on, where it tells
             one, stats()["space_mark"] is 1.  None: 85.  These three are each 1 to 100, or 101 for
-            never, and none below the one before.  Like the two above they are not kept with the
+            never, and none below the one before.  Like the three above they are not kept with the
             store.
         no_growth_percent: from here on a put that adds a pair or makes one larger raises
             errors.PhysicalFull.  None: 92.
@@ -66,6 +69,7 @@ class StoreOptions:
     accept_loss: bool = False
     durability: Durability = "process"
     dirty_bytes: int | str | None = None
+    memory: int | str | None = None
     warn_percent: int | None = None
     no_growth_percent: int | None = None
     read_delete_percent: int | None = None
@@ -103,6 +107,8 @@ class StoreOptions:
             raise ValueError(
                 f"dirty_bytes is 1 or more, and below 16 EiB, not {self.dirty_bytes!r}"
             )
+        if self.memory is not None and not 1 <= self.memory_bytes <= SIZE_BYTES_MAX:
+            raise ValueError(f"memory is 1 or more, and below 16 EiB, not {self.memory!r}")
 
     def _check_percents(self) -> None:
         least = 1
@@ -128,6 +134,11 @@ class StoreOptions:
     def dirty_size_bytes(self) -> int:
         """The memory for dirty pairs as a number; 0 where none is given."""
         return 0 if self.dirty_bytes is None else size_in_bytes(self.dirty_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory for dirty pairs and a cache as a number; 0 where none is given."""
+        return 0 if self.memory is None else size_in_bytes(self.memory)
 
     @property
     def fill_percent(self) -> int:

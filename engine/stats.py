@@ -79,6 +79,8 @@ class StoreStat(TypedDict):
     get_spill_reads: int
     get_blob_reads: int
     get_retry_reads: int
+    cache_hits: int
+    """Keys that gets found in the cache, without a read of the device."""
     inserted_bytes: int
     rebuilt_bytes: int
     rebuilds: int
@@ -96,6 +98,11 @@ class StoreStat(TypedDict):
     log_bytes: int
     log_capacity_bytes: int
     degraded: int
+    cache_limit_bytes: int
+    cache_bytes: int
+    cache_pairs: int
+    cache_evicted: int
+    cache_moved_bytes: int
     log_records: int
     log_appended_bytes: int
     log_writes: int

@@ -106,6 +106,7 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, DamageCalls
         native.size_bytes = self._options.size_bytes
         native.durability = promise_of(self._options.durability)
         native.dirty_bytes = self._options.dirty_size_bytes
+        native.memory_bytes = self._options.memory_bytes
         native.warn_percent = self._options.warn_percent or 0
         native.no_growth_percent = self._options.no_growth_percent or 0
         native.read_delete_percent = self._options.read_delete_percent or 0
@@ -578,6 +579,7 @@ def open(
     accept_loss: bool = False,
     durability: Durability = "process",
     dirty_bytes: int | str | None = None,
+    memory: int | str | None = None,
     warn_percent: int | None = None,
     no_growth_percent: int | None = None,
     read_delete_percent: int | None = None,
@@ -594,6 +596,7 @@ def open(
         durability: what changes survive when their call returns: "power", "process" or "none";
             see Store.  Each call that changes pairs may say otherwise.
         dirty_bytes: memory for pairs that are in the log and not in their place yet.
+        memory: for these, and for a cache of pairs that are read often, together.
         warn_percent, no_growth_percent, read_delete_percent: what to do as the device gets full
             physically.
 
@@ -626,6 +629,7 @@ def open(
         accept_loss=accept_loss,
         durability=durability,
         dirty_bytes=dirty_bytes,
+        memory=memory,
         warn_percent=warn_percent,
         no_growth_percent=no_growth_percent,
         read_delete_percent=read_delete_percent,

@@ -233,6 +233,9 @@ def test_a_store_without_one_sound_segment_is_corrupt(path):
         ({"dirty_bytes": "0"}, "dirty_bytes is 1 or more"),
         ({"dirty_bytes": -1}, "dirty_bytes is 1 or more"),
         ({"dirty_bytes": 2**64}, "dirty_bytes is 1 or more"),
+        ({"memory": 0}, "memory is 1 or more"),
+        ({"memory": 2**64}, "memory is 1 or more"),
+        ({"memory": "much"}, "a size is a number with K, M, G or T"),
         ({"dirty_bytes": "much"}, "a size is a number with K, M, G or T"),
     ],
 )
@@ -343,3 +346,25 @@ def test_a_scan_keeps_its_store(path):
         gc.collect()
     assert count == 10
     assert [type(warning.message) for warning in caught] == [ResourceWarning]
+
+
+def test_memory_is_for_a_cache_too(tmp_path):
+    with cubbydb.open(tmp_path / "data.cubby", "c", size="64M", memory="24M") as store:
+        store.put_many((b"%d" % number, b"x" * 100) for number in range(1000))
+        store.sync()
+        assert len(store) == 1000
+        for _ in range(2):
+            assert store[b"7"] == b"x" * 100
+            assert store.get_many([b"8", b"none"]) == [b"x" * 100, None]
+        stat = store.stats()
+        assert stat["cache_hits"] == 2
+        assert stat["cache_pairs"] == 2
+        assert stat["cache_limit_bytes"] + stat["dirty_limit_bytes"] == 24 << 20
+        store[b"7"] = b"y"
+        del store[b"8"]
+        assert store[b"7"], b"8" in store == (b"y", False)
+    with pytest.raises(ValueError, match="16 MiB for a cache"):
+        cubbydb.open(tmp_path / "data.cubby", "w", memory="17M")
+    with pytest.raises(ValueError, match="16 MiB for a cache"):
+        cubbydb.open(tmp_path / "new.cubby", "c", memory="17M")
+    assert not (tmp_path / "new.cubby").exists()

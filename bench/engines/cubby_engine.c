@@ -1,13 +1,14 @@
 /* cubby_engine.c -- the store as an engine: every call passed straight on to cubby.h; its device
  * may be made to take its time to flush.
  *
- * Depends on: bench_engine.h, model_device.h, store.h.   Used by: bench_engine.c.
+ * Depends on: bench_engine.h, model_device.h, cache.h.   Used by: bench_engine.c.
  */
 #include <stdio.h>
 
 #include "bench/engines/bench_engine.h"
 #include "blockdev/model_device.h"
-#include "engine/store/store.h"
+#include "engine/nibble/nibble.h"
+#include "engine/store/cache.h"
 
 enum {
     SIZE_BYTES_MIN = 1 << 20,
@@ -38,11 +39,18 @@ static int open_slowly(const struct bench_place *place, const struct cubby_optio
     return store_open_device(device, place->path, options, store, message, message_size);
 }
 
-/* Half of what there is: the other half is for the log's last 64 MiB, which the system's cache
- * holds until the log is flushed, and for all else. */
+/* Of what there is a half is for the log's last 64 MiB, which the system's cache holds until the
+ * log is flushed, and for all else; of the other half one is for dirty pairs, the other for the
+ * cache, if there is enough for one. */
 static uint64_t buffer_bytes(const struct bench_place *place)
 {
-    return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 2;
+    return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 4;
+}
+
+static uint64_t cache_bytes(const struct bench_place *place)
+{
+    uint64_t quarter = place->memory_bytes / 4;
+    return quarter >= CACHE_BYTES_MIN ? quarter : 0;
 }
 
 /* Room for the pairs and a quarter more, and a log that allows for the buffer; 0: the store's own
@@ -66,6 +74,9 @@ static int open_store(const struct bench_place *place, void **store, char *messa
     cubby_options_init(&options);
     options.durability = place->durability;
     options.dirty_bytes = buffer_bytes(place);
+    if (cache_bytes(place) != 0) {
+        options.memory_bytes = options.dirty_bytes + cache_bytes(place);
+    }
     if (place->create) {
         options.flags = CUBBY_NEW;
         options.fill_percent = place->fill_percent;
@@ -152,8 +163,14 @@ static int placement_bytes(void *session, uint64_t *bytes)
 static void describe(void *store, char *text, size_t text_size)
 {
     const cubby_store *opened = store;
-    snprintf(text, text_size, "no cache; buffer of dirty pairs %llu MiB; direct I/O",
-             (unsigned long long)(opened->dirty.limit_bytes >> 20));
+    unsigned long long dirty_mib = opened->dirty.limit_bytes >> 20;
+    if (opened->cache == NULL) {
+        snprintf(text, text_size, "no cache; buffer of dirty pairs %llu MiB; direct I/O",
+                 dirty_mib);
+    } else {
+        snprintf(text, text_size, "cache %llu MiB; buffer of dirty pairs %llu MiB; direct I/O",
+                 (unsigned long long)(opened->cache->memory_bytes >> 20), dirty_mib);
+    }
 }
 
 const struct bench_engine cubby_engine = {

@@ -97,6 +97,7 @@ METRICS: dict[str, Metric] = {
     "get_retry_reads": Metric(
         COUNTER, "get_retry_reads", "Device reads by gets, repeated as something had moved."
     ),
+    "cache_hits": Metric(COUNTER, "cache_hits", "Keys that gets found in the cache."),
     "inserted_bytes": Metric(COUNTER, "inserted_bytes", "Pairs put that were not there before."),
     "rebuilt_bytes": Metric(COUNTER, "rebuilt_bytes", "Pairs rewritten by rebuilds and splits."),
     "rebuilds": Metric(COUNTER, "rebuilds", "Segments rebuilt."),
@@ -116,6 +117,13 @@ METRICS: dict[str, Metric] = {
     "log_bytes": Metric(GAUGE, "log_bytes", "Of the log that a recovery would read now."),
     "log_capacity_bytes": Metric(GAUGE, "log_capacity_bytes", "Bytes that the log has room for."),
     "degraded": Metric(GAUGE, "degraded", "Whether writing back failed, and writes are refused."),
+    "cache_limit_bytes": Metric(GAUGE, "cache_limit_bytes", "Memory that the cache may take."),
+    "cache_bytes": Metric(GAUGE, "cache_bytes", "Memory that the cache takes."),
+    "cache_pairs": Metric(GAUGE, "cache_pairs", "Pairs in the cache."),
+    "cache_evicted": Metric(COUNTER, "cache_evicted", "Pairs that the cache has evicted."),
+    "cache_moved_bytes": Metric(
+        COUNTER, "cache_moved_bytes", "Pairs that stayed in it when others were evicted."
+    ),
     "log_records": Metric(COUNTER, "log_records", "Records appended to the log."),
     "log_appended_bytes": Metric(COUNTER, "log_appended_bytes", "Bytes of these records."),
     "log_writes": Metric(COUNTER, "log_writes", "Writes of the log to the device or page cache."),

@@ -68,7 +68,10 @@ static const char *complete(struct nibble_options *options)
     if (options->cleaners > NIBBLE_CLEANERS_MAX) {
         return "cleaners must be 16 or fewer";
     }
-    options->node_count = options->node_count != 0 ? options->node_count : nodes_count();
+    if (options->node_count == 0) {
+        uint64_t most = options->memory_bytes / NIBBLE_MEMORY_MIN; /* what is too little for them */
+        options->node_count = nodes_count() < most ? nodes_count() : (unsigned)most;
+    }
     if (options->memory_bytes / options->node_count < NIBBLE_MEMORY_MIN) {
         return "memory_bytes must be 16 MiB or more for each memory node";
     }

@@ -39,6 +39,7 @@
  * Depends on: async_get.h, blob.h, expiry.h, get.h, lookup.h.   Used by: users of cubby.h.
  */
 #include "engine/store/async_get.h"
+#include "engine/store/cache.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -90,6 +91,7 @@ struct async_get {
     struct segment_stripe *stripe;
     uint32_t version; /* of the stripe, when this try began */
     unsigned tries;
+    cache_token token;      /* by which a pair of this try may be admitted */
     uint8_t *block;         /* one block, of session->blocks */
     struct block_pair pair; /* of READ_BLOB; its pointers are into block */
     struct blob_run run;    /* of READ_BLOB */
@@ -256,12 +258,26 @@ static bool take_dirty(struct cubby_async *async, struct async_get *get)
     return true;
 }
 
-/* Begin a try: what is dirty; find the segment, read the home block. */
+/* Take a pair from the cache. Returns whether that settles it; see cache.h for why it may. */
+static bool take_cached(struct cubby_async *async, struct async_get *get)
+{
+    cubby_session *session = async->session;
+    struct block_pair pair;
+    if (!cache_find(session, &get->wanted, session->dirty_pair, &pair, &get->token) ||
+        pair.expires_ms != 0) {
+        return false;
+    }
+    session_count(&session->counters.cache_hits, 1);
+    finish(async, get, CUBBY_OK, (struct cubby_slice){pair.value, pair.value_size});
+    return true;
+}
+
+/* Begin a try: what is cached, or dirty; find the segment, read the home block. */
 static void start(struct cubby_async *async, struct async_get *get)
 {
     const cubby_store *store = async->session->store;
     uint64_t low_hash = get->wanted.hash.low;
-    if (take_dirty(async, get)) {
+    if (take_cached(async, get) || take_dirty(async, get)) {
         return;
     }
     do {
@@ -325,6 +341,7 @@ static void take_pair(struct cubby_async *async, struct async_get *get)
 {
     const struct block_pair *pair = &get->pair;
     if (!pair->is_blob) {
+        cache_admit(async->session, &get->wanted, pair, get->token);
         finish(async, get, CUBBY_OK, (struct cubby_slice){pair->value, pair->value_size});
         return;
     }

@@ -8,6 +8,7 @@
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/cubby.h"
+#include "engine/store/cache.h"
 #include "engine/store/simulator.h"
 
 enum {
@@ -261,6 +262,7 @@ void dirty_insert_locked(struct dirty *dirty, struct dirty_shard *shard, struct 
     struct dirty_entry *old = *link;
     entry->lsn = lsn;
     entry->first_lsn = lsn;
+    cache_forget(dirty->cache, entry->hash);
     count_entry(dirty, entry); /* before the old one goes: a count of 0 lets nobody look here */
     if (old != NULL) {
         CUBBY_ASSERT(old->lsn < lsn);

@@ -27,6 +27,8 @@
 
 #include "engine/store/block.h"
 
+struct nibble;
+
 enum {
     DIRTY_SHARDS = 256,
     DIRTY_SHARD_BITS = 8,
@@ -68,6 +70,7 @@ struct dirty {
     struct dirty_entry **buckets; /* each guarded by its shard's lock */
     unsigned bucket_bits;
     uint64_t limit_bytes; /* constant */
+    struct nibble *cache; /* that is to forget what becomes dirty, or NULL; constant */
     _Atomic uint64_t bytes;
     _Atomic uint64_t put_bytes; /* encoded, without deletions: what will want home blocks */
     _Atomic uint64_t count;

@@ -3,6 +3,7 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
+#include "engine/store/cache.h"
 #include "engine/store/expiry.h"
 
 enum {
@@ -107,6 +108,8 @@ struct look {
     void *state;
     struct session_counters *counters;
     struct lookup_place place; /* of the last try */
+    cache_token token;         /* by which what is found may be admitted */
+    bool skips_cache;
     bool skips_dirty;
     bool is_expired; /* what the last try found */
 };
@@ -162,7 +165,28 @@ static int look_on_device(struct look *look, struct segment_view view, bool is_r
     look->place = (struct lookup_place){view, found.displaced_index, *spill_reads, false};
     session_count(is_retry ? &counters->get_retry_reads : &counters->get_spill_reads, *spill_reads);
     look->is_expired = false;
-    return status == CUBBY_OK ? visit_found(look, &found.pair) : status;
+    if (status == CUBBY_OK) {
+        status = visit_found(look, &found.pair);
+    }
+    if (status == CUBBY_OK) {
+        cache_admit(session, wanted, &found.pair, look->token);
+    }
+    return status;
+}
+
+/* Look into the cache. Returns whether that settles it: a pair there is not older than any other,
+ * but one that is expired may have been put anew. */
+static bool look_in_cache(struct look *look, int *status)
+{
+    cubby_session *session = look->session;
+    struct block_pair pair;
+    if (look->skips_cache ||
+        !cache_find(session, look->wanted, session->dirty_pair, &pair, &look->token)) {
+        return false;
+    }
+    *status = visit_found(look, &pair);
+    session_count(&look->counters->cache_hits, !look->is_expired);
+    return !look->is_expired;
 }
 
 static int look_without_lock(struct look *look, bool is_retry, bool *settled)
@@ -204,6 +228,9 @@ static int look_up(struct look *look)
     cubby_store *store = session->store;
     uint64_t blob_reads = session->blob_reads;
     int status = CUBBY_CORRUPT;
+    if (look_in_cache(look, &status)) {
+        return status;
+    }
     bool settled = false;
     for (int i = 0; i < LOOKUP_TRIES && !settled; i++) {
         status = look_without_lock(look, i > 0, &settled);
@@ -244,6 +271,7 @@ int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, l
         .state = state,
         .counters = &uncounted,
         .place = {.displaced_index = -1},
+        .skips_cache = true,
     };
     int status = look_up(&look);
     *place = look.place;
@@ -266,6 +294,7 @@ int lookup_on_device(cubby_session *session, const struct wanted_key *wanted, bo
         .wanted = wanted,
         .visit = lookup_visit_nothing,
         .counters = &uncounted,
+        .skips_cache = true,
         .skips_dirty = true,
     };
     int status = look_up(&look);

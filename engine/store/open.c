@@ -19,6 +19,7 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/base/environment.h"
 #include "engine/store/async_get.h"
+#include "engine/store/cache.h"
 #include "engine/store/checkpoint.h"
 #include "engine/store/recovery.h"
 #include "engine/store/replay.h"
@@ -109,6 +110,16 @@ static int open_fail_session(const struct opening *opening, int status)
                      message[0] != '\0' ? message : cubby_status_text(status));
 }
 
+/* The memory for dirty pairs that is asked for. */
+static uint64_t wanted_dirty_bytes(const struct cubby_options *options)
+{
+    uint64_t quarter = options->memory_bytes / 4;
+    if (options->dirty_bytes != 0) {
+        return options->dirty_bytes;
+    }
+    return quarter != 0 && quarter < DIRTY_BYTES_DEFAULT ? quarter : DIRTY_BYTES_DEFAULT;
+}
+
 static int check_options(const struct opening *opening)
 {
     const struct cubby_options *options = &opening->options;
@@ -130,6 +141,15 @@ static int check_options(const struct opening *opening)
     }
     if (options->durability > CUBBY_DURABILITY_POWER) {
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "%u is no durability", options->durability);
+    }
+    uint64_t memory_bytes = options->memory_bytes;
+    uint64_t dirty_bytes = wanted_dirty_bytes(options);
+    if (memory_bytes != 0 &&
+        (memory_bytes < dirty_bytes || memory_bytes - dirty_bytes < (uint64_t)CACHE_BYTES_MIN)) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT,
+                         "memory is %llu bytes: beside the %llu bytes for pairs that are not in "
+                         "their place it needs 16 MiB for a cache, or is 0 for none",
+                         (unsigned long long)memory_bytes, (unsigned long long)dirty_bytes);
     }
     uint32_t percents[SPACE_MARK_COUNT];
     if (!space_percents(options, percents)) {
@@ -207,6 +227,7 @@ static void close_parts(cubby_store *store)
         epoch_unregister(&store->epoch, &session->slot);
         session->io->ops->close(session->io);
         session->io = NULL;
+        cache_session_close(session);
     }
     store->sessions = NULL;
     pthread_mutex_unlock(&store->sessions_lock);
@@ -217,6 +238,7 @@ static void close_parts(cubby_store *store)
     }
     log_close(&store->log);
     dirty_close(&store->dirty);
+    cache_close(store);
     writeback_close(&store->writeback);
     epoch_close(&store->epoch);
     for (size_t i = 0; i < KEY_STRIPE_COUNT; i++) {
@@ -245,7 +267,7 @@ static void drop_reference(cubby_store *store)
 }
 
 /* Memory that grows with the store, sized for the superblock in store->super. */
-static int open_maps(cubby_store *store, uint64_t dirty_bytes)
+static int open_maps(cubby_store *store, const struct cubby_options *options)
 {
     const struct superblock *super = &store->super;
     store->hash_seed = super->hash_seed;
@@ -264,7 +286,7 @@ static int open_maps(cubby_store *store, uint64_t dirty_bytes)
     }
     if (status == CUBBY_OK) {
         uint64_t most = log_capacity(&store->log) / DIRTY_SHARE;
-        uint64_t wanted = dirty_bytes != 0 ? dirty_bytes : DIRTY_BYTES_DEFAULT;
+        uint64_t wanted = wanted_dirty_bytes(options);
         status = dirty_open(&store->dirty, wanted < most ? wanted : most);
     }
     return status;
@@ -400,7 +422,7 @@ static int create(struct opening *opening)
         return open_fail(opening, status, "making room for %llu blocks of 4 KiB failed: %s",
                          (unsigned long long)block_count, cubby_status_text(status));
     }
-    status = open_maps(store, opening->options.dirty_bytes);
+    status = open_maps(store, &opening->options);
     if (status == CUBBY_OK) {
         log_stand_at(&store->log, store->super.lsn);
         status = write_first_segment(opening);
@@ -447,7 +469,7 @@ static int open_existing(struct opening *opening)
                          "read-only, or use a newer CubbyDB",
                          cubby_version());
     }
-    int status = open_maps(store, opening->options.dirty_bytes);
+    int status = open_maps(store, &opening->options);
     if (status != CUBBY_OK) {
         return open_fail(opening, status, "%s", cubby_status_text(status));
     }
@@ -517,6 +539,12 @@ int store_open_device(struct block_device *device, const char *name,
         status = open_or_create(&opening);
     } else {
         open_fail(&opening, status, "%s", cubby_status_text(status));
+    }
+    if (status == CUBBY_OK && opening.options.memory_bytes != 0) {
+        status = cache_open(opening.session, opening.options.memory_bytes);
+        if (status != CUBBY_OK) {
+            open_fail_session(&opening, status);
+        }
     }
     if (status != CUBBY_OK) {
         close_parts(opening.store);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "engine/base/cubby_assert.h"
+#include "engine/nibble/nibble.h"
 #include "engine/store/space.h"
 
 static uint64_t load(const uint64_t *counter)
@@ -27,6 +28,7 @@ static void add_counters(struct cubby_stat *stat, const struct session_counters 
     stat->get_spill_reads += load(&counters->get_spill_reads);
     stat->get_blob_reads += load(&counters->get_blob_reads);
     stat->get_retry_reads += load(&counters->get_retry_reads);
+    stat->cache_hits += load(&counters->cache_hits);
     stat->inserted_bytes += load(&counters->inserted_bytes);
     stat->rebuilt_bytes += load(&counters->rebuilt_bytes);
     stat->rebuilds += load(&counters->rebuilds);
@@ -106,6 +108,19 @@ static void fill_log(cubby_store *store, struct cubby_stat *stat)
     pthread_mutex_unlock(&log->lock);
 }
 
+static void fill_cache(const cubby_store *store, struct cubby_stat *stat)
+{
+    if (store->cache != NULL) {
+        struct cubby_nibble_stat cache;
+        nibble_stat(store->cache, &cache);
+        stat->cache_limit_bytes = cache.memory_bytes;
+        stat->cache_bytes = cache.used_bytes;
+        stat->cache_pairs = cache.pairs;
+        stat->cache_evicted = cache.evicted;
+        stat->cache_moved_bytes = cache.moved_bytes;
+    }
+}
+
 static void fill_device(const cubby_store *store, struct cubby_stat *stat)
 {
     struct block_usage usage;
@@ -130,6 +145,7 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat)
     *stat = (struct cubby_stat){0};
     fill_gauges(session->store, stat);
     fill_log(session->store, stat);
+    fill_cache(session->store, stat);
     fill_device(session->store, stat);
     add_sessions(session->store, stat);
     return session_leave(session, CUBBY_OK);

@@ -68,6 +68,9 @@ struct segment_stripe {
     _Atomic uint32_t version; /* written under lock, read by anybody */
 } __attribute__((aligned(64)));
 
+struct nibble;
+struct nibble_session;
+
 /* What a session counts. Written by its thread alone, read by any (relaxed atomics). */
 struct session_counters {
     uint64_t gets;
@@ -78,6 +81,7 @@ struct session_counters {
     uint64_t get_spill_reads;
     uint64_t get_blob_reads;
     uint64_t get_retry_reads;
+    uint64_t cache_hits;
     uint64_t inserted_bytes;
     uint64_t rebuilt_bytes;
     uint64_t rebuilds;
@@ -152,6 +156,7 @@ struct cubby_store {
     pthread_rwlock_t batch_lock;
     struct log log;             /* see log.h */
     struct dirty dirty;         /* see dirty.h */
+    struct nibble *cache;       /* see cache.h; NULL: there is none */
     struct writeback writeback; /* see writeback.h */
     struct space_watch space;
 
@@ -212,6 +217,7 @@ struct cubby_session {
     uint64_t damaged_lba;                      /* of the blob block that was found damaged last */
     enum cubby_durability durability;          /* of changes; may be DEFAULT */
     uint8_t dirty_pair[PAIR_INLINE_BYTES_MAX]; /* what dirty_find has copied out */
+    struct nibble_session *cache;              /* see cache.h; NULL: there is none */
     struct sweep *sweep;                       /* memory of write-back, or NULL; see sweep.h */
     uint8_t *home;                             /* one block */
     uint8_t *spill;                            /* one block */

@@ -162,7 +162,8 @@ static void reopen(struct fixture *fixture, const char *path)
     fixture_open_flags(fixture, path, 0);
 }
 
-static void run_model(const char *path, uint64_t seed, unsigned steps, uint32_t fill_percent)
+static void run_model(const char *path, uint64_t seed, unsigned steps, uint32_t fill_percent,
+                      uint64_t memory_bytes)
 {
     static struct model model;
     model_clear(&model);
@@ -172,6 +173,7 @@ static void run_model(const char *path, uint64_t seed, unsigned steps, uint32_t 
     options.flags = CUBBY_NEW;
     options.size_bytes = 512 << 20;
     options.fill_percent = fill_percent;
+    options.memory_bytes = memory_bytes;
     struct fixture fixture;
     fixture_open(&fixture, path, &options);
     bool in_memory = strncmp(path, "mem:", 4) == 0;
@@ -203,17 +205,22 @@ static void run_model(const char *path, uint64_t seed, unsigned steps, uint32_t 
 
 static void test_a_store_in_memory_behaves_like_an_array(void)
 {
-    run_model("mem:3G", 1, 50000, 40);
+    run_model("mem:3G", 1, 50000, 40, 0);
 }
 
 static void test_a_store_in_a_file_behaves_like_an_array(void)
 {
-    run_model(fixture_path("model.cubby"), 2, 10000, 50);
+    run_model(fixture_path("model.cubby"), 2, 10000, 50, 0);
 }
 
 static void test_a_tightly_filled_store_behaves_like_an_array(void)
 {
-    run_model("mem:3G", 3, 30000, 75);
+    run_model("mem:3G", 3, 30000, 75, 0);
+}
+
+static void test_a_store_with_a_cache_behaves_like_an_array(void)
+{
+    run_model("mem:3G", 4, 30000, 40, 24 << 20);
 }
 
 /* Keys too long for a home block, and pairs whose keys differ only at their ends. */
@@ -262,6 +269,7 @@ int main(void)
     RUN(test_a_store_in_memory_behaves_like_an_array);
     RUN(test_a_store_in_a_file_behaves_like_an_array);
     RUN(test_a_tightly_filled_store_behaves_like_an_array);
+    RUN(test_a_store_with_a_cache_behaves_like_an_array);
     RUN(test_long_keys_are_kept_apart);
     return 0;
 }
