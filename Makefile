@@ -211,6 +211,10 @@ bench: bench-build .venv/.bench ## the full matrix with peers, on zram and on a 
 bench-instructions: .venv/.ready ## instructions of a get and of a put, by callgrind: a minute or two
 	@bench/instructions.sh
 
+.PHONY: bench-memory
+bench-memory: bench-build ## Nibble beside libcuckoo, TBB and others in memory: a minute or two
+	@$(BIN)/python -m cubbydb.bench.memory
+
 .PHONY: bench-durability
 bench-durability: bench-build ## what a durability costs, beside RocksDB: 6 minutes, root for zram
 	@$(BIN)/python -m cubbydb.bench.durability

@@ -39,9 +39,9 @@ static int open_slowly(const struct bench_place *place, const struct cubby_optio
     return store_open_device(device, place->path, options, store, message, message_size);
 }
 
-/* Of what there is a half is for the log's last 64 MiB, which the system's cache holds until the
- * log is flushed, and for all else; of the other half one is for dirty pairs, the other for the
- * cache, if there is enough for one. */
+/* Three eighths of what there is are for the log's last 64 MiB, which the system's cache holds
+ * until the log is flushed, and for all else; a quarter is for dirty pairs, and the rest for the
+ * cache, if that is enough for one. */
 static uint64_t buffer_bytes(const struct bench_place *place)
 {
     return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 4;
@@ -49,8 +49,8 @@ static uint64_t buffer_bytes(const struct bench_place *place)
 
 static uint64_t cache_bytes(const struct bench_place *place)
 {
-    uint64_t quarter = place->memory_bytes / 4;
-    return quarter >= CACHE_BYTES_MIN ? quarter : 0;
+    uint64_t bytes = place->memory_bytes / 8 * 3;
+    return bytes >= CACHE_BYTES_MIN ? bytes : 0;
 }
 
 /* Room for the pairs and a quarter more, and a log that allows for the buffer; 0: the store's own

@@ -161,7 +161,7 @@ static bool move_batch(struct nibble *nibble, struct nibble_cleaner *cleaner, un
         }
         size_t bytes = object_bytes(object_header(moving->object));
         struct segment_chunk *chunk =
-            bytes * 2 > nibble->segments.block_bytes ? &cleaner->large_chunk : &cleaner->chunk;
+            bytes * 8 > nibble->segments.block_bytes ? &cleaner->large_chunk : &cleaner->chunk;
         moving->copy = segment_chunk_append(chunk, bytes);
         if (moving->copy == NULL) {
             /* A chunk may be released only when what is in it has been published. */
@@ -186,8 +186,8 @@ static void begin_segment(struct nibble *nibble, struct nibble_cleaner *cleaner,
     cleaner->end = cleaner->at + segments->table[victim].used_bytes;
 }
 
-/* Go on with a segment, with the cleaner locked. Returns false where there is no room for what
- * lives: it is left as it is. */
+/* Go on with a segment, with the cleaner locked. Where there is no room for what lives it is left
+ * as it is. */
 static bool clean_segment(struct nibble *nibble, struct nibble_cleaner *cleaner, unsigned node,
                           uint64_t bytes)
 {

@@ -104,7 +104,7 @@ static int open_parts(struct nibble *nibble, const struct nibble_options *option
     uint64_t limit = options->memory_bytes;
     uint64_t per_node = limit / options->segment_bytes / options->node_count;
     uint32_t reserve = (uint32_t)(per_node / RESERVE_SHARE);
-    uint32_t needed = options->cleaners + 1; /* a segment to fill for each, and one to begin */
+    uint32_t needed = options->cleaners + 2; /* a segment to fill for each, and two to begin */
     const struct segments_options segments_options = {
         .limit_bytes = limit,
         .segment_bytes = options->segment_bytes,

@@ -65,7 +65,7 @@ struct nibble_cleaner {
     uint8_t *at;          /* in it; what is before has been looked at */
     uint8_t *end;
     struct segment_chunk chunk;       /* survivors go there; */
-    struct segment_chunk large_chunk; /* and there, if they are larger than half a block */
+    struct segment_chunk large_chunk; /* and there, if they are larger than an eighth of a block */
     uint64_t cleaned_bytes;           /* counters: of victims, */
     uint64_t moved_bytes;             /* of survivors, */
     uint64_t cleaned_segments;

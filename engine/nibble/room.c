@@ -18,6 +18,22 @@ enum {
         64, /* segments looked at in vain: at 98 % live, 50 of them make a free one */
 };
 
+/* How often it has been tried to get something, in vain. */
+struct effort {
+    unsigned rounds;
+    uint64_t taken; /* segments that clients had taken by then: who is faster does not count */
+};
+
+static uint64_t taken_by_clients(const struct nibble_session *session)
+{
+    return atomic_load(&session->nibble->segments.nodes[session->node].client_segments);
+}
+
+static struct effort begin_effort(const struct nibble_session *session)
+{
+    return (struct effort){.taken = taken_by_clients(session)};
+}
+
 /* Wait a moment for views of others to end, if what is free waits for them. Returns whether to look
  * again. */
 static bool wait_for_views(struct nibble_session *session, unsigned round)
@@ -31,11 +47,14 @@ static bool wait_for_views(struct nibble_session *session, unsigned round)
     return true;
 }
 
-/* Compact until what is wanted may be there. round: how often that was in vain. Returns CUBBY_FULL
- * where it will be again. */
-static int compact(struct nibble_session *session, unsigned round)
+/* Compact until what is wanted may be there. Returns CUBBY_FULL where it will not be. */
+static int compact(struct nibble_session *session, struct effort *effort)
 {
     struct nibble *nibble = session->nibble;
+    uint64_t taken = taken_by_clients(session);
+    effort->rounds = taken == effort->taken ? effort->rounds + 1 : 0;
+    effort->taken = taken;
+    unsigned round = effort->rounds;
     for (unsigned turn = 0;; turn++) {
         enum nibble_cleaned done =
             round > FULL_AFTER_ROUNDS
@@ -45,7 +64,11 @@ static int compact(struct nibble_session *session, unsigned round)
             return CUBBY_OK;
         }
         if (done == NIBBLE_CLEAN) {
-            return wait_for_views(session, round) ? CUBBY_OK : CUBBY_FULL;
+            /* Nothing is left to be compacted; but others may be about to give something back: a
+             * view that ends, a chunk that is full, a segment that is being compacted. */
+            pause_turn(PAUSE_TURNS_MAX);
+            return round <= FULL_AFTER_ROUNDS || wait_for_views(session, round) ? CUBBY_OK
+                                                                                : CUBBY_FULL;
         }
         pause_turn(turn);
         if (turn > PAUSE_TURNS_MAX && segments_available(&nibble->segments, session->node) > 0) {
@@ -72,9 +95,9 @@ int nibble_append(struct nibble_session *session, size_t bytes, enum segment_hea
         uint64_t taken = is_large ? bytes : segments->block_bytes;
         (void)nibble_clean(nibble, session->node, HELP_FACTOR * taken);
     }
-    for (unsigned round = 0; !segments_take_chunk(segments, session->node, head, bytes, chunk);
-         round++) {
-        int status = compact(session, round);
+    struct effort effort = begin_effort(session);
+    while (!segments_take_chunk(segments, session->node, head, bytes, chunk)) {
+        int status = compact(session, &effort);
         if (status != CUBBY_OK) {
             return status;
         }
@@ -103,8 +126,9 @@ void nibble_appended(struct nibble_session *session)
 int nibble_make_room(struct nibble_session *session)
 {
     struct nibble *nibble = session->nibble;
-    for (unsigned round = 0; !segments_give_back(&nibble->segments); round++) {
-        int status = compact(session, round);
+    struct effort effort = begin_effort(session);
+    while (!segments_give_back(&nibble->segments)) {
+        int status = compact(session, &effort);
         if (status != CUBBY_OK) {
             return status;
         }

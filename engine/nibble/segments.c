@@ -206,6 +206,9 @@ bool segments_take_chunk(struct segments *segments, unsigned node_number, enum s
             return false;
         }
         segment = &segments->table[number];
+        if (head == HEAD_CLIENTS) {
+            atomic_fetch_add(&node->client_segments, 1);
+        }
         segment->state = SEGMENT_HEAD;
         segment->head = head;
         segment->used_bytes = 0;
@@ -270,7 +273,11 @@ uint32_t segments_available(struct segments *segments, unsigned node_number)
 /* Compacting ------------------------------------------------------------------------------------
  */
 
-/* (1 - u) * age / u: what is won, and how long it has been left alone, by what it costs. */
+/* (1 - u) * age / u: what is won, and how long it has been left alone, by what it costs. Where the
+ * reserve is being used up by survivors, what is won alone: else old segments that are nearly full
+ * would be compacted into as much as they were, or, with what ends of chunks are not used for,
+ * more.
+ */
 static double score_of(const struct segments *segments, const struct segment_node *node,
                        const struct segment *segment)
 {
@@ -281,6 +288,9 @@ static double score_of(const struct segments *segments, const struct segment_nod
     }
     if (live <= 0) {
         return 1e300;
+    }
+    if (node->free_count < segments->reserve) {
+        return 1 - share;
     }
     double age = (double)(node->appended_bytes - segment->closed_at);
     return (1 - share) * (age + 1) / share;

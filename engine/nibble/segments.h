@@ -74,7 +74,8 @@ struct segment_node {
     uint32_t waiting_list;
     uint32_t free_count;
     uint32_t cleaning_count;
-    uint64_t appended_bytes; /* segments that were closed, ever: the age of the log */
+    uint64_t appended_bytes;          /* segments that were closed, ever: the age of the log */
+    _Atomic uint64_t client_segments; /* that clients took, ever; written with the lock */
 } __attribute__((aligned(64)));
 
 struct segments {
