@@ -58,8 +58,8 @@ QUICK_INLINE void quick_store(uint8_t *to, const uint8_t *value, size_t size)
 #endif
 }
 
-/* The object that is most likely a key's, in the home bucket, and its header. Returns false if it
- * is not so simple. */
+/* The object that is most likely a key's, in the home bucket or the first one of its chain, and its
+ * header. Returns false if it is not so simple. */
 QUICK_INLINE bool quick_find(const struct nibble *nibble, const struct nibble_key *key,
                              bool is_write, struct index_spot *spot, uint8_t **object,
                              uint64_t *header)
@@ -68,12 +68,20 @@ QUICK_INLINE bool quick_find(const struct nibble *nibble, const struct nibble_ke
     spot->entry = index_entry(index, key->hash);
     spot->bucket = index_bucket_in(index, spot->entry, key->hash);
     spot->header = atomic_load_explicit(&spot->bucket->header, memory_order_acquire);
-    match_set set = match_tag(spot->bucket, key->hash);
+    struct index_bucket *bucket = spot->bucket;
+    match_set set = match_tag(bucket, key->hash);
     if (__builtin_expect(index_is_other(spot->header, spot->entry) | (set == 0), 0)) {
-        return false;
+        unsigned link = index_header_link(spot->header);
+        if (index_is_other(spot->header, spot->entry) || link == 0) {
+            return false;
+        }
+        bucket = index_overflow(index, bucket, link);
+        set = match_tag(bucket, key->hash);
+        if (set == 0) {
+            return false;
+        }
     }
-    uint64_t slot =
-        atomic_load_explicit(&spot->bucket->slots[match_first(set)], memory_order_relaxed);
+    uint64_t slot = atomic_load_explicit(&bucket->slots[match_first(set)], memory_order_relaxed);
     *object = segments_object(&nibble->segments, index_slot_address(slot));
     if (is_write) {
         /* What is to be written has to be fetched for writing, all of it, or the lock of the next

@@ -445,6 +445,43 @@ static void test_the_memory_of_one_use_serves_another(void)
     nibble_fixture_close(&fixture);
 }
 
+/* The published code stops at the first, and keeps the old length at the second. */
+static void test_a_value_grows_and_shrinks_in_any_order(void)
+{
+    for (int append_only = 0; append_only < 2; append_only++) {
+        struct nibble_fixture fixture;
+        nibble_fixture_open(&fixture,
+                            &(struct cubby_nibble_options){.memory_bytes = 16 * MIB,
+                                                           .append_only = (uint32_t)append_only});
+        uint64_t random = 3;
+        for (uint64_t round = 0; round < 20000; round++) {
+            size_t size = NIBBLE_VALUE_MIN + nibble_random(&random) % (round % 7 == 0 ? 30000 : 90);
+            CHECK_EQUAL(nibble_put_number(fixture.session, round % 3, round, size), CUBBY_OK);
+            nibble_expect_number(fixture.session, round % 3, round, size);
+        }
+        nibble_fixture_close(&fixture);
+    }
+}
+
+/* The published code leaves its reader's epoch behind, and reuses nothing until its next call. */
+static void test_looking_for_what_is_not_there_keeps_nothing(void)
+{
+    struct nibble_fixture fixture;
+    nibble_fixture_open(&fixture, &small);
+    cubby_nibble_session *other;
+    CHECK_EQUAL(cubby_nibble_session_open(fixture.nibble, &other), CUBBY_OK);
+    uint64_t absent = 1 << 20;
+    struct cubby_slice value;
+    CHECK_EQUAL(cubby_nibble_get(other, (uint8_t *)&absent, 8, &value, NULL), CUBBY_NOT_FOUND);
+    CHECK_EQUAL(cubby_nibble_view(other, (uint8_t *)&absent, 8, &value), CUBBY_NOT_FOUND);
+    for (uint64_t round = 0; round < 100000; round++) { /* ten times the memory */
+        CHECK_EQUAL(nibble_put_number(fixture.session, round % 100, round, 1500 + round % 50),
+                    CUBBY_OK);
+    }
+    cubby_nibble_session_close(other);
+    nibble_fixture_close(&fixture);
+}
+
 static void test_sessions_may_outlive_it(void)
 {
     struct nibble_fixture fixture;
@@ -489,6 +526,8 @@ int main(void)
     RUN(test_a_view_stays_as_it_is_whatever_happens);
     RUN(test_a_walk_meets_every_pair_once_while_pages_split_and_merge);
     RUN(test_the_memory_of_one_use_serves_another);
+    RUN(test_a_value_grows_and_shrinks_in_any_order);
+    RUN(test_looking_for_what_is_not_there_keeps_nothing);
     RUN(test_sessions_may_outlive_it);
     RUN(test_logs_of_several_nodes_are_one_table);
     return 0;

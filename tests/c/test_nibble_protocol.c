@@ -6,10 +6,11 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <time.h>
 
+#include "engine/nibble/api.h"
 #include "engine/nibble/find.h"
-#include "engine/nibble/hash.h"
 #include "tests/c/nibble_fixture.h"
 
 enum {
@@ -124,8 +125,48 @@ static void test_who_does_not_sees_torn_ones(void)
     CHECK(players.bad > 0);
 }
 
+/* Let all that sessions share be read only, or not. */
+static void protect(const struct nibble *nibble, int protection)
+{
+    const struct index *index = &nibble->index;
+    CHECK_EQUAL(mprotect(nibble->segments.mapping, nibble->segments.reserved_bytes, protection), 0);
+    CHECK_EQUAL(
+        mprotect(index->directory_memory.data, index->directory_memory.usable_bytes, protection),
+        0);
+    CHECK_EQUAL(mprotect(index->bucket_memory.data, index->bucket_memory.usable_bytes, protection),
+                0);
+    CHECK_EQUAL(mprotect(index->page_memory.data, index->page_memory.usable_bytes, protection), 0);
+    CHECK_EQUAL(mprotect(nibble->large.base, nibble->large.reserved_bytes, protection), 0);
+}
+
+static void test_a_get_stores_nothing_that_others_see(void)
+{
+    struct nibble_fixture fixture;
+    nibble_fixture_open(&fixture, &(struct cubby_nibble_options){.memory_bytes = 64 << 20});
+    const uint64_t count = 50000; /* some of them in chains of overflow buckets */
+    for (uint64_t i = 0; i < count; i++) {
+        CHECK_EQUAL(nibble_put_number(fixture.session, i, 0, i % 1000 == 0 ? 300000 : 100),
+                    CUBBY_OK);
+    }
+    protect(fixture.session->nibble, PROT_READ);
+    for (uint64_t i = 0; i < count; i++) {
+        nibble_expect_number(fixture.session, i, 0, i % 1000 == 0 ? 300000 : 100);
+        CHECK_EQUAL(cubby_nibble_contains(fixture.session, (uint8_t *)&i, 8), CUBBY_OK);
+        nibble_expect_none(fixture.session, count + i);
+        uint32_t key_size = 8;
+        size_t value_size;
+        struct cubby_slice value;
+        CHECK_EQUAL(cubby_nibble_get_many(fixture.session, 1, (uint8_t *)&i, &key_size, &value,
+                                          &value_size),
+                    CUBBY_OK);
+    }
+    protect(fixture.session->nibble, PROT_READ | PROT_WRITE);
+    nibble_fixture_close(&fixture);
+}
+
 int main(void)
 {
+    RUN(test_a_get_stores_nothing_that_others_see);
     RUN(test_who_looks_again_sees_whole_values);
     RUN(test_who_does_not_sees_torn_ones);
     return 0;
