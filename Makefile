@@ -215,6 +215,10 @@ bench-instructions: .venv/.ready ## instructions of a get and of a put, by callg
 bench-memory: bench-build ## Nibble beside libcuckoo, TBB and others in memory: a minute or two
 	@$(BIN)/python -m cubbydb.bench.memory
 
+.PHONY: bench-fragment
+bench-fragment: bench-build ## what tables in memory take after pairs of other sizes: minutes, 4 GB of memory
+	@$(BIN)/python -m cubbydb.bench.fragment
+
 .PHONY: bench-durability
 bench-durability: bench-build ## what a durability costs, beside RocksDB: 6 minutes, root for zram
 	@$(BIN)/python -m cubbydb.bench.durability

@@ -167,7 +167,8 @@ static bool move_batch(struct nibble *nibble, struct nibble_cleaner *cleaner, un
             /* A chunk may be released only when what is in it has been published. */
             swing_all(nibble, cleaner, batch + swung, i - swung);
             swung = i;
-            has_room = segments_take_chunk(&nibble->segments, node, HEAD_SURVIVORS, bytes, chunk);
+            has_room = segments_take_chunk(&nibble->segments, node, HEAD_SURVIVORS, bytes,
+                                           chunk == &cleaner->large_chunk, chunk);
             moving->copy = has_room ? segment_chunk_append(chunk, bytes) : NULL;
         }
         if (moving->copy != NULL) {

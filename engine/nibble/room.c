@@ -96,7 +96,7 @@ int nibble_append(struct nibble_session *session, size_t bytes, enum segment_hea
         (void)nibble_clean(nibble, session->node, HELP_FACTOR * taken);
     }
     struct effort effort = begin_effort(session);
-    while (!segments_take_chunk(segments, session->node, head, bytes, chunk)) {
+    while (!segments_take_chunk(segments, session->node, head, bytes, is_large, chunk)) {
         int status = compact(session, &effort);
         if (status != CUBBY_OK) {
             return status;

@@ -188,7 +188,7 @@ static void close_head(struct segment_node *node, struct segment *segment)
 }
 
 bool segments_take_chunk(struct segments *segments, unsigned node_number, enum segment_head head,
-                         size_t bytes, struct segment_chunk *chunk)
+                         size_t bytes, bool is_exact, struct segment_chunk *chunk)
 {
     CUBBY_ASSERT(bytes <= segments->segment_bytes && bytes % OBJECT_UNIT_BYTES == 0);
     segments_release_chunk(segments, chunk);
@@ -216,7 +216,7 @@ bool segments_take_chunk(struct segments *segments, unsigned node_number, enum s
         node->heads[head] = number;
     }
     uint64_t rest = segments->segment_bytes - segment->used_bytes;
-    uint64_t size = bytes > segments->block_bytes ? bytes : segments->block_bytes;
+    uint64_t size = is_exact || bytes > segments->block_bytes ? bytes : segments->block_bytes;
     size = size < rest ? size : rest;
     chunk->segment = number;
     chunk->at = begin_of(segments, number) + segment->used_bytes;

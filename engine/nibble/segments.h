@@ -161,11 +161,11 @@ static inline void segments_kill(struct segments *segments, uint8_t *object, uin
     object_set_header(object, header | OBJECT_DEAD);
 }
 
-/* Release what an owner has, and give it a new chunk of a node's head, of at least bytes: of
- * block_bytes, or more if need be, or the rest of a segment. Returns false where there is no
+/* Release what an owner has, and give it a new chunk of a node's head, of at least bytes: of as
+ * many if is_exact, else of block_bytes, or the rest of a segment. Returns false where there is no
  * segment: then the owner has none. */
 bool segments_take_chunk(struct segments *segments, unsigned node, enum segment_head head,
-                         size_t bytes, struct segment_chunk *chunk);
+                         size_t bytes, bool is_exact, struct segment_chunk *chunk);
 
 /* Its objects are published, or dead. Allowed on a zeroed chunk. */
 void segments_release_chunk(struct segments *segments, struct segment_chunk *chunk);
