@@ -3,7 +3,7 @@
 Each thread that uses a Nibble gets a native session of its own on its first call; the global
 interpreter lock is released during every call of the C side.
 
-Depends on: mapping.py, session.py.  Used by: cubbydb.
+Depends on: many.py, mapping.py, session.py.  Used by: cubbydb.
 """
 
 import os
@@ -26,6 +26,7 @@ from typing import Any, Literal, NoReturn, TypedDict, TypeVar, cast, overload
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.closing import Closing
 from cubbydb.blockdev.sizes import size_in_bytes
+from cubbydb.engine.many import BATCH_PAIRS, append_values, pair_batches
 from cubbydb.engine.mapping import Items, Pair, Values
 from cubbydb.engine.session import (
     BytesLike,
@@ -34,7 +35,6 @@ from cubbydb.engine.session import (
     key_bytes,
     pack_keys,
     value_buffer,
-    value_bytes,
 )
 from cubbydb.errors import key_text, raise_for_status
 
@@ -42,9 +42,6 @@ __all__ = ["Nibble", "NibbleStat"]
 
 _Default = TypeVar("_Default")
 
-BATCH_PAIRS = 1024  # pairs in one native get_many or put_many
-BATCH_BYTES = 8 << 20  # keys and values in one native put_many, the last pair excepted
-SIZE_MAX: int = (1 << (8 * ffi.sizeof("size_t"))) - 1  # get_many's size of a value that is absent
 STAT_FIELDS = [name for name, _ in ffi.typeof("struct cubby_nibble_stat").fields]
 
 _unpack = ffi.unpack
@@ -404,13 +401,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
             if status != 0:
                 self._fail_many(session, status, keys)
             packed = ffi.buffer(session.value.data[0], session.value.size[0])
-            offset = 0
-            for size in sizes:
-                if size == SIZE_MAX:
-                    values.append(None)
-                else:
-                    values.append(packed[offset : offset + size])
-                    offset += size
+            append_values(packed, sizes, values)
         finally:
             session.busy = False
 
@@ -419,21 +410,10 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
     ) -> int:
         """Put many pairs, from a mapping or an iterable of pairs; return how many."""
         stored = 0
-        left = iter(pairs.items() if isinstance(pairs, Mapping) else pairs)
-        while True:
-            keys: list[bytes] = []
-            values: list[bytes] = []
-            room = BATCH_BYTES
-            for key, value in islice(left, BATCH_PAIRS):
-                keys.append(key if type(key) is bytes else key_bytes(key))
-                values.append(value if type(value) is bytes else value_bytes(value))
-                room -= len(key) + len(value)
-                if room <= 0:
-                    break
-            if not keys:
-                return stored
+        for keys, values in pair_batches(pairs):
             self._put_batch(keys, values, stored)
             stored += len(keys)
+        return stored
 
     def _put_batch(self, keys: list[bytes], values: list[bytes], stored: int) -> None:
         packed_keys, key_sizes = pack_keys(keys)

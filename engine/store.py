@@ -9,7 +9,6 @@ import threading
 import warnings
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
 from typing import Any, TypeVar, overload
 
 from cubbydb._native import ffi, lib
@@ -21,6 +20,7 @@ from cubbydb.engine.durability import STORES_OWN, Durability, promise_of
 from cubbydb.engine.expiry import Compaction, ExpiringCalls
 from cubbydb.engine.growth import GrowthCalls
 from cubbydb.engine.inspection import InspectionCalls
+from cubbydb.engine.many import BATCH_PAIRS, append_values, pair_batches
 from cubbydb.engine.mapping import Pair, Scan
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.scan import StoreScan
@@ -34,7 +34,6 @@ from cubbydb.engine.session import (
     key_bytes,
     pack_keys,
     value_buffer,
-    value_bytes,
 )
 from cubbydb.engine.space import Space, space_prefix
 from cubbydb.engine.stats import StoreStat, gather_stats
@@ -45,10 +44,6 @@ __all__ = ["Batch", "Compaction", "Damage", "Scan", "Space", "Store", "open"]
 StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _Default = TypeVar("_Default")
 _Made = TypeVar("_Made")
-
-BATCH_PAIRS = 1024  # pairs in one native get_many or put_many
-BATCH_BYTES = 8 << 20  # keys and values in one native put_many, the last pair excepted
-SIZE_MAX: int = (1 << (8 * ffi.sizeof("size_t"))) - 1  # get_many's size of a value that is absent
 
 # Found once: attributes of lib, and types by name, cost a dictionary look-up per use.
 _cubby_get = lib.cubby_get
@@ -383,15 +378,7 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, DamageCalls
             )
             if status != 0:
                 fail_many(session, status, keys, self._path)
-            packed = _buffer(session.value_data[0], session.value_size[0])
-            offset = 0
-            for size in sizes:
-                if size == SIZE_MAX:
-                    values.append(None)
-                else:
-                    end = offset + size
-                    values.append(packed[offset:end])
-                    offset = end
+            append_values(_buffer(session.value_data[0], session.value_size[0]), sizes, values)
         finally:
             session.busy = False
 
@@ -419,21 +406,10 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, DamageCalls
         stored = 0
         expires_after(ttl)  # a bad one is told although there are no pairs
         promise = promise_of(durability)
-        left = iter(pairs.items() if isinstance(pairs, Mapping) else pairs)
-        while True:
-            keys: list[bytes] = []
-            values: list[bytes] = []
-            room = BATCH_BYTES
-            for key, value in islice(left, BATCH_PAIRS):
-                keys.append(key if type(key) is bytes else key_bytes(key))
-                values.append(value if type(value) is bytes else value_bytes(value))
-                room -= len(key) + len(value)
-                if room <= 0:
-                    break
-            if not keys:
-                return stored
+        for keys, values in pair_batches(pairs):
             self._put_batch(keys, values, expires_after(ttl), promise, stored)
             stored += len(keys)
+        return stored
 
     def _put_batch(
         self, keys: list[bytes], values: list[bytes], expires_ms: int, promise: int, stored: int
