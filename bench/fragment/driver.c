@@ -19,10 +19,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/common/arguments.h"
 #include "bench/common/pairs.h"
+#include "bench/common/resident.h"
 #include "bench/engines/bench_engine.h"
 
 #ifdef BENCH_JEMALLOC
@@ -70,20 +70,6 @@ static struct sizes parse_sizes(const char *text, const char *option)
         dash == NULL ? sizes.from : parse_number(dash + 1, sizes.from, VALUE_BYTES_MAX, option);
     free(copy);
     return sizes;
-}
-
-static uint64_t resident_bytes(void)
-{
-    unsigned long long total = 0;
-    unsigned long long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%llu %llu", &total, &resident) != 2) {
-            resident = 0;
-        }
-        fclose(file);
-    }
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 struct run {

@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "bench/common/clock.h"
 #include "bench/common/crew.h"
+#include "bench/common/resident.h"
 #include "bench/common/zipf.h"
 
 enum {
@@ -144,20 +144,6 @@ static void load(struct crew_member *member)
     }
     worker->processor_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
     member->end_ns = clock_ns(CLOCK_MONOTONIC);
-}
-
-static uint64_t resident_bytes(void)
-{
-    unsigned long long total = 0;
-    unsigned long long resident = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file != NULL) {
-        if (fscanf(file, "%llu %llu", &total, &resident) != 2) {
-            resident = 0;
-        }
-        fclose(file);
-    }
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static int run_crew(struct rounds *rounds, struct rounds_table *table, struct worker *workers,
