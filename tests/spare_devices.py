@@ -3,6 +3,7 @@ be.  They need root.
 """
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ZRAM_CONTROL = Path("/sys/class/zram-control")
+REMOVE_TRIES = 50
 
 
 @contextmanager
@@ -26,7 +28,19 @@ def zram_device(size: str = "16M") -> Iterator[str]:
             pytest.skip(f"{device} does not appear")
         yield device
     finally:
-        (ZRAM_CONTROL / "hot_remove").write_text(number)
+        _remove_zram(number)
+
+
+def _remove_zram(number: str) -> None:
+    """Remove it; a process that was killed, or one that looks at devices, may still have it."""
+    for left in reversed(range(REMOVE_TRIES)):
+        try:
+            (ZRAM_CONTROL / "hot_remove").write_text(number)
+            return
+        except OSError:
+            if left == 0:
+                raise
+            time.sleep(0.1)
 
 
 @contextmanager
