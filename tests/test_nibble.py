@@ -89,7 +89,7 @@ def test_conditions_and_versions(nibble):
     absent, version = nibble.get_versioned(b"new")
     assert absent is None
     assert nibble.put_if_version(b"new", b"6", version)
-    assert nibble[b"key"], nibble[b"new"] == (b"4", b"6")
+    assert (nibble[b"key"], nibble[b"new"]) == (b"4", b"6")
     with pytest.raises(TypeError, match="version"):
         nibble.put_if_version(b"key", b"", "1")
     with pytest.raises(ValueError, match="version"):

@@ -362,7 +362,7 @@ def test_memory_is_for_a_cache_too(tmp_path):
         assert stat["cache_limit_bytes"] + stat["dirty_limit_bytes"] == 24 << 20
         store[b"7"] = b"y"
         del store[b"8"]
-        assert store[b"7"], b"8" in store == (b"y", False)
+        assert (store[b"7"], b"8" in store) == (b"y", False)
     with pytest.raises(ValueError, match="16 MiB for a cache"):
         cubbydb.open(tmp_path / "data.cubby", "w", memory="17M")
     with pytest.raises(ValueError, match="16 MiB for a cache"):
