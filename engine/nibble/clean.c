@@ -31,14 +31,6 @@ struct moving {
     struct index_spot spot;
 };
 
-static struct key_hash hash_of_object(const struct nibble *nibble, uint8_t *object, uint64_t header)
-{
-    uint8_t key[CUBBY_KEY_BYTES_MAX];
-    size_t size = object_key_size(header);
-    racy_load(key, object_key(object), size);
-    return nibble->hash(key, size, nibble->seed);
-}
-
 /* The next objects that seem to live; fetches their buckets. */
 static size_t gather(const struct nibble *nibble, struct nibble_cleaner *cleaner,
                      struct moving *batch)
@@ -52,7 +44,7 @@ static size_t gather(const struct nibble *nibble, struct nibble_cleaner *cleaner
         if ((header & OBJECT_DEAD) != 0) {
             atomic_thread_fence(memory_order_acquire); /* see segments_kill */
         } else {
-            struct key_hash hash = hash_of_object(nibble, object, header);
+            struct key_hash hash = nibble_hash_of(nibble, object);
             nibble_prefetch_bucket(nibble, hash);
             batch[count++] = (struct moving){.object = object, .hash = hash};
         }
@@ -82,23 +74,15 @@ static bool evict(struct nibble *nibble, struct nibble_cleaner *cleaner, struct 
         index_unlock_unchanged(&moving->spot);
         return false;
     }
-    struct large_value large = {0};
-    if ((header & OBJECT_LARGE) != 0) {
-        large = object_large_value(moving->object, header);
-    }
     cleaner->evicted++;
     cleaner->evicted_bytes += object_bytes(header);
-    segments_kill(&nibble->segments, moving->object, header);
+    struct large_value large = nibble_kill(nibble, moving->object, header);
     index_remove(&nibble->index, &moving->spot, slot);
     index_unlock(&moving->spot);
     if (by_client) {
         ghosts_add(&nibble->ghosts, moving->hash);
     }
-    if (large.size != 0) {
-        atomic_thread_fence(memory_order_seq_cst);
-        large_return(&nibble->large, large.offset, large.size,
-                     atomic_load(&nibble->view_count) != 0);
-    }
+    nibble_end_large(nibble, large);
     return true;
 }
 
@@ -204,8 +188,7 @@ static bool clean_segment(struct nibble *nibble, struct nibble_cleaner *cleaner,
         segments_abandon(&nibble->segments, cleaner->victim);
         cleaner->victim = NO_SEGMENT;
     } else if (cleaner->at == cleaner->end) {
-        atomic_thread_fence(memory_order_seq_cst);
-        segments_finish(&nibble->segments, cleaner->victim, atomic_load(&nibble->view_count) != 0);
+        segments_finish(&nibble->segments, cleaner->victim, nibble_is_viewed(nibble));
         cleaner->victim = NO_SEGMENT;
         cleaner->cleaned_segments++;
     }

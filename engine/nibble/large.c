@@ -55,7 +55,8 @@ void large_close(struct large_area *area)
     *area = (struct large_area){0};
 }
 
-uint64_t large_bytes(uint64_t size)
+/* What a value takes from the budget. */
+static uint64_t large_bytes(uint64_t size)
 {
     return divide_up(size, LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES;
 }

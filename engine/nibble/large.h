@@ -53,9 +53,6 @@ int large_open(struct large_area *area, uint64_t limit_bytes, struct budget *bud
                struct epoch *epoch);
 void large_close(struct large_area *area);
 
-/* What a value takes from the budget. */
-uint64_t large_bytes(uint64_t size);
-
 /* Room for a value of size bytes. Returns CUBBY_OK, CUBBY_FULL (by the budget), or ENOMEM. */
 int large_take(struct large_area *area, uint64_t size, uint64_t *offset);
 

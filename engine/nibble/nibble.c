@@ -70,7 +70,8 @@ static const char *complete(struct nibble_options *options)
     }
     if (options->node_count == 0) {
         uint64_t most = options->memory_bytes / NIBBLE_MEMORY_MIN; /* what is too little for them */
-        options->node_count = nodes_count() < most ? nodes_count() : (unsigned)most;
+        unsigned count = nodes_count();
+        options->node_count = count < most ? count : (unsigned)most;
     }
     if (options->memory_bytes / options->node_count < NIBBLE_MEMORY_MIN) {
         return "memory_bytes must be 16 MiB or more for each memory node";
@@ -78,14 +79,19 @@ static const char *complete(struct nibble_options *options)
     return NULL;
 }
 
-static struct key_hash hash_of_object(void *state, uint64_t address)
+struct key_hash nibble_hash_of(const struct nibble *nibble, uint8_t *object)
 {
-    const struct nibble *nibble = state;
-    uint8_t *object = segments_object(&nibble->segments, address);
     uint8_t key[CUBBY_KEY_BYTES_MAX];
     size_t size = object_key_size(object_header(object));
     racy_load(key, object_key(object), size);
     return nibble->hash(key, size, nibble->seed);
+}
+
+/* The same for the index. */
+static struct key_hash hash_at(void *state, uint64_t address)
+{
+    const struct nibble *nibble = state;
+    return nibble_hash_of(nibble, segments_object(&nibble->segments, address));
 }
 
 /* What is taken whatever is put: tables, and what of a huge page may be touched and not be used. */
@@ -121,8 +127,8 @@ static int open_parts(struct nibble *nibble, const struct nibble_options *option
         nodes_bind(nibble->segments.base + node * bytes, bytes, node);
     }
     if (status == CUBBY_OK) {
-        status = index_open(&nibble->index, limit, &nibble->budget, nibble->segments.base,
-                            hash_of_object, nibble);
+        status = index_open(&nibble->index, limit, &nibble->budget, nibble->segments.base, hash_at,
+                            nibble);
     }
     if (status == CUBBY_OK) {
         status = large_open(&nibble->large, limit, &nibble->budget, &nibble->epoch);
@@ -142,6 +148,7 @@ int nibble_open(const struct nibble_options *given, struct nibble **opened, char
         snprintf(message, message_size, "%s", wrong);
         return CUBBY_BAD_ARGUMENT;
     }
+    snprintf(message, message_size, "%s", cubby_status_text(ENOMEM)); /* all that is left to fail */
     bool huge_pages = options.memory_bytes / options.node_count >= HUGE_PAGES_FROM;
     struct nibble *nibble = new_lines(sizeof *nibble);
     unsigned count = options.cleaners * options.node_count;
@@ -170,7 +177,6 @@ int nibble_open(const struct nibble_options *given, struct nibble **opened, char
     }
     int status = open_parts(nibble, &options, huge_pages);
     if (status != CUBBY_OK) {
-        snprintf(message, message_size, "%s", "there is not enough memory");
         nibble_close(nibble);
         return ENOMEM;
     }

@@ -231,6 +231,22 @@ static inline uint8_t *nibble_value(const struct nibble *nibble, uint8_t *object
     return nibble->large.base + large.offset;
 }
 
+/* Taking objects out of use (pairs.c) -----------------------------------------------------------
+ */
+
+/* Whether somebody may be looking at what has just been unpublished. */
+bool nibble_is_viewed(struct nibble *nibble);
+
+/* Take an object out of use, with its bucket locked; what its value in the large area is, if it is
+ * there, else a size of 0: for nibble_end_large. */
+struct large_value nibble_kill(struct nibble *nibble, uint8_t *object, uint64_t header);
+
+/* Free it, once its bucket is unlocked and does not name its object. */
+void nibble_end_large(struct nibble *nibble, struct large_value large);
+
+/* The hash of an object's key. */
+struct key_hash nibble_hash_of(const struct nibble *nibble, uint8_t *object);
+
 /* Compaction (clean.c) ------------------------------------------------------------------------- */
 
 /* What nibble_clean did. */

@@ -136,8 +136,7 @@ void nibble_view_end(struct nibble_session *session)
 /* Writing ---------------------------------------------------------------------------------------
  */
 
-/* Whether somebody may be looking at what has just been unpublished. */
-static bool is_viewed(struct nibble *nibble)
+bool nibble_is_viewed(struct nibble *nibble)
 {
     atomic_thread_fence(memory_order_seq_cst);
     return atomic_load(&nibble->view_count) != 0;
@@ -203,23 +202,20 @@ static bool put_in_place(struct nibble_session *session, const struct nibble_key
     return true;
 }
 
-/* Take an object out of use, with its bucket locked; what its value in the large area is, if it is
- * there, else a size of 0. */
-static struct large_value kill_object(struct nibble *nibble, const struct nibble_found *found)
+struct large_value nibble_kill(struct nibble *nibble, uint8_t *object, uint64_t header)
 {
     struct large_value large = {0};
-    if ((found->header & OBJECT_LARGE) != 0) {
-        large = object_large_value(found->object, found->header);
+    if ((header & OBJECT_LARGE) != 0) {
+        large = object_large_value(object, header);
     }
-    segments_kill(&nibble->segments, found->object, found->header);
+    segments_kill(&nibble->segments, object, header);
     return large;
 }
 
-/* Free it, once its bucket is unlocked and does not name its object. */
-static void end_large(struct nibble *nibble, struct large_value large)
+void nibble_end_large(struct nibble *nibble, struct large_value large)
 {
     if (large.size != 0) {
-        large_return(&nibble->large, large.offset, large.size, is_viewed(nibble));
+        large_return(&nibble->large, large.offset, large.size, nibble_is_viewed(nibble));
     }
 }
 
@@ -240,10 +236,10 @@ static int publish(struct nibble_session *session, const struct nibble_key *key,
             return status;
         }
         if (is_there) {
-            struct large_value large = kill_object(nibble, &found);
+            struct large_value large = nibble_kill(nibble, found.object, found.header);
             atomic_store_explicit(found.slot, slot, memory_order_relaxed);
             index_unlock(&spot);
-            end_large(nibble, large);
+            nibble_end_large(nibble, large);
             return CUBBY_OK;
         }
         if (index_insert(&nibble->index, &spot, slot)) {
@@ -343,12 +339,12 @@ void nibble_forget(struct nibble *nibble, const struct nibble_key *key)
     struct large_value large = {0};
     index_reach_locked(&nibble->index, key->hash, &spot);
     if (nibble_find(nibble, &spot, key, &found)) {
-        large = kill_object(nibble, &found);
+        large = nibble_kill(nibble, found.object, found.header);
         index_remove(&nibble->index, &spot, found.slot);
         atomic_fetch_add_explicit(&nibble->forgotten, 1, memory_order_relaxed);
     }
     index_unlock(&spot);
-    end_large(nibble, large);
+    nibble_end_large(nibble, large);
 }
 
 int nibble_delete(struct nibble_session *session, const struct nibble_key *key)
@@ -367,11 +363,11 @@ int nibble_delete(struct nibble_session *session, const struct nibble_key *key)
         }
         pause_turn(turn);
     }
-    struct large_value large = kill_object(nibble, &found);
+    struct large_value large = nibble_kill(nibble, found.object, found.header);
     index_remove(&nibble->index, &spot, found.slot);
     index_unlock(&spot);
     nibble_count(&session->counters.deletes, 1);
-    end_large(nibble, large);
+    nibble_end_large(nibble, large);
     index_shrink(&nibble->index, key->hash);
     return CUBBY_OK;
 }

@@ -60,7 +60,6 @@ struct segment {
     uint32_t next;            /* in a list of its node; NO_SEGMENT: none */
     uint64_t closed_at;       /* its node's appended_bytes then */
     uint64_t waits_for_epoch; /* WAITING */
-    uint8_t unused[12];
 } __attribute__((aligned(64)));
 
 struct segment_node {

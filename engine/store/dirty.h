@@ -15,7 +15,8 @@
  * appended to the log under it (so whoever has looked at a shard has seen all records that were
  * appended there before). The sums are atomics.
  *
- * Depends on: base, block.h.   Used by: put.c, batch.c, lookup.c, scan.c, writeback.c, replay.c.
+ * Depends on: base, block.h; dirty.c on cache.h, to have forgotten what becomes dirty.   Used by:
+ * put.c, batch.c, lookup.c, scan.c, writeback.c, replay.c.
  */
 #ifndef CUBBY_DIRTY_H
 #define CUBBY_DIRTY_H
