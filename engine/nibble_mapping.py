@@ -11,6 +11,7 @@ import sys
 import threading
 from array import array
 from collections.abc import (
+    Callable,
     ItemsView,
     Iterable,
     Iterator,
@@ -106,9 +107,13 @@ class _Session:
         """Raise what the status of the last call on this session means."""
         if status == lib.CUBBY_BAD_ARGUMENT and isinstance(subject, bytes):
             check_pair_size(subject, value_size)
-        text: bytes = ffi.string(lib.cubby_nibble_session_message(self.handle))
-        raise_for_status(status, subject, text.decode(errors="replace"))
+        raise_for_status(status, subject, self.message())
         raise AssertionError(f"status {status} is no failure")
+
+    def message(self) -> str:
+        """The C side's sentence about the last call that failed."""
+        text: bytes = ffi.string(lib.cubby_nibble_session_message(self.handle))
+        return text.decode(errors="replace")
 
 
 class Nibble(MutableMapping[bytes, bytes], Closing):
@@ -183,13 +188,19 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
         state = "closed" if self.closed else f"{self._memory_bytes:,} bytes"
         return f"<cubbydb.Nibble, {state}>"
 
-    def _new_session(self) -> _Session:
+    @contextmanager
+    def _kept_open(self) -> Iterator[Any]:
+        """The handle, which is this process's and is not closed meanwhile."""
         if self._pid != os.getpid():
             raise_for_status(lib.CUBBY_FORKED, "Nibble")
         with self._lock:
             if self._handle is None:
                 raise_for_status(lib.CUBBY_CLOSED, "Nibble", "the Nibble has been closed")
-            return _Session(self._handle)
+            yield self._handle
+
+    def _new_session(self) -> _Session:
+        with self._kept_open() as handle:
+            return _Session(handle)
 
     def _session(self) -> _Session:
         """An idle session of this thread; the caller marks it busy at once, without a call."""
@@ -310,36 +321,30 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
             raise ValueError(f"a version is what get_versioned gave, not {version}")
         return not self._put(key, value, lib.CUBBY_ALWAYS, version)
 
-    def delete(self, key: BytesLike) -> bool:
-        """Remove a pair; tell whether there was one."""
+    def _tell(self, call: Callable[[Any, bytes, int], int], key: BytesLike) -> bool:
+        """Make a call about a key; tell whether there is, or was, a pair."""
         if type(key) is not bytes:
             key = key_bytes(key)
         session = self._session()
         session.busy = True
         try:
-            status = lib.cubby_nibble_delete(session.handle, key, len(key))
+            status = call(session.handle, key, len(key))
             if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
                 session.fail(status, key)
             return bool(status == lib.CUBBY_OK)
         finally:
             session.busy = False
+
+    def delete(self, key: BytesLike) -> bool:
+        """Remove a pair; tell whether there was one."""
+        return self._tell(lib.cubby_nibble_delete, key)
 
     def __delitem__(self, key: BytesLike) -> None:
         if not self.delete(key):
             raise_for_status(lib.CUBBY_NOT_FOUND, bytes(key))
 
     def __contains__(self, key: object) -> bool:
-        if type(key) is not bytes:
-            key = key_bytes(key)
-        session = self._session()
-        session.busy = True
-        try:
-            status = lib.cubby_nibble_contains(session.handle, key, len(key))
-            if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
-                session.fail(status, key)
-            return bool(status == lib.CUBBY_OK)
-        finally:
-            session.busy = False
+        return self._tell(lib.cubby_nibble_contains, cast(bytes, key))
 
     @contextmanager
     def view(self, key: BytesLike) -> Iterator[memoryview]:
@@ -443,8 +448,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
         if status == lib.CUBBY_BAD_ARGUMENT:
             for key in keys:
                 check_pair_size(bytes(key), 0)
-        text = ffi.string(lib.cubby_nibble_session_message(session.handle)).decode()
-        raise_for_status(status, "Nibble", f"{text}{suffix}")
+        raise_for_status(status, "Nibble", f"{session.message()}{suffix}")
         raise AssertionError(f"status {status} is no failure")
 
     # All pairs -----------------------------------------------------------------------------------
@@ -513,12 +517,9 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
         >>> figures["pairs"], figures["live_bytes"], figures["used_bytes"] <= 16 << 20
         (1, 0, True)
         """
-        self._session()  # it is open, and this process's
         native = ffi.new("struct cubby_nibble_stat *")
-        with self._lock:
-            if self._handle is None:
-                raise_for_status(lib.CUBBY_CLOSED, "Nibble", "the Nibble has been closed")
-            lib.cubby_nibble_stat(self._handle, native)
+        with self._kept_open() as handle:
+            lib.cubby_nibble_stat(handle, native)
         return cast(NibbleStat, {name: getattr(native, name) for name in STAT_FIELDS})
 
 

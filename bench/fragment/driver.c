@@ -15,6 +15,7 @@
  *
  * Depends on: bench_engine.h.   Used by: bench/fragment.py.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,14 +236,18 @@ int main(int argument_count, char **arguments)
         }
     }
     uint64_t smallest = first.from < second.from ? first.from : second.from;
-    run.value_sizes = calloc(2 * (bytes / (smallest + KEY_BYTES) + 1), sizeof *run.value_sizes);
+    size_t keys_max = 2 * (bytes / (smallest + KEY_BYTES) + 1);
+    run.value_sizes = malloc(keys_max * sizeof *run.value_sizes);
     const struct bench_place place = {
         .memory_bytes = memory_for(bytes, first, second),
         .pair_count = bytes / (smallest + KEY_BYTES),
         .pair_bytes = smallest + KEY_BYTES,
     };
     char message[CUBBY_MESSAGE_BYTES] = "";
-    memset(run.value_sizes, 1, 2 * (bytes / (smallest + KEY_BYTES) + 1) * sizeof *run.value_sizes);
+    if (run.value_sizes == NULL) {
+        fail(&run, "no memory to remember what was put", ENOMEM);
+    }
+    memset(run.value_sizes, 1, keys_max * sizeof *run.value_sizes); /* it is resident from now on */
     run.resident_before = resident_bytes();
     int status = run.engine->open(&place, &run.store, message, sizeof message);
     if (status == CUBBY_OK) {
