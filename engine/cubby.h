@@ -211,9 +211,10 @@ struct cubby_options {
     uint64_t dirty_bytes;  /* memory for pairs that are in the log and not yet in their place. 0: 64
                               MiB. Never more than an eighth of the log is used, which has a 32nd of
                               the store, at least 512 KiB and at most 2 GiB */
-    uint64_t memory_bytes; /* for these and a cache of pairs that are read often, together. Without
-                              dirty_bytes a quarter of it is for them, at most 64 MiB; what is left,
-                              and must be 16 MiB or more, is the cache's. 0: there is no cache */
+    uint64_t memory_bytes; /* for these and a cache of pairs that are used often, together: what
+                              these do not take the cache has, and at least a third of it. Without
+                              dirty_bytes they take at most half of it. It leaves 16 MiB or more for
+                              the cache. 0: there is no cache */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -276,12 +277,12 @@ struct cubby_stat {
     uint64_t log_bytes; /* of the log that a recovery would read now */
     uint64_t log_capacity_bytes;
     uint64_t degraded; /* 1: writing back has failed, and writes are refused */
-    /* the cache of clean pairs; all 0 where there is none */
-    uint64_t cache_limit_bytes; /* gauges */
-    uint64_t cache_bytes;       /* in use, its index included */
+    /* the cache of clean pairs; all but the last are 0 where there is none */
+    uint64_t cache_limit_bytes; /* gauges; this one is for dirty pairs, too */
+    uint64_t cache_bytes;       /* in use, less dirty_bytes; the index included */
     uint64_t cache_pairs;
     uint64_t cache_evicted;     /* counters: pairs */
-    uint64_t cache_moved_bytes; /* of pairs that stayed when others were evicted */
+    uint64_t cache_moved_bytes; /* of pairs, dirty and clean, that compaction has moved */
     /* counters: the log and write-back */
     uint64_t log_records;
     uint64_t log_appended_bytes;

@@ -48,9 +48,10 @@ class StoreOptions:
         dirty_bytes: memory for pairs that are in the log and not in their place yet; an int, or
             text such as "64M".  None: up to 64 MiB.  Never more is used than the log, which has a
             32nd of the store, has room for.
-        memory: for these, and for a cache of pairs that are read often, together; an int, or text
-            such as "256M".  Without *dirty_bytes* a quarter of it is for them, at most 64 MiB;
-            what is left, and must be 16 MiB or more, is the cache's.  None: there is no cache.
+        memory: for these, and for a cache of pairs that are used often, together; an int, or text
+            such as "256M".  What these do not take the cache has, and at least a third of it;
+            without *dirty_bytes* they take at most half.  It leaves 16 MiB or more for the cache.
+            None: there is no cache.
         warn_percent: from so many percent of the device's physical capacity on, where it tells
             one, stats()["space_mark"] is 1.  None: 85.  These three are each 1 to 100, or 101 for
             never, and none below the one before.  Like the three above they are not kept with the

@@ -572,7 +572,7 @@ def open(
         durability: what changes survive when their call returns: "power", "process" or "none";
             see Store.  Each call that changes pairs may say otherwise.
         dirty_bytes: memory for pairs that are in the log and not in their place yet.
-        memory: for these, and for a cache of pairs that are read often, together.
+        memory: for these, and for a cache of pairs that are used often, together.
         warn_percent, no_growth_percent, read_delete_percent: what to do as the device gets full
             physically.
 

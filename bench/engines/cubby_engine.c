@@ -1,14 +1,13 @@
 /* cubby_engine.c -- the store as an engine: every call passed straight on to cubby.h; its device
  * may be made to take its time to flush.
  *
- * Depends on: bench_engine.h, model_device.h, cache.h.   Used by: bench_engine.c.
+ * Depends on: bench_engine.h, model_device.h, store.h.   Used by: bench_engine.c.
  */
 #include <stdio.h>
 
 #include "bench/engines/bench_engine.h"
 #include "blockdev/model_device.h"
-#include "engine/nibble/nibble.h"
-#include "engine/store/cache.h"
+#include "engine/store/store.h"
 
 enum {
     SIZE_BYTES_MIN = 1 << 20,
@@ -40,8 +39,8 @@ static int open_slowly(const struct bench_place *place, const struct cubby_optio
 }
 
 /* Three eighths of what there is are for the log's last 64 MiB, which the system's cache holds
- * until the log is flushed, and for all else; a quarter is for dirty pairs, and the rest for the
- * cache, if that is enough for one. */
+ * until the log is flushed, and for all else; a quarter is for dirty pairs, and the rest, with what
+ * these do not take, for the cache, if that is enough for one. */
 static uint64_t buffer_bytes(const struct bench_place *place)
 {
     return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 4;
@@ -50,7 +49,7 @@ static uint64_t buffer_bytes(const struct bench_place *place)
 static uint64_t cache_bytes(const struct bench_place *place)
 {
     uint64_t bytes = place->memory_bytes / 8 * 3;
-    return bytes >= CACHE_BYTES_MIN ? bytes : 0;
+    return bytes >= DIRTY_CLEAN_BYTES_MIN ? bytes : 0;
 }
 
 /* Room for the pairs and a quarter more, and a log that allows for the buffer; 0: the store's own
@@ -164,12 +163,12 @@ static void describe(void *store, char *text, size_t text_size)
 {
     const cubby_store *opened = store;
     unsigned long long dirty_mib = opened->dirty.limit_bytes >> 20;
-    if (opened->cache == NULL) {
+    if (!opened->dirty.keeps_clean) {
         snprintf(text, text_size, "no cache; buffer of dirty pairs %llu MiB; direct I/O",
                  dirty_mib);
     } else {
         snprintf(text, text_size, "cache %llu MiB; buffer of dirty pairs %llu MiB; direct I/O",
-                 (unsigned long long)(opened->cache->memory_bytes >> 20), dirty_mib);
+                 (unsigned long long)(opened->dirty.memory_bytes >> 20), dirty_mib);
     }
 }
 

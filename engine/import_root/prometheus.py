@@ -117,12 +117,12 @@ METRICS: dict[str, Metric] = {
     "log_bytes": Metric(GAUGE, "log_bytes", "Of the log that a recovery would read now."),
     "log_capacity_bytes": Metric(GAUGE, "log_capacity_bytes", "Bytes that the log has room for."),
     "degraded": Metric(GAUGE, "degraded", "Whether writing back failed, and writes are refused."),
-    "cache_limit_bytes": Metric(GAUGE, "cache_limit_bytes", "Memory that the cache may take."),
-    "cache_bytes": Metric(GAUGE, "cache_bytes", "Memory that the cache takes."),
+    "cache_limit_bytes": Metric(GAUGE, "cache_limit_bytes", "Memory for cached and dirty pairs."),
+    "cache_bytes": Metric(GAUGE, "cache_bytes", "Memory that cached pairs take."),
     "cache_pairs": Metric(GAUGE, "cache_pairs", "Pairs in the cache."),
     "cache_evicted": Metric(COUNTER, "cache_evicted", "Pairs that the cache has evicted."),
     "cache_moved_bytes": Metric(
-        COUNTER, "cache_moved_bytes", "Pairs that stayed in it when others were evicted."
+        COUNTER, "cache_moved_bytes", "Bytes of pairs in memory that compaction moved."
     ),
     "log_records": Metric(COUNTER, "log_records", "Records appended to the log."),
     "log_appended_bytes": Metric(COUNTER, "log_appended_bytes", "Bytes of these records."),

@@ -14,6 +14,7 @@
 #include "engine/nibble/api.h"
 
 enum {
+    BUFFER_BYTES = 65536, /* of a session, at first */
     CLEANER_PAUSE_NS = 1000000,
 };
 
@@ -134,7 +135,7 @@ int cubby_nibble_session_open(cubby_nibble *nibble, cubby_nibble_session **opene
     if (session == NULL) {
         return ENOMEM;
     }
-    int status = nibble_session_open(nibble->nibble, &session->session);
+    int status = nibble_session_open(nibble->nibble, BUFFER_BYTES, &session->session);
     if (status != CUBBY_OK) {
         free(session);
         return status;

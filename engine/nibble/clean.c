@@ -54,7 +54,8 @@ static size_t gather(const struct nibble *nibble, struct nibble_cleaner *cleaner
 
 /* Take what a clean object takes, where pairs may be evicted, if it has not been used enough since
  * it was looked at last: more than once where clients put it, at all where survivors are. What
- * stays has its uses counted anew, or down. Returns whether it is gone. */
+ * stays has its uses counted anew, or down. Where room is pressing it goes all the same. Returns
+ * whether it is gone. */
 static bool evict(struct nibble *nibble, struct nibble_cleaner *cleaner, struct moving *moving)
 {
     index_reach_locked(&nibble->index, moving->hash, &moving->spot);
@@ -68,7 +69,8 @@ static bool evict(struct nibble *nibble, struct nibble_cleaner *cleaner, struct 
     uint64_t header = object_header(moving->object);
     bool by_client = cleaner->head == HEAD_CLIENTS;
     unsigned uses = index_slot_uses(value);
-    if ((header & OBJECT_DIRTY) != 0 || uses >= (by_client ? CLIENT_USES_MIN : 1)) {
+    bool is_used = uses >= (by_client ? CLIENT_USES_MIN : 1) && !cleaner->is_pressed;
+    if ((header & OBJECT_DIRTY) != 0 || is_used) {
         unsigned left = by_client || uses == 0 ? 0 : uses - 1;
         atomic_store_explicit(slot, index_slot_with_uses(value, left), memory_order_relaxed);
         index_unlock_unchanged(&moving->spot);
@@ -107,6 +109,7 @@ static void swing(struct nibble *nibble, struct nibble_cleaner *cleaner, struct 
         racy_move(moving->copy, moving->object, bytes);
     }
     uint64_t lines = atomic_load_explicit(slot, memory_order_relaxed) & ~INDEX_ADDRESS_MASK;
+    segments_note_dirty(segments, moving->copy, 0, object_header(moving->copy));
     segments_kill(segments, moving->object, object_header(moving->object));
     atomic_store_explicit(slot, lines | segments_address(segments, moving->copy),
                           memory_order_relaxed);
@@ -211,7 +214,8 @@ static enum nibble_cleaned work(struct nibble *nibble, struct nibble_cleaner *cl
     return clean_segment(nibble, cleaner, node, bytes) ? NIBBLE_CLEANED : NIBBLE_CLEAN;
 }
 
-enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t bytes)
+enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t bytes,
+                                 bool is_pressed)
 {
     struct nibble_cleaner *cleaners = &nibble->cleaners[node * nibble->cleaner_count];
     bool is_busy = false;
@@ -221,6 +225,7 @@ enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t 
             is_busy = true; /* what there was to do may be done now */
             continue;
         }
+        cleaner->is_pressed = is_pressed;
         enum nibble_cleaned done = work(nibble, cleaner, node, bytes);
         pthread_mutex_unlock(&cleaner->lock);
         if (done == NIBBLE_CLEANED) {
@@ -241,7 +246,7 @@ bool nibble_clean_ahead(struct nibble *nibble)
     for (unsigned node = 0; node < nibble->segments.node_count; node++) {
         if (segments_available(&nibble->segments, node) < 2 * nibble_low_mark(nibble)) {
             did_work |=
-                nibble_clean(nibble, node, nibble->segments.segment_bytes) == NIBBLE_CLEANED;
+                nibble_clean(nibble, node, nibble->segments.segment_bytes, false) == NIBBLE_CLEANED;
         }
     }
     return did_work;

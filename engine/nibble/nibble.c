@@ -10,7 +10,6 @@
 #include "engine/nibble/nodes.h"
 
 enum {
-    BUFFER_BYTES = 65536, /* of a session, at first */
     BLOCK_BYTES = 65536,
     BLOCK_BYTES_MIN = 4096,
     SEGMENT_BYTES_MIN = 128 << 10, /* a key of 65,535 bytes has room in it */
@@ -201,10 +200,10 @@ void nibble_close(struct nibble *nibble)
     free(nibble);
 }
 
-int nibble_session_open(struct nibble *nibble, struct nibble_session **opened)
+int nibble_session_open(struct nibble *nibble, size_t buffer_bytes, struct nibble_session **opened)
 {
     struct nibble_session *session = new_lines(sizeof *session);
-    uint8_t *buffer = malloc(BUFFER_BYTES + NIBBLE_BUFFER_SLACK);
+    uint8_t *buffer = malloc(buffer_bytes + NIBBLE_BUFFER_SLACK);
     if (session == NULL || buffer == NULL) {
         free(session);
         free(buffer);
@@ -214,7 +213,7 @@ int nibble_session_open(struct nibble *nibble, struct nibble_session **opened)
         .nibble = nibble,
         .node = nodes_current() % nibble->segments.node_count,
         .buffer = buffer,
-        .buffer_bytes = BUFFER_BYTES,
+        .buffer_bytes = buffer_bytes,
     };
     epoch_register(&nibble->epoch, &session->views);
     pthread_mutex_lock(&nibble->lock);

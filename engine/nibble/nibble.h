@@ -72,6 +72,7 @@ struct nibble_cleaner {
     uint64_t evicted; /* pairs, */
     uint64_t evicted_bytes;
     enum segment_head head; /* that the victim was */
+    bool is_pressed;        /* evicts all that it may */
 } __attribute__((aligned(64)));
 
 /* Counters of one session, written by its thread alone. */
@@ -157,8 +158,10 @@ int nibble_open(const struct nibble_options *options, struct nibble **nibble, ch
                 size_t message_size);
 void nibble_close(struct nibble *nibble);
 
-/* Returns CUBBY_OK or ENOMEM. Nothing may be viewed when it is closed. */
-int nibble_session_open(struct nibble *nibble, struct nibble_session **session);
+/* buffer_bytes: that values are copied to, at first; 0 for who gets nothing. Returns CUBBY_OK or
+ * ENOMEM. Nothing may be viewed when it is closed. */
+int nibble_session_open(struct nibble *nibble, size_t buffer_bytes,
+                        struct nibble_session **session);
 void nibble_session_close(struct nibble_session *session);
 
 /* Copy a value into the session's buffer, at an offset not above buffer_bytes; what is before that
@@ -167,6 +170,18 @@ void nibble_session_close(struct nibble_session *session);
  * Returns CUBBY_OK, CUBBY_NOT_FOUND or ENOMEM. */
 int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, size_t offset,
                   size_t *value_size, uint64_t *version);
+
+/* What nibble_read says of a pair. */
+struct nibble_read {
+    size_t value_size;
+    bool is_dirty;
+    uint64_t version; /* also where there is no such pair */
+};
+
+/* Copy a value out without a session. No value of the nibble may be larger than buffer_bytes, or
+ * large. Returns CUBBY_OK or CUBBY_NOT_FOUND. */
+int nibble_read(struct nibble *nibble, const struct nibble_key *key, uint8_t *buffer,
+                size_t buffer_bytes, struct nibble_read *read);
 
 /* Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int nibble_contains(struct nibble_session *session, const struct nibble_key *key);
@@ -188,6 +203,11 @@ int nibble_delete(struct nibble_session *session, const struct nibble_key *key);
 /* Have no pair of a key, and a higher version, so that no NIBBLE_IF_VERSION from before succeeds.
  * Needs no session, and waits for nobody but the holder of a bucket's lock. */
 void nibble_forget(struct nibble *nibble, const struct nibble_key *key);
+
+/* Make the value of a pair that is there shorter by cut bytes, write tail over what is then its
+ * end, and set its flags: without a session, and without room. Nobody may view anything. */
+void nibble_amend(struct nibble *nibble, const struct nibble_key *key, size_t cut,
+                  const uint8_t *tail, size_t tail_size, uint64_t flags);
 
 /* Show a value where it is; it stays as it is there until nibble_view_end, whatever is put or
  * deleted. Meanwhile no value is overwritten in place, and freed segments wait. A session may view
@@ -213,6 +233,22 @@ enum {
  * exactly once. Returns CUBBY_OK or ENOMEM. */
 int nibble_walk(struct nibble_session *session, index_position *position,
                 struct nibble_copied *pairs, size_t *count);
+
+/* A walk through the dirty pairs whose hash.low ends with depth bits of prefix. */
+struct nibble_dirty_walk {
+    uint64_t prefix;
+    unsigned depth;
+    size_t home; /* bucket number; INDEX_HOMES at the end */
+    index_position position;
+};
+
+void nibble_dirty_begin(struct nibble_dirty_walk *walk, uint64_t prefix, unsigned depth);
+
+/* The hashes of those in the next bucket. hashes: room for NIBBLE_BUCKET_PAIRS_MAX, of which *count
+ * are set. Returns false at the end. A pair that is there and dirty all the time is met exactly
+ * once. */
+bool nibble_dirty_next(const struct nibble *nibble, struct nibble_dirty_walk *walk,
+                       struct key_hash *hashes, size_t *count);
 
 /* Make room in the session's buffer; what is in it stays. Returns CUBBY_OK or ENOMEM. */
 int nibble_reserve_buffer(struct nibble_session *session, size_t bytes);
@@ -256,8 +292,10 @@ enum nibble_cleaned {
     NIBBLE_BUSY,    /* nothing: others do it */
 };
 
-/* Go on with compaction on a node, until about bytes of segments have been looked at. */
-enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t bytes);
+/* Go on with compaction on a node, until about bytes of segments have been looked at. is_pressed:
+ * evict whatever may be evicted. */
+enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t bytes,
+                                 bool is_pressed);
 
 /* Compact if a node has few free segments left. Returns whether there was anything to do. For
  * threads that do nothing else. */

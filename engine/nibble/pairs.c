@@ -70,6 +70,35 @@ int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, 
     return status;
 }
 
+int nibble_read(struct nibble *nibble, const struct nibble_key *key, uint8_t *buffer,
+                size_t buffer_bytes, struct nibble_read *read)
+{
+    struct index_spot spot;
+    struct nibble_found found;
+    for (unsigned turn = 0;; turn++) {
+        index_reach(&nibble->index, key->hash, &spot);
+        read->version = spot.header & INDEX_VERSION_MASK;
+        if (nibble_find(nibble, &spot, key, &found)) {
+            read->value_size = object_value_size(found.header);
+            read->is_dirty = (found.header & OBJECT_DIRTY) != 0;
+            if (read->value_size <= buffer_bytes) {
+                racy_load(buffer, object_value(found.object, found.header), read->value_size);
+            }
+            if (index_unchanged(&spot)) {
+                CUBBY_ASSERT(read->value_size <= buffer_bytes);
+                CUBBY_ASSERT((found.header & OBJECT_LARGE) == 0);
+                if (nibble->evicts) {
+                    index_use_slot(found.slot, found.slot_value);
+                }
+                return CUBBY_OK;
+            }
+        } else if (index_absent(&nibble->index, key->hash, &spot)) {
+            return CUBBY_NOT_FOUND;
+        }
+        pause_turn(turn);
+    }
+}
+
 int nibble_contains(struct nibble_session *session, const struct nibble_key *key)
 {
     struct nibble *nibble = session->nibble;
@@ -168,6 +197,13 @@ static bool fits_in_place(uint64_t header, size_t value_size)
            object_units_for(object_key_size(header), value_size) * 4 >= object_units(header) * 3;
 }
 
+/* Give an object that is published another header. */
+static void set_header(struct nibble *nibble, const struct nibble_found *found, uint64_t header)
+{
+    segments_note_dirty(&nibble->segments, found->object, found->header, header);
+    object_set_header(found->object, header);
+}
+
 /* Overwrite a value in place. Returns whether it was done, or refused, with *status; else nothing
  * has happened. */
 static bool put_in_place(struct nibble_session *session, const struct nibble_key *key,
@@ -195,8 +231,8 @@ static bool put_in_place(struct nibble_session *session, const struct nibble_key
         return *status != CUBBY_OK;
     }
     racy_store(object_value(found.object, found.header), value, value_size);
-    object_set_header(found.object,
-                      object_header_of(key->size, value_size, object_units(found.header), flags));
+    set_header(nibble, &found,
+               object_header_of(key->size, value_size, object_units(found.header), flags));
     index_unlock(&spot);
     nibble_count(&session->counters.in_place_puts, 1);
     return true;
@@ -236,6 +272,7 @@ static int publish(struct nibble_session *session, const struct nibble_key *key,
             return status;
         }
         if (is_there) {
+            segments_note_dirty(&nibble->segments, object, 0, object_header(object));
             struct large_value large = nibble_kill(nibble, found.object, found.header);
             atomic_store_explicit(found.slot, slot, memory_order_relaxed);
             index_unlock(&spot);
@@ -243,6 +280,7 @@ static int publish(struct nibble_session *session, const struct nibble_key *key,
             return CUBBY_OK;
         }
         if (index_insert(&nibble->index, &spot, slot)) {
+            segments_note_dirty(&nibble->segments, object, 0, object_header(object));
             index_unlock(&spot);
             nibble_count(&session->counters.inserts, 1);
             return CUBBY_OK;
@@ -330,6 +368,24 @@ int nibble_put(struct nibble_session *session, const struct nibble_key *key, con
         status = put_appended(session, key, value, value_size, flags, condition, version);
     }
     return status;
+}
+
+void nibble_amend(struct nibble *nibble, const struct nibble_key *key, size_t cut,
+                  const uint8_t *tail, size_t tail_size, uint64_t flags)
+{
+    struct index_spot spot;
+    struct nibble_found found;
+    index_reach_locked(&nibble->index, key->hash, &spot);
+    CUBBY_ASSERT(!nibble_is_viewed_locked(nibble));
+    bool is_there = nibble_find(nibble, &spot, key, &found);
+    size_t value_size = object_value_size(found.header);
+    CUBBY_ASSERT(is_there && value_size >= cut + tail_size);
+    CUBBY_ASSERT((found.header & OBJECT_LARGE) == 0);
+    value_size -= cut;
+    racy_store(object_value(found.object, found.header) + value_size - tail_size, tail, tail_size);
+    set_header(nibble, &found,
+               object_header_of(key->size, value_size, object_units(found.header), flags));
+    index_unlock(&spot);
 }
 
 void nibble_forget(struct nibble *nibble, const struct nibble_key *key)

@@ -13,7 +13,8 @@
 enum {
     HELP_FACTOR = 8, /* bytes looked at for each byte taken, when few segments are free */
     VIEW_PAUSE_NS = 100000,
-    VIEW_PAUSES = 1000, /* a tenth of a second: who views for longer makes others fail */
+    VIEW_PAUSES = 1000,       /* a tenth of a second: who views for longer makes others fail */
+    PRESSED_AFTER_ROUNDS = 4, /* what is used is evicted, too */
     FULL_AFTER_ROUNDS =
         64, /* segments looked at in vain: at 98 % live, 50 of them make a free one */
 };
@@ -59,7 +60,8 @@ static int compact(struct nibble_session *session, struct effort *effort)
         enum nibble_cleaned done =
             round > FULL_AFTER_ROUNDS
                 ? NIBBLE_CLEAN
-                : nibble_clean(nibble, session->node, nibble->segments.segment_bytes);
+                : nibble_clean(nibble, session->node, nibble->segments.segment_bytes,
+                               round > PRESSED_AFTER_ROUNDS);
         if (done == NIBBLE_CLEANED) {
             return CUBBY_OK;
         }
@@ -93,7 +95,7 @@ int nibble_append(struct nibble_session *session, size_t bytes, enum segment_hea
     if (segments_available(segments, session->node) < nibble_low_mark(nibble)) {
         nibble_count(&session->counters.helped, 1);
         uint64_t taken = is_large ? bytes : segments->block_bytes;
-        (void)nibble_clean(nibble, session->node, HELP_FACTOR * taken);
+        (void)nibble_clean(nibble, session->node, HELP_FACTOR * taken, false);
     }
     struct effort effort = begin_effort(session);
     while (!segments_take_chunk(segments, session->node, head, bytes, is_large, chunk)) {

@@ -9,10 +9,11 @@
 #include "engine/cubby.h"
 
 enum {
-    CLIENTS_PERCENT = 10,  /* of segments, for pairs that have to prove themselves */
-    LIVE_PERCENT_MAX = 98, /* of a segment that is worth compacting */
-    GUARD_BYTES = 9 << 20, /* readable behind the last segment: a header that is read while its
-                              memory is reused can claim any size that its bits can hold */
+    DIRTY_PERCENT_MAX = 75, /* of a segment, for eviction to be worth it */
+    CLIENTS_PERCENT = 10,   /* of segments, for pairs that have to prove themselves */
+    LIVE_PERCENT_MAX = 98,  /* of a segment that is worth compacting */
+    GUARD_BYTES = 9 << 20,  /* readable behind the last segment: a header that is read while its
+                               memory is reused can claim any size that its bits can hold */
     HUGE_PAGE_BYTES = 2 << 20,
 };
 _Static_assert(GUARD_BYTES > (1 << 23) + 65536 + OBJECT_HEADER_BYTES,
@@ -320,6 +321,13 @@ uint32_t segments_choose(struct segments *segments, unsigned node_number)
     return best;
 }
 
+static bool is_mostly_dirty(const struct segments *segments, const struct segment *segment)
+{
+    int64_t units = atomic_load_explicit(&segment->dirty_units, memory_order_relaxed);
+    int64_t all = (int64_t)(segments->segment_bytes / OBJECT_UNIT_BYTES);
+    return units * 100 > all * DIRTY_PERCENT_MAX;
+}
+
 uint32_t segments_choose_oldest(struct segments *segments, unsigned node_number,
                                 enum segment_head *head)
 {
@@ -333,6 +341,9 @@ uint32_t segments_choose_oldest(struct segments *segments, unsigned node_number,
             continue;
         }
         counts[segment->head]++;
+        if (is_mostly_dirty(segments, segment)) {
+            continue;
+        }
         uint32_t *best = &oldest[segment->head];
         if (segment->open_chunks == 0 &&
             (*best == NO_SEGMENT || segment->closed_at < segments->table[*best].closed_at)) {
@@ -350,13 +361,14 @@ uint32_t segments_choose_oldest(struct segments *segments, unsigned node_number,
         node->cleaning_count++;
     }
     pthread_mutex_unlock(&node->lock);
-    return best;
+    return best != NO_SEGMENT ? best : segments_choose(segments, node_number);
 }
 
 void segments_finish(struct segments *segments, uint32_t number, bool is_viewed)
 {
     struct segment *segment = &segments->table[number];
     CUBBY_ASSERT(atomic_load(&segment->live_units) == 0);
+    CUBBY_ASSERT(atomic_load(&segment->dirty_units) == 0);
     uint64_t epoch = is_viewed ? epoch_advance(segments->epoch) : 0;
     struct segment_node *node = node_of(segments, number);
     pthread_mutex_lock(&node->lock);

@@ -53,8 +53,9 @@ enum segment_head {
 /* What is known of a segment; "SegmentInfo" in the thesis. */
 struct segment {
     _Atomic int64_t live_units;
-    enum segment_state state; /* guarded by its node's lock; so is all that follows */
-    enum segment_head head;   /* that it was */
+    _Atomic int64_t dirty_units; /* of them, of published objects that are OBJECT_DIRTY */
+    enum segment_state state;    /* guarded by its node's lock; so is all that follows */
+    enum segment_head head;      /* that it was */
     uint32_t open_chunks;
     uint32_t used_bytes;      /* that chunks were made of, from its begin */
     uint32_t next;            /* in a list of its node; NO_SEGMENT: none */
@@ -150,11 +151,25 @@ static inline void segment_chunk_retract(struct segment_chunk *chunk, size_t byt
     chunk->appended_units -= (int64_t)(bytes / OBJECT_UNIT_BYTES);
 }
 
-/* An object is dead from now on; its bucket is locked. */
+/* The flags of a published object change, or it is published, or no longer so: then the header that
+ * it has, or had, is 0. Its bucket is locked. */
+static inline void segments_note_dirty(struct segments *segments, uint8_t *object, uint64_t before,
+                                       uint64_t after)
+{
+    if (__builtin_expect(((before ^ after) & OBJECT_DIRTY) != 0, 0)) {
+        bool is_dirty = (after & OBJECT_DIRTY) != 0;
+        int64_t units = (int64_t)object_units(is_dirty ? after : before);
+        atomic_fetch_add_explicit(&segments_of(segments, object)->dirty_units,
+                                  is_dirty ? units : -units, memory_order_relaxed);
+    }
+}
+
+/* A published object is dead from now on; its bucket is locked. */
 static inline void segments_kill(struct segments *segments, uint8_t *object, uint64_t header)
 {
     atomic_fetch_sub_explicit(&segments_of(segments, object)->live_units,
                               (int64_t)object_units(header), memory_order_relaxed);
+    segments_note_dirty(segments, object, header, 0);
     /* Whoever sees the flag sees that it has been subtracted. */
     atomic_thread_fence(memory_order_release);
     object_set_header(object, header | OBJECT_DEAD);
@@ -179,7 +194,10 @@ uint32_t segments_available(struct segments *segments, unsigned node);
 uint32_t segments_choose(struct segments *segments, unsigned node);
 
 /* Where pairs may be evicted: the CLOSED segment that is oldest, of those that were filled by
- * clients while these are more than a share, else of those of survivors. *head says which. */
+ * clients while these are more than a share, else of those of survivors. *head says which. What is
+ * mostly dirty is left alone: there is nothing to be evicted. Where all are, the one that pays
+ * most.
+ */
 uint32_t segments_choose_oldest(struct segments *segments, unsigned node, enum segment_head *head);
 
 /* It is empty now: free, once nobody views what it had. is_viewed: somebody may. */

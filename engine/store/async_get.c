@@ -39,7 +39,6 @@
  * Depends on: async_get.h, blob.h, expiry.h, get.h, lookup.h.   Used by: users of cubby.h.
  */
 #include "engine/store/async_get.h"
-#include "engine/store/cache.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -91,7 +90,7 @@ struct async_get {
     struct segment_stripe *stripe;
     uint32_t version; /* of the stripe, when this try began */
     unsigned tries;
-    cache_token token;      /* by which a pair of this try may be admitted */
+    dirty_token token;      /* by which a pair of this try may be admitted */
     uint8_t *block;         /* one block, of session->blocks */
     struct block_pair pair; /* of READ_BLOB; its pointers are into block */
     struct blob_run run;    /* of READ_BLOB */
@@ -237,14 +236,14 @@ static void submit_block(struct cubby_async *async, struct async_get *get, enum 
     submit_read(async, get, state, lba, 1, get->block);
 }
 
-/* Take a pair from those that are dirty. Returns whether that settles it. */
-static bool take_dirty(struct cubby_async *async, struct async_get *get)
+/* Take a pair from memory. Returns whether that settles it. */
+static bool take_from_memory(struct cubby_async *async, struct async_get *get)
 {
     cubby_session *session = async->session;
     const struct wanted_key *wanted = &get->wanted;
     struct block_pair pair;
     enum dirty_state state = dirty_find(&session->store->dirty, wanted->key, wanted->key_size,
-                                        wanted->hash, session->dirty_pair, &pair);
+                                        wanted->hash, session->dirty_pair, &pair, &get->token);
     if (state == DIRTY_NOT) {
         return false;
     }
@@ -253,31 +252,18 @@ static bool take_dirty(struct cubby_async *async, struct async_get *get)
     } else if (pair.is_blob || pair.expires_ms != 0) {
         look_up(async, get); /* it has to be read, or its time looked at */
     } else {
+        session_count(&session->counters.cache_hits, state == DIRTY_CLEAN);
         finish(async, get, CUBBY_OK, (struct cubby_slice){pair.value, pair.value_size});
     }
     return true;
 }
 
-/* Take a pair from the cache. Returns whether that settles it; see cache.h for why it may. */
-static bool take_cached(struct cubby_async *async, struct async_get *get)
-{
-    cubby_session *session = async->session;
-    struct block_pair pair;
-    if (!cache_find(session, &get->wanted, session->dirty_pair, &pair, &get->token) ||
-        pair.expires_ms != 0) {
-        return false;
-    }
-    session_count(&session->counters.cache_hits, 1);
-    finish(async, get, CUBBY_OK, (struct cubby_slice){pair.value, pair.value_size});
-    return true;
-}
-
-/* Begin a try: what is cached, or dirty; find the segment, read the home block. */
+/* Begin a try: what is in memory; find the segment, read the home block. */
 static void start(struct cubby_async *async, struct async_get *get)
 {
     const cubby_store *store = async->session->store;
     uint64_t low_hash = get->wanted.hash.low;
-    if (take_cached(async, get) || take_dirty(async, get)) {
+    if (take_from_memory(async, get)) {
         return;
     }
     do {
@@ -341,7 +327,7 @@ static void take_pair(struct cubby_async *async, struct async_get *get)
 {
     const struct block_pair *pair = &get->pair;
     if (!pair->is_blob) {
-        cache_admit(async->session, &get->wanted, pair, get->token);
+        dirty_admit(&async->session->store->dirty, get->wanted.hash, pair, get->token);
         finish(async, get, CUBBY_OK, (struct cubby_slice){pair->value, pair->value_size});
         return;
     }

@@ -27,7 +27,6 @@ enum {
 struct batched {
     struct new_pair new_pair;
     uint8_t *key; /* its own */
-    struct dirty_entry *entry;
     struct dirty_blob *blob;
 };
 
@@ -36,7 +35,8 @@ struct cubby_batch {
     struct batched **changes;
     size_t count;
     size_t capacity;
-    uint64_t bytes;  /* of bodies */
+    uint64_t bytes; /* of bodies */
+    uint64_t dirty_bytes;
     uint32_t *slots; /* by hash, with open addressing: the place of a change, plus 1; 0: none */
     size_t slot_count;
 };
@@ -60,7 +60,6 @@ static void free_change(struct batched *change)
 {
     if (change != NULL) {
         blob_runs_free(&change->new_pair.runs);
-        dirty_entry_free(change->entry);
         free(change->blob);
         free(change->key);
         free(change);
@@ -129,9 +128,21 @@ static int add_change(struct cubby_batch *batch, struct batched *change)
     }
     uint32_t *slot = find_slot(batch, change);
     uint64_t bytes = batch->bytes + change->new_pair.encoded_size;
+    uint64_t dirty_bytes = batch->dirty_bytes + dirty_entry_bytes(change->new_pair.encoded_size);
     bool replaces = *slot != 0;
     if (replaces) {
-        bytes -= batch->changes[*slot - 1]->new_pair.encoded_size;
+        uint32_t replaced_size = batch->changes[*slot - 1]->new_pair.encoded_size;
+        bytes -= replaced_size;
+        dirty_bytes -= dirty_entry_bytes(replaced_size);
+    }
+    uint64_t memory = session->store->dirty.capacity_bytes;
+    if (dirty_bytes > memory) {
+        return session_fail(session, CUBBY_TOO_LARGE,
+                            "a batch of %zu changes takes %llu bytes of memory, more than the %llu "
+                            "that pairs on their way to their place may: commit what it has, or "
+                            "open the store with more dirty_bytes",
+                            batch->count + !replaces, (unsigned long long)dirty_bytes,
+                            (unsigned long long)memory);
     }
     if (!fits(session->store, bytes, batch->count + !replaces)) {
         return session_fail(session, CUBBY_TOO_LARGE,
@@ -143,15 +154,14 @@ static int add_change(struct cubby_batch *batch, struct batched *change)
     }
     struct batched **grown =
         growing_array_reserve(batch->changes, &batch->capacity, batch->count + 1, sizeof *grown);
-    change->entry = dirty_entry_new(change->new_pair.wanted.hash, change->new_pair.encoded,
-                                    change->new_pair.encoded_size, change->new_pair.is_tombstone);
     change->blob = malloc(sizeof *change->blob);
-    if (grown == NULL || change->entry == NULL || change->blob == NULL) {
+    if (grown == NULL || change->blob == NULL) {
         batch->changes = grown != NULL ? grown : batch->changes;
         return ENOMEM;
     }
     batch->changes = grown;
     batch->bytes = bytes;
+    batch->dirty_bytes = dirty_bytes;
     if (replaces) {
         drop_change(session, grown[*slot - 1]);
         grown[*slot - 1] = change;
@@ -274,9 +284,8 @@ static void insert_all(struct cubby_batch *batch, uint64_t lsn)
     for (size_t i = 0; i < batch->count; i++) {
         struct batched *change = batch->changes[i];
         struct dirty_shard *shard = dirty_lock(dirty, change->new_pair.wanted.hash);
-        dirty_insert_locked(dirty, shard, change->entry, lsn, change->blob);
+        put_make_dirty_locked(batch->session->store, &change->new_pair, change->blob, lsn);
         dirty_unlock(shard);
-        change->entry = NULL;
         change->blob = NULL;
     }
 }
@@ -328,22 +337,21 @@ static void forget_changes(struct cubby_batch *batch)
     }
     batch->count = 0;
     batch->bytes = 0;
+    batch->dirty_bytes = 0;
 }
 
 /* Ask physical space once for all pairs that may grow. */
-static int admit(struct cubby_batch *batch, uint64_t room)
+static int admit(struct cubby_batch *batch, const struct room *room)
 {
     cubby_session *session = batch->session;
-    uint64_t dirty_bytes = 0;
     bool grows = false;
     for (size_t i = 0; i < batch->count; i++) {
-        dirty_bytes += dirty_entry_bytes(batch->changes[i]->new_pair.encoded_size);
         grows = grows || !batch->changes[i]->new_pair.admitted;
     }
     space_note_writes(session);
     int status =
         grows && !space_allows(session->store, true) ? space_admit(session, true) : CUBBY_OK;
-    return status == CUBBY_OK ? writeback_admit(session, room, dirty_bytes) : status;
+    return status == CUBBY_OK ? writeback_admit(session, room) : status;
 }
 
 static int commit(struct cubby_batch *batch)
@@ -353,15 +361,15 @@ static int commit(struct cubby_batch *batch)
     if (batch->count == 0) {
         return CUBBY_OK;
     }
-    uint64_t room = log_room_for(batch->bytes, batch->count);
-    int status = admit(batch, room);
+    const struct room room = {log_room_for(batch->bytes, batch->count), batch->dirty_bytes};
+    int status = admit(batch, &room);
     if (status != CUBBY_OK) {
         return status;
     }
     if (writeback_is_tight(store) &&
         extents_free_count(&store->extents) <=
             store_reserved_extents(store) + batch->bytes * 3 / EXTENT_BYTES) {
-        log_unreserve(&store->log, room);
+        writeback_give_back(store, &room);
         return session_fail(session, CUBBY_FULL, "the store has no room for all of the batch");
     }
     uint64_t end = 0;
@@ -378,7 +386,7 @@ static int commit(struct cubby_batch *batch)
             pthread_mutex_unlock(&store->key_locks[stripes[i]]);
         }
     }
-    log_unreserve(&store->log, room);
+    writeback_give_back(store, &room);
     free(stripes);
     if (status == CUBBY_OK) {
         session_count(&session->counters.puts, puts);

@@ -34,7 +34,7 @@ struct collecting {
 
 static int copy_blobs(struct change_list *list, const struct dirty_entry *entry)
 {
-    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = blob->next) {
+    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = dirty_next_blob(blob)) {
         struct block_pair *grown = growing_array_reserve(list->blobs, &list->blob_capacity,
                                                          list->blob_count + 1, sizeof *grown);
         if (grown == NULL) {
@@ -109,7 +109,7 @@ static bool log_again(cubby_session *session, struct dirty_entry *entry, enum lo
     }
     log_unreserve(&store->log, room);
     if (status == CUBBY_OK) {
-        dirty_renew_locked(dirty_shard_of(&store->dirty, entry->hash), entry, lsn);
+        dirty_renew_locked(&store->dirty, entry, lsn);
         atomic_fetch_add(&store->writeback.logged_again, 1);
         SIMULATOR_POINT(LOG_AGAIN);
     }
@@ -223,10 +223,7 @@ struct change *changes_find(const struct change_list *list, size_t first, struct
 void changes_clean(struct dirty *dirty, const struct change_list *list, size_t first)
 {
     for (size_t i = first; i < list->count; i++) {
-        const struct change *change = &list->items[i];
-        struct block_pair pair;
-        change_decode(list, change, &pair);
-        dirty_clean(dirty, change->hash, pair.key, pair.key_size, change->lsn);
+        dirty_clean(dirty, list->items[i].hash, list->items[i].lsn);
     }
 }
 

@@ -186,14 +186,12 @@ static int gather_spill(struct inspection *inspection)
 /* Whether a pair on the device is superseded by what is dirty. */
 static bool is_superseded(struct check *check, const struct block_pair *pair, struct key_hash hash)
 {
-    struct dirty *dirty = &check->session->store->dirty;
-    if (atomic_load(&dirty->count) == 0) {
-        return false;
-    }
-    struct dirty_shard *shard = dirty_lock(dirty, hash);
-    bool found = dirty_peek_locked(dirty, pair->key, pair->key_size, hash) != NULL;
-    dirty_unlock(shard);
-    return found;
+    uint8_t buffer[DIRTY_BUFFER_BYTES];
+    struct block_pair dirty_pair;
+    dirty_token token;
+    enum dirty_state state = dirty_find(&check->session->store->dirty, pair->key, pair->key_size,
+                                        hash, buffer, &dirty_pair, &token);
+    return state == DIRTY_PAIR || state == DIRTY_TOMBSTONE;
 }
 
 static bool same_key(const struct segment_pair *a, const struct block_pair *pair)

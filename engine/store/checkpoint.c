@@ -445,7 +445,7 @@ static int checkpoint_locked(cubby_session *session, bool clean)
     snapshot.super.checkpoint_generation = snapshot.super.generation;
     /* Before the snapshot: what becomes dirty meanwhile is younger than both. */
     pthread_rwlock_rdlock(&store->batch_lock);
-    snapshot.oldest_dirty = dirty_oldest_lsn(&store->dirty, atomic_load(&store->log.end));
+    snapshot.oldest_dirty = store_needed_lsn(store);
     pthread_rwlock_unlock(&store->batch_lock);
     pthread_mutex_lock(&store->extents.lock);
     int status = take_snapshot_locked(store, &snapshot);

@@ -8,28 +8,118 @@
 #include "engine/base/bytes.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/cubby.h"
-#include "engine/store/cache.h"
+#include "engine/nibble/nibble.h"
 #include "engine/store/simulator.h"
 
 enum {
-    BYTES_PER_BUCKET = 512, /* of the limit: about one entry */
-    BUCKET_BITS_MIN = DIRTY_SHARD_BITS,
-    BUCKET_BITS_MAX = 24,
-    MALLOC_BYTES = 16, /* that an allocation costs beside what was asked for */
+    BYTES_PER_RANGE = 1024, /* of the limit */
+    RANGE_BITS_MIN = 8,
+    RANGE_BITS_MAX = 22,
+    BLOB_LISTS = 4096, /* a multiple of DIRTY_SHARDS */
+    CHUNKS = 4096,     /* that the memory has; each shard fills two or three at a time */
+    CHUNK_BYTES_MIN = 4 << 10,
+    CHUNK_BYTES_MAX = 64 << 10,
+    INDEX_BYTES = 24, /* of a pair, in pages that have just been split */
 };
 
-int dirty_open(struct dirty *dirty, uint64_t limit_bytes)
+/* Of the memory, what dirty pairs may take whatever happens, and what they take usually: the rest
+ * is for tables, chunks that are being filled, and for compaction to find segments that are worth
+ * it. */
+#define CAPACITY_SHARE 3 / 4
+#define LIMIT_SHARE 2 / 3
+
+static struct nibble_key key_of(const struct key_hash *hash)
 {
-    *dirty = (struct dirty){.limit_bytes = limit_bytes, .bucket_bits = BUCKET_BITS_MIN};
-    while (dirty->bucket_bits < BUCKET_BITS_MAX &&
-           limit_bytes >> dirty->bucket_bits > BYTES_PER_BUCKET) {
-        dirty->bucket_bits++;
+    return (struct nibble_key){(const uint8_t *)hash, sizeof *hash, *hash};
+}
+
+/* The hash that Nibble is given stands in the key, too: it is the key. */
+static struct key_hash hash_of_hash(const uint8_t *key, size_t key_size, uint64_t seed)
+{
+    struct key_hash hash;
+    CUBBY_ASSERT(key_size == sizeof hash);
+    (void)seed;
+    memcpy(&hash, key, sizeof hash);
+    return hash;
+}
+
+/* Opening ----------------------------------------------------------------------------------------
+ */
+
+/* A Nibble, and a session of it for each shard. */
+static void close_memory(struct nibble *nibble, struct nibble_session **writers)
+{
+    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
+        if (writers[i] != NULL) {
+            nibble_session_close(writers[i]);
+        }
     }
+    if (nibble != NULL) {
+        nibble_close(nibble);
+    }
+}
+
+static int open_memory(uint64_t memory_bytes, bool keeps_clean, struct nibble **nibble,
+                       struct nibble_session **writers)
+{
+    struct nibble_options options = {
+        .memory_bytes = memory_bytes,
+        .block_bytes = CHUNK_BYTES_MIN,
+        .hash = hash_of_hash,
+        .evicts = keeps_clean,
+    };
+    while (options.block_bytes < CHUNK_BYTES_MAX && options.block_bytes * CHUNKS < memory_bytes) {
+        options.block_bytes *= 2;
+    }
+    char message[CUBBY_MESSAGE_BYTES];
+    memset(writers, 0, DIRTY_SHARDS * sizeof *writers);
+    *nibble = NULL;
+    int status = nibble_open(&options, nibble, message, sizeof message);
+    for (size_t i = 0; i < DIRTY_SHARDS && status == CUBBY_OK; i++) {
+        status = nibble_session_open(*nibble, 0, &writers[i]);
+    }
+    if (status != CUBBY_OK) {
+        close_memory(*nibble, writers);
+        return ENOMEM;
+    }
+    return CUBBY_OK;
+}
+
+static void use_memory(struct dirty *dirty, struct nibble *nibble, struct nibble_session **writers)
+{
+    dirty->nibble = nibble;
+    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
+        dirty->shards[i].writer = writers[i];
+    }
+    dirty->capacity_bytes = nibble->memory_bytes * CAPACITY_SHARE;
+}
+
+int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
+               uint64_t log_capacity)
+{
+    *dirty = (struct dirty){.keeps_clean = memory_bytes != 0, .range_bits = RANGE_BITS_MIN};
+    uint64_t needed = limit_bytes + limit_bytes / 2 + 2;
+    if (memory_bytes == 0) {
+        memory_bytes = needed > (uint64_t)NIBBLE_MEMORY_MIN ? needed : (uint64_t)NIBBLE_MEMORY_MIN;
+    }
+    uint64_t most = memory_bytes * LIMIT_SHARE;
+    dirty->memory_bytes = memory_bytes;
+    dirty->limit_bytes = limit_bytes < most ? limit_bytes : most;
+    while (dirty->range_bits < RANGE_BITS_MAX &&
+           limit_bytes >> dirty->range_bits > BYTES_PER_RANGE) {
+        dirty->range_bits++;
+    }
+    lsn_counts_open(&dirty->lsns, log_capacity);
+    struct nibble *nibble;
+    struct nibble_session *writers[DIRTY_SHARDS];
     dirty->shards = aligned_alloc(64, DIRTY_SHARDS * sizeof *dirty->shards);
-    dirty->buckets = calloc((size_t)1 << dirty->bucket_bits, sizeof(struct dirty_entry *));
-    if (dirty->shards == NULL || dirty->buckets == NULL) {
+    dirty->ranges = calloc((size_t)1 << dirty->range_bits, sizeof *dirty->ranges);
+    dirty->blobs = calloc(BLOB_LISTS, sizeof *dirty->blobs);
+    if (dirty->shards == NULL || dirty->ranges == NULL || dirty->blobs == NULL ||
+        open_memory(memory_bytes, dirty->keeps_clean, &nibble, writers) != CUBBY_OK) {
         free(dirty->shards);
-        free(dirty->buckets);
+        free(dirty->ranges);
+        free(dirty->blobs);
         *dirty = (struct dirty){0};
         return ENOMEM;
     }
@@ -37,81 +127,133 @@ int dirty_open(struct dirty *dirty, uint64_t limit_bytes)
         dirty->shards[i] = (struct dirty_shard){0};
         pthread_mutex_init(&dirty->shards[i].lock, NULL);
     }
+    use_memory(dirty, nibble, writers);
     return CUBBY_OK;
 }
 
-static void free_blobs(struct dirty_blob *blob)
+static void close_own_memory(struct dirty *dirty)
 {
-    while (blob != NULL) {
-        struct dirty_blob *next = blob->next;
-        free(blob);
-        blob = next;
+    struct nibble_session *writers[DIRTY_SHARDS];
+    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
+        writers[i] = dirty->shards[i].writer;
     }
-}
-
-void dirty_entry_free(struct dirty_entry *entry)
-{
-    if (entry != NULL) {
-        free_blobs(entry->blobs);
-        free(entry);
-    }
+    close_memory(dirty->nibble, writers);
 }
 
 void dirty_close(struct dirty *dirty)
 {
-    for (size_t i = 0; dirty->shards != NULL && i < DIRTY_SHARDS; i++) {
-        struct dirty_entry *entry = dirty->shards[i].oldest;
-        while (entry != NULL) {
-            struct dirty_entry *newer = entry->newer;
-            dirty_entry_free(entry);
-            entry = newer;
-        }
+    if (dirty->shards == NULL) {
+        return;
+    }
+    close_own_memory(dirty);
+    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
         pthread_mutex_destroy(&dirty->shards[i].lock);
     }
+    for (size_t i = 0; i < BLOB_LISTS; i++) {
+        while (dirty->blobs[i] != NULL) {
+            struct dirty_blob *next = dirty->blobs[i]->next;
+            free(dirty->blobs[i]);
+            dirty->blobs[i] = next;
+        }
+    }
     free(dirty->shards);
-    free(dirty->buckets);
+    free(dirty->ranges);
+    free(dirty->blobs);
     *dirty = (struct dirty){0};
+}
+
+static size_t shard_number(struct key_hash hash)
+{
+    return hash.low % DIRTY_SHARDS;
+}
+
+/* Pairs and their tails -------------------------------------------------------------------------
+ */
+
+static uint64_t tail_of(uint64_t lsn, bool is_hot, bool is_tombstone)
+{
+    return lsn << 2 | (uint64_t)is_hot << 1 | is_tombstone;
+}
+
+static void decode(const uint8_t *encoded, uint32_t encoded_size, struct block_pair *pair)
+{
+    bool decoded = block_pair_decode(encoded, encoded_size, pair);
+    CUBBY_ASSERT(decoded);
+}
+
+/* Put what is dirty into a Nibble. There is room: it was reserved, and dirty pairs leave enough of
+ * the memory for compaction to find it. */
+static void put_dirty(struct nibble_session *writer, const struct key_hash *hash,
+                      const uint8_t *encoded, uint32_t encoded_size, uint64_t tail)
+{
+    uint8_t value[DIRTY_BUFFER_BYTES];
+    struct nibble_key key = key_of(hash);
+    CUBBY_ASSERT(encoded_size <= PAIR_INLINE_BYTES_MAX);
+    memcpy(value, encoded, encoded_size);
+    store_u64(value + encoded_size, tail);
+    int status = nibble_put(writer, &key, value, encoded_size + DIRTY_TAIL_BYTES, OBJECT_DIRTY,
+                            NIBBLE_ALWAYS, 0);
+    CUBBY_ASSERT(status == CUBBY_OK);
+}
+
+static int move_entry(struct dirty_entry *entry, void *state)
+{
+    struct nibble_session **writers = state;
+    put_dirty(writers[shard_number(entry->hash)], &entry->hash, entry->encoded, entry->encoded_size,
+              tail_of(entry->lsn, entry->is_hot, entry->is_tombstone));
+    return CUBBY_OK;
+}
+
+int dirty_resize(struct dirty *dirty, uint64_t capacity_bytes)
+{
+    uint64_t taken = atomic_load(&dirty->bytes);
+    uint64_t capacity = capacity_bytes > taken ? capacity_bytes : taken;
+    uint64_t memory_bytes = capacity + capacity / 3 + 4; /* of which it is a CAPACITY_SHARE */
+    memory_bytes = memory_bytes > dirty->memory_bytes ? memory_bytes : dirty->memory_bytes;
+    if (memory_bytes == dirty->nibble->memory_bytes) {
+        return CUBBY_OK;
+    }
+    struct nibble *nibble;
+    struct nibble_session *writers[DIRTY_SHARDS];
+    int status = open_memory(memory_bytes, dirty->keeps_clean, &nibble, writers);
+    if (status == CUBBY_OK) {
+        status = dirty_each(dirty, move_entry, writers);
+        close_own_memory(dirty);
+        use_memory(dirty, nibble, writers);
+    }
+    return status;
 }
 
 uint64_t dirty_entry_bytes(uint32_t encoded_size)
 {
-    return sizeof(struct dirty_entry) + encoded_size + MALLOC_BYTES;
+    size_t value_size = encoded_size + DIRTY_TAIL_BYTES;
+    return object_units_for(sizeof(struct key_hash), value_size) * OBJECT_UNIT_BYTES + INDEX_BYTES;
 }
 
-struct dirty_entry *dirty_entry_new(struct key_hash hash, const uint8_t *encoded,
-                                    uint32_t encoded_size, bool is_tombstone)
+bool dirty_reserve(struct dirty *dirty, uint64_t bytes, bool is_emergency)
 {
-    CUBBY_ASSERT(encoded_size <= PAIR_INLINE_BYTES_MAX);
-    struct dirty_entry *entry = malloc(sizeof *entry + encoded_size);
-    if (entry != NULL) {
-        *entry = (struct dirty_entry){
-            .hash = hash,
-            .encoded_size = encoded_size,
-            .is_tombstone = is_tombstone,
-        };
-        memcpy(entry->encoded, encoded, encoded_size);
+    uint64_t reserved = atomic_load(&dirty->reserved);
+    for (;;) {
+        uint64_t taken = atomic_load(&dirty->bytes) + reserved;
+        uint64_t most = is_emergency || taken == 0 ? dirty->capacity_bytes : dirty->limit_bytes;
+        if (taken + bytes > most) {
+            return false;
+        }
+        if (atomic_compare_exchange_weak(&dirty->reserved, &reserved, reserved + bytes)) {
+            return true;
+        }
     }
-    return entry;
 }
 
-static uint64_t bucket_of(const struct dirty *dirty, uint64_t low_hash)
+void dirty_unreserve(struct dirty *dirty, uint64_t bytes)
 {
-    return bit_reverse(low_hash) >> (64 - dirty->bucket_bits);
+    uint64_t before = atomic_fetch_sub(&dirty->reserved, bytes);
+    CUBBY_ASSERT(before >= bytes);
 }
 
-static struct dirty_shard *shard_of_bucket(const struct dirty *dirty, uint64_t bucket)
+struct dirty_shard *dirty_lock(const struct dirty *dirty, struct key_hash hash)
 {
-    return &dirty->shards[bucket >> (dirty->bucket_bits - DIRTY_SHARD_BITS)];
-}
-
-struct dirty_shard *dirty_shard_of(const struct dirty *dirty, struct key_hash hash)
-{
-    return shard_of_bucket(dirty, bucket_of(dirty, hash.low));
-}
-
-struct dirty_shard *dirty_lock(struct dirty *dirty, struct key_hash hash)
-{
-    struct dirty_shard *shard = dirty_shard_of(dirty, hash);
+    struct dirty_shard *shard = &dirty->shards[shard_number(hash)];
     pthread_mutex_lock(&shard->lock);
     return shard;
 }
@@ -121,289 +263,333 @@ void dirty_unlock(struct dirty_shard *shard)
     pthread_mutex_unlock(&shard->lock);
 }
 
-static void decode(const struct dirty_entry *entry, const uint8_t *encoded, struct block_pair *pair)
+enum dirty_state dirty_find(const struct dirty *dirty, const uint8_t *key, size_t key_size,
+                            struct key_hash hash, uint8_t *buffer, struct block_pair *pair,
+                            dirty_token *token)
 {
-    bool decoded = block_pair_decode(encoded, entry->encoded_size, pair);
-    CUBBY_ASSERT(decoded);
-}
-
-/* Whether an entry is of a key: by hash, and by the key itself where both are known. */
-static bool is_of_key(const struct dirty_entry *entry, const uint8_t *key, size_t key_size,
-                      struct key_hash hash)
-{
-    if (entry->hash.low != hash.low || entry->hash.high != hash.high) {
-        return false;
-    }
-    struct block_pair pair;
-    decode(entry, entry->encoded, &pair);
-    return key == NULL || pair.key == NULL ||
-           (pair.key_size == key_size && memcmp(pair.key, key, key_size) == 0);
-}
-
-/* The link that leads to the entry of a key, or to NULL at the end of its bucket. */
-static struct dirty_entry **link_of(const struct dirty *dirty, const uint8_t *key, size_t key_size,
-                                    struct key_hash hash)
-{
-    struct dirty_entry **link = &dirty->buckets[bucket_of(dirty, hash.low)];
-    while (*link != NULL && !is_of_key(*link, key, key_size, hash)) {
-        link = &(*link)->next;
-    }
-    return link;
-}
-
-struct dirty_entry *dirty_peek_locked(const struct dirty *dirty, const uint8_t *key,
-                                      size_t key_size, struct key_hash hash)
-{
-    return *link_of(dirty, key, key_size, hash);
-}
-
-enum dirty_state dirty_find(struct dirty *dirty, const uint8_t *key, size_t key_size,
-                            struct key_hash hash, uint8_t *buffer, struct block_pair *pair)
-{
-    if (atomic_load(&dirty->count) == 0) {
+    struct nibble_key wanted = key_of(&hash);
+    struct nibble_read read;
+    *token = 0;
+    if (nibble_read(dirty->nibble, &wanted, buffer, DIRTY_BUFFER_BYTES, &read) != CUBBY_OK) {
+        *token = read.version;
         return DIRTY_NOT;
     }
-    enum dirty_state state = DIRTY_NOT;
-    struct dirty_shard *shard = dirty_lock(dirty, hash);
-    const struct dirty_entry *entry = *link_of(dirty, key, key_size, hash);
-    if (entry != NULL) {
-        state = entry->is_tombstone ? DIRTY_TOMBSTONE : DIRTY_PAIR;
-        memcpy(buffer, entry->encoded, entry->encoded_size);
-        decode(entry, buffer, pair);
+    size_t size = read.value_size;
+    enum dirty_state state = DIRTY_CLEAN;
+    if (read.is_dirty) {
+        size -= DIRTY_TAIL_BYTES;
+        state = (load_u64(buffer + size) & 1) != 0 ? DIRTY_TOMBSTONE : DIRTY_PAIR;
     }
+    decode(buffer, (uint32_t)size, pair);
+    /* Another key of the same hash is as if there were none. */
+    bool is_other = key != NULL && pair->key != NULL &&
+                    (pair->key_size != key_size || memcmp(pair->key, key, key_size) != 0);
+    return is_other ? DIRTY_NOT : state;
+}
+
+void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_pair *pair,
+                 dirty_token token)
+{
+    struct dirty_shard *shard = &dirty->shards[shard_number(hash)];
+    if (!dirty->keeps_clean || token == 0 || pair->is_blob ||
+        pthread_mutex_trylock(&shard->lock) != 0) {
+        return; /* who has the lock is not waited for: another get will find it */
+    }
+    struct nibble_key key = key_of(&hash);
+    (void)nibble_put(shard->writer, &key, pair->encoded, pair->encoded_size, 0, NIBBLE_IF_VERSION,
+                     token);
     dirty_unlock(shard);
-    return state;
 }
 
-/* Take an entry out of its shard's list. */
-static void leave_list(struct dirty_shard *shard, struct dirty_entry *entry)
+/* Replaced blobs --------------------------------------------------------------------------------
+ */
+
+/* The list that those of a key are in, and others. */
+static struct dirty_blob **blobs_of(const struct dirty *dirty, struct key_hash hash)
 {
-    *(entry->older != NULL ? &entry->older->newer : &shard->oldest) = entry->newer;
-    *(entry->newer != NULL ? &entry->newer->older : &shard->newest) = entry->older;
+    size_t per_shard = BLOB_LISTS / DIRTY_SHARDS;
+    return &dirty->blobs[shard_number(hash) * per_shard + (hash.high >> 32) % per_shard];
 }
 
-/* Enter an entry into its shard's list where its first LSN belongs: mostly at the new end. */
-static void enter_list(struct dirty_shard *shard, struct dirty_entry *entry)
+static bool is_of_hash(const struct dirty_blob *blob, struct key_hash hash)
 {
-    struct dirty_entry *older = shard->newest;
-    while (older != NULL && older->first_lsn > entry->first_lsn) {
-        older = older->older;
+    return blob->hash.low == hash.low && blob->hash.high == hash.high;
+}
+
+static const struct dirty_blob *first_blob(const struct dirty_blob *blob, struct key_hash hash)
+{
+    while (blob != NULL && !is_of_hash(blob, hash)) {
+        blob = blob->next;
     }
-    entry->older = older;
-    entry->newer = older != NULL ? older->newer : shard->oldest;
-    *(entry->older != NULL ? &entry->older->newer : &shard->oldest) = entry;
-    *(entry->newer != NULL ? &entry->newer->older : &shard->newest) = entry;
+    return blob;
 }
 
-static void count_entry(struct dirty *dirty, const struct dirty_entry *entry)
+const struct dirty_blob *dirty_next_blob(const struct dirty_blob *blob)
 {
-    atomic_fetch_add(&dirty->count, 1);
-    atomic_fetch_add(&dirty->bytes, dirty_entry_bytes(entry->encoded_size));
-    if (!entry->is_tombstone) {
-        atomic_fetch_add(&dirty->put_bytes, entry->encoded_size);
-    }
+    return first_blob(blob->next, blob->hash);
 }
 
-static void uncount_entry(struct dirty *dirty, const struct dirty_entry *entry)
+/* Forget those of a key whose records are not younger than lsn. */
+static void drop_blobs(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
 {
-    atomic_fetch_sub(&dirty->count, 1);
-    atomic_fetch_sub(&dirty->bytes, dirty_entry_bytes(entry->encoded_size));
-    if (!entry->is_tombstone) {
-        atomic_fetch_sub(&dirty->put_bytes, entry->encoded_size);
-    }
-}
-
-/* Take an entry out of everything, and count it no more. */
-static void unlink_entry(struct dirty *dirty, struct dirty_shard *shard, struct dirty_entry **link)
-{
-    struct dirty_entry *entry = *link;
-    *link = entry->next;
-    leave_list(shard, entry);
-    shard->count--;
-    uncount_entry(dirty, entry);
-}
-
-/* Have entry remember the blob of the one that it replaces, and those that that one remembers. */
-static void inherit_blobs(struct dirty_entry *entry, struct dirty_entry *old,
-                          struct dirty_blob *blob)
-{
-    struct block_pair pair;
-    struct block_pair own;
-    decode(old, old->encoded, &pair);
-    decode(entry, entry->encoded, &own);
-    /* A pair that was logged again has the same. */
-    bool is_same = !entry->is_tombstone && own.is_blob && pair.is_blob &&
-                   own.blob_lba == pair.blob_lba && own.blob_checksum == pair.blob_checksum;
-    entry->blobs = old->blobs;
-    old->blobs = NULL;
-    if (!old->is_tombstone && pair.is_blob && !is_same) {
-        CUBBY_ASSERT(blob != NULL);
-        *blob = (struct dirty_blob){
-            .next = entry->blobs,
-            .lsn = old->lsn,
-            .lba = pair.blob_lba,
-            .checksum = pair.blob_checksum,
-            .key_size = pair.key_size,
-            .value_size = pair.value_size,
-        };
-        entry->blobs = blob;
-    } else {
-        free(blob);
-    }
-    entry->first_lsn = entry->blobs != NULL ? old->first_lsn : entry->lsn;
-}
-
-void dirty_insert_locked(struct dirty *dirty, struct dirty_shard *shard, struct dirty_entry *entry,
-                         uint64_t lsn, struct dirty_blob *blob)
-{
-    struct block_pair pair;
-    decode(entry, entry->encoded, &pair);
-    struct dirty_entry **link = link_of(dirty, pair.key, pair.key_size, entry->hash);
-    struct dirty_entry *old = *link;
-    entry->lsn = lsn;
-    entry->first_lsn = lsn;
-    cache_forget(dirty->cache, entry->hash);
-    count_entry(dirty, entry); /* before the old one goes: a count of 0 lets nobody look here */
-    if (old != NULL) {
-        CUBBY_ASSERT(old->lsn < lsn);
-        inherit_blobs(entry, old, blob);
-        unlink_entry(dirty, shard, link);
-        dirty_entry_free(old);
-        entry->is_hot = true;
-    } else {
-        free(blob);
-    }
-    entry->next = *link;
-    *link = entry;
-    enter_list(shard, entry);
-    shard->count++;
-}
-
-void dirty_renew_locked(struct dirty_shard *shard, struct dirty_entry *entry, uint64_t lsn)
-{
-    leave_list(shard, entry);
-    free_blobs(entry->blobs);
-    entry->blobs = NULL;
-    entry->lsn = lsn;
-    entry->first_lsn = lsn;
-    enter_list(shard, entry);
-}
-
-/* Drop the replaced blobs whose records are not younger than lsn. */
-static void drop_blobs(struct dirty_shard *shard, struct dirty_entry *entry, uint64_t lsn)
-{
-    uint64_t first_lsn = entry->lsn;
-    struct dirty_blob **link = &entry->blobs;
+    struct dirty_blob **link = blobs_of(dirty, hash);
     while (*link != NULL) {
         struct dirty_blob *blob = *link;
-        if (blob->lsn > lsn) {
-            first_lsn = blob->lsn < first_lsn ? blob->lsn : first_lsn;
-            link = &blob->next;
-            continue;
-        }
-        *link = blob->next;
-        free(blob);
-    }
-    if (first_lsn != entry->first_lsn) {
-        leave_list(shard, entry);
-        entry->first_lsn = first_lsn;
-        enter_list(shard, entry);
-    }
-}
-
-void dirty_clean(struct dirty *dirty, struct key_hash hash, const uint8_t *key, size_t key_size,
-                 uint64_t lsn)
-{
-    struct dirty_shard *shard = dirty_lock(dirty, hash);
-    struct dirty_entry **link = link_of(dirty, key, key_size, hash);
-    struct dirty_entry *entry = *link;
-    if (entry != NULL && (entry->lsn == lsn || PLANTED(BUG_CLEAN_WITHOUT_LSN))) {
-        unlink_entry(dirty, shard, link);
-        dirty_entry_free(entry);
-    } else if (entry != NULL) {
-        drop_blobs(shard, entry, lsn);
-    }
-    dirty_unlock(shard);
-}
-
-bool dirty_remove(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
-{
-    struct dirty_shard *shard = dirty_lock(dirty, hash);
-    struct dirty_entry **link = link_of(dirty, NULL, 0, hash);
-    struct dirty_entry *entry = *link;
-    bool found = entry != NULL && entry->lsn == lsn;
-    if (found) {
-        unlink_entry(dirty, shard, link);
-        dirty_entry_free(entry);
-    }
-    dirty_unlock(shard);
-    return found;
-}
-
-/* Whether an entry's own pair is this blob. */
-static bool is_blob_of(const struct dirty_entry *entry, uint64_t lba, uint64_t checksum)
-{
-    struct block_pair pair;
-    decode(entry, entry->encoded, &pair);
-    return !entry->is_tombstone && pair.is_blob && pair.blob_lba == lba &&
-           pair.blob_checksum == checksum;
-}
-
-void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, uint64_t checksum)
-{
-    struct dirty_shard *shard = dirty_lock(dirty, hash);
-    struct dirty_entry **entry_link = link_of(dirty, NULL, 0, hash);
-    struct dirty_entry *entry = *entry_link;
-    struct dirty_blob **link = entry != NULL ? &entry->blobs : NULL;
-    while (link != NULL && *link != NULL) {
-        struct dirty_blob *blob = *link;
-        if (blob->lba == lba && blob->checksum == checksum) {
+        if (is_of_hash(blob, hash) && blob->lsn <= lsn) {
+            lsn_counts_remove(&dirty->lsns, blob->lsn);
             *link = blob->next;
             free(blob);
         } else {
             link = &blob->next;
         }
     }
-    if (entry != NULL && is_blob_of(entry, lba, checksum)) {
-        unlink_entry(dirty, shard, entry_link);
-        dirty_entry_free(entry);
+}
+
+/* Whether a dirty pair's value is this blob. */
+static bool is_blob(const struct dirty_entry *entry, uint64_t lba, uint64_t checksum)
+{
+    struct block_pair pair;
+    decode(entry->encoded, entry->encoded_size, &pair);
+    return !entry->is_tombstone && pair.is_blob && pair.blob_lba == lba &&
+           pair.blob_checksum == checksum;
+}
+
+/* Remember the blob of a dirty pair that is replaced, in blob, or free that. */
+static void keep_blob(struct dirty *dirty, const struct dirty_entry *old,
+                      const struct dirty_new *new_pair)
+{
+    struct dirty_blob *blob = new_pair->blob;
+    struct block_pair pair;
+    struct block_pair own;
+    decode(old->encoded, old->encoded_size, &pair);
+    decode(new_pair->encoded, new_pair->encoded_size, &own);
+    /* A pair that was logged again has the same. */
+    bool is_same =
+        !new_pair->is_tombstone && own.is_blob && is_blob(old, own.blob_lba, own.blob_checksum);
+    if (old->is_tombstone || !pair.is_blob || is_same) {
+        free(blob);
+        return;
+    }
+    CUBBY_ASSERT(blob != NULL);
+    struct dirty_blob **list = blobs_of(dirty, old->hash);
+    *blob = (struct dirty_blob){
+        .next = *list,
+        .hash = old->hash,
+        .lsn = old->lsn,
+        .lba = pair.blob_lba,
+        .checksum = pair.blob_checksum,
+        .key_size = pair.key_size,
+        .value_size = pair.value_size,
+    };
+    *list = blob;
+    lsn_counts_add(&dirty->lsns, blob->lsn);
+}
+
+/* Changes ---------------------------------------------------------------------------------------
+ */
+
+static _Atomic uint32_t *range_of(const struct dirty *dirty, uint64_t low_hash)
+{
+    return &dirty->ranges[bit_reverse(low_hash) >> (64 - dirty->range_bits)];
+}
+
+static void count_pair(struct dirty *dirty, struct key_hash hash, uint32_t encoded_size,
+                       bool is_tombstone, uint64_t lsn)
+{
+    atomic_fetch_add(&dirty->count, 1);
+    atomic_fetch_add(range_of(dirty, hash.low), 1);
+    atomic_fetch_add(&dirty->bytes, dirty_entry_bytes(encoded_size));
+    atomic_fetch_add(&dirty->put_bytes, is_tombstone ? 0 : encoded_size);
+    lsn_counts_add(&dirty->lsns, lsn);
+}
+
+static void uncount_entry(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    atomic_fetch_sub(&dirty->count, 1);
+    atomic_fetch_sub(range_of(dirty, entry->hash.low), 1);
+    atomic_fetch_sub(&dirty->bytes, dirty_entry_bytes(entry->encoded_size));
+    atomic_fetch_sub(&dirty->put_bytes, entry->is_tombstone ? 0 : entry->encoded_size);
+    lsn_counts_remove(&dirty->lsns, entry->lsn);
+}
+
+bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct dirty_entry *entry)
+{
+    struct nibble_key key = key_of(&hash);
+    struct nibble_read read;
+    if (nibble_read(dirty->nibble, &key, entry->encoded, sizeof entry->encoded, &read) !=
+            CUBBY_OK ||
+        !read.is_dirty) {
+        return false;
+    }
+    entry->hash = hash;
+    entry->encoded_size = (uint32_t)read.value_size - DIRTY_TAIL_BYTES;
+    uint64_t tail = load_u64(entry->encoded + entry->encoded_size);
+    entry->lsn = tail >> 2;
+    entry->is_hot = (tail >> 1 & 1) != 0;
+    entry->is_tombstone = (tail & 1) != 0;
+    entry->blobs = first_blob(*blobs_of(dirty, hash), hash);
+    return true;
+}
+
+void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn)
+{
+    struct dirty_entry old;
+    bool replaces = dirty_peek_locked(dirty, new_pair->hash, &old);
+    count_pair(dirty, new_pair->hash, new_pair->encoded_size, new_pair->is_tombstone, lsn);
+    if (replaces) {
+        CUBBY_ASSERT(old.lsn < lsn);
+        keep_blob(dirty, &old, new_pair);
+        uncount_entry(dirty, &old);
+    } else {
+        free(new_pair->blob);
+    }
+    bool is_hot = replaces && !new_pair->is_replayed;
+    put_dirty(dirty->shards[shard_number(new_pair->hash)].writer, &new_pair->hash,
+              new_pair->encoded, new_pair->encoded_size,
+              tail_of(lsn, is_hot, new_pair->is_tombstone));
+}
+
+/* Write an entry's tail anew. */
+static void amend_tail(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    struct nibble_key key = key_of(&entry->hash);
+    uint8_t tail[DIRTY_TAIL_BYTES];
+    store_u64(tail, tail_of(entry->lsn, entry->is_hot, entry->is_tombstone));
+    nibble_amend(dirty->nibble, &key, 0, tail, sizeof tail, OBJECT_DIRTY);
+}
+
+void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t lsn)
+{
+    lsn_counts_add(&dirty->lsns, lsn); /* first: something is needed all the time */
+    lsn_counts_remove(&dirty->lsns, entry->lsn);
+    drop_blobs(dirty, entry->hash, UINT64_MAX);
+    entry->blobs = NULL;
+    entry->lsn = lsn;
+    amend_tail(dirty, entry);
+}
+
+/* Forget an entry, and what it replaced. */
+static void forget(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    struct nibble_key key = key_of(&entry->hash);
+    nibble_forget(dirty->nibble, &key);
+    index_shrink(&dirty->nibble->index, entry->hash);
+    drop_blobs(dirty, entry->hash, UINT64_MAX);
+    uncount_entry(dirty, entry);
+}
+
+/* It is as its block has it: keep it, if it may be read again. */
+static void make_clean(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    struct block_pair pair;
+    decode(entry->encoded, entry->encoded_size, &pair);
+    if (!dirty->keeps_clean || entry->is_tombstone || pair.is_blob) {
+        forget(dirty, entry);
+        return;
+    }
+    struct nibble_key key = key_of(&entry->hash);
+    nibble_amend(dirty->nibble, &key, DIRTY_TAIL_BYTES, (const uint8_t *)"", 0, 0);
+    drop_blobs(dirty, entry->hash, UINT64_MAX);
+    uncount_entry(dirty, entry);
+}
+
+void dirty_clean(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
+{
+    struct dirty_entry entry;
+    struct dirty_shard *shard = dirty_lock(dirty, hash);
+    if (dirty_peek_locked(dirty, hash, &entry)) {
+        if (entry.lsn == lsn || PLANTED(BUG_CLEAN_WITHOUT_LSN)) {
+            make_clean(dirty, &entry);
+        } else {
+            drop_blobs(dirty, hash, lsn);
+        }
     }
     dirty_unlock(shard);
 }
 
-/* Visit the entries of some buckets that are of a segment; all, with depth 0. */
-static int each_of_buckets(struct dirty *dirty, uint64_t first, uint64_t end, uint64_t number,
-                           unsigned depth, dirty_visit *visit, void *state)
+bool dirty_remove(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
 {
-    uint64_t mask = (UINT64_C(1) << depth) - 1;
-    unsigned shard_shift = dirty->bucket_bits - DIRTY_SHARD_BITS;
-    int status = CUBBY_OK;
-    while (first < end && status == CUBBY_OK) {
-        struct dirty_shard *shard = shard_of_bucket(dirty, first);
-        uint64_t shard_end = ((first >> shard_shift) + 1) << shard_shift;
-        uint64_t upto = end < shard_end ? end : shard_end;
-        pthread_mutex_lock(&shard->lock);
-        for (uint64_t i = first; shard->count > 0 && i < upto && status == CUBBY_OK; i++) {
-            struct dirty_entry *entry = dirty->buckets[i];
-            for (; entry != NULL && status == CUBBY_OK; entry = entry->next) {
-                status = (entry->hash.low & mask) == number ? visit(entry, state) : CUBBY_OK;
-            }
-        }
-        pthread_mutex_unlock(&shard->lock);
-        first = upto;
+    struct dirty_entry entry;
+    struct dirty_shard *shard = dirty_lock(dirty, hash);
+    bool found = dirty_peek_locked(dirty, hash, &entry) && entry.lsn == lsn;
+    if (found) {
+        forget(dirty, &entry);
     }
+    dirty_unlock(shard);
+    return found;
+}
+
+void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, uint64_t checksum)
+{
+    struct dirty_entry entry;
+    struct dirty_shard *shard = dirty_lock(dirty, hash);
+    struct dirty_blob **link = blobs_of(dirty, hash);
+    while (*link != NULL) {
+        struct dirty_blob *blob = *link;
+        if (is_of_hash(blob, hash) && blob->lba == lba && blob->checksum == checksum) {
+            lsn_counts_remove(&dirty->lsns, blob->lsn);
+            *link = blob->next;
+            free(blob);
+        } else {
+            link = &blob->next;
+        }
+    }
+    if (dirty_peek_locked(dirty, hash, &entry) && is_blob(&entry, lba, checksum)) {
+        forget(dirty, &entry);
+    }
+    dirty_unlock(shard);
+}
+
+/* All of a segment ------------------------------------------------------------------------------
+ */
+
+/* How many dirty pairs the ranges of a segment have; where it is smaller than one, those of the
+ * range. */
+static uint64_t count_of_segment(const struct dirty *dirty, uint64_t number, unsigned depth)
+{
+    const _Atomic uint32_t *range = range_of(dirty, number);
+    size_t ranges = depth < dirty->range_bits ? (size_t)1 << (dirty->range_bits - depth) : 1;
+    uint64_t count = 0;
+    for (size_t i = 0; i < ranges; i++) {
+        count += atomic_load_explicit(&range[i], memory_order_acquire);
+    }
+    return count;
+}
+
+/* Visit the pair of a hash, if it still is dirty. */
+static int visit_hash(struct dirty *dirty, struct key_hash hash, dirty_visit *visit, void *state)
+{
+    struct dirty_entry entry;
+    int status = CUBBY_OK;
+    struct dirty_shard *shard = dirty_lock(dirty, hash);
+    if (dirty_peek_locked(dirty, hash, &entry)) {
+        bool was_hot = entry.is_hot;
+        status = visit(&entry, state);
+        if (entry.is_hot != was_hot) {
+            amend_tail(dirty, &entry);
+        }
+    }
+    dirty_unlock(shard);
     return status;
 }
 
 int dirty_each_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth,
                           dirty_visit *visit, void *state)
 {
-    if (atomic_load(&dirty->count) == 0) {
+    if (count_of_segment(dirty, segment_number, depth) == 0) {
         return CUBBY_OK;
     }
-    uint64_t first = bucket_of(dirty, segment_number);
-    uint64_t count = depth < dirty->bucket_bits ? UINT64_C(1) << (dirty->bucket_bits - depth) : 1;
-    return each_of_buckets(dirty, first, first + count, segment_number, depth, visit, state);
+    struct key_hash hashes[NIBBLE_BUCKET_PAIRS_MAX];
+    struct nibble_dirty_walk walk;
+    size_t count;
+    int status = CUBBY_OK;
+    nibble_dirty_begin(&walk, segment_number, depth);
+    while (status == CUBBY_OK && nibble_dirty_next(dirty->nibble, &walk, hashes, &count)) {
+        for (size_t i = 0; i < count && status == CUBBY_OK; i++) {
+            status = visit_hash(dirty, hashes[i], visit, state);
+        }
+    }
+    return status;
 }
 
 int dirty_each(struct dirty *dirty, dirty_visit *visit, void *state)
@@ -411,16 +597,62 @@ int dirty_each(struct dirty *dirty, dirty_visit *visit, void *state)
     return dirty_each_of_segment(dirty, 0, 0, visit, state);
 }
 
-uint64_t dirty_oldest_lsn(struct dirty *dirty, uint64_t limit)
+static int find_any(struct dirty_entry *entry, void *state)
 {
-    uint64_t oldest = limit;
+    (void)entry;
+    (void)state;
+    return CUBBY_EXISTS;
+}
+
+bool dirty_any_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth)
+{
+    /* A segment that is smaller than a range shares its count with others. */
+    return count_of_segment(dirty, segment_number, depth) > 0 &&
+           (depth <= dirty->range_bits ||
+            dirty_each_of_segment(dirty, segment_number, depth, find_any, NULL) != CUBBY_OK);
+}
+
+/* What is needed of the log ---------------------------------------------------------------------
+ */
+
+/* See to it that every record that is in the log by now is counted. */
+static void wait_for_shards(struct dirty *dirty)
+{
     for (size_t i = 0; i < DIRTY_SHARDS; i++) {
-        struct dirty_shard *shard = &dirty->shards[i];
-        pthread_mutex_lock(&shard->lock);
-        if (shard->oldest != NULL && shard->oldest->first_lsn < oldest) {
-            oldest = shard->oldest->first_lsn;
-        }
-        pthread_mutex_unlock(&shard->lock);
+        pthread_mutex_lock(&dirty->shards[i].lock);
+        pthread_mutex_unlock(&dirty->shards[i].lock);
     }
-    return oldest;
+}
+
+uint64_t dirty_oldest_lsn(struct dirty *dirty, uint64_t start, uint64_t end)
+{
+    wait_for_shards(dirty);
+    return lsn_counts_oldest(&dirty->lsns, start, end);
+}
+
+static int find_before(struct dirty_entry *entry, void *state)
+{
+    const uint64_t *lsn = state;
+    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = dirty_next_blob(blob)) {
+        if (blob->lsn < *lsn) {
+            return CUBBY_EXISTS;
+        }
+    }
+    return entry->lsn < *lsn ? CUBBY_EXISTS : CUBBY_OK;
+}
+
+bool dirty_needs_before(struct dirty *dirty, uint64_t start, uint64_t lsn)
+{
+    uint64_t oldest = dirty_oldest_lsn(dirty, start, lsn);
+    if (oldest >= lsn) {
+        return false;
+    }
+    unsigned part_bits = dirty->lsns.part_bits;
+    return oldest >> part_bits != lsn >> part_bits || /* else it may be something younger */
+           dirty_each(dirty, find_before, &lsn) != CUBBY_OK;
+}
+
+bool dirty_tidy(struct dirty *dirty)
+{
+    return nibble_clean_ahead(dirty->nibble);
 }

@@ -1,22 +1,36 @@
-/* dirty.h -- the dirty pairs: in the log, and not yet in their home blocks.
+/* dirty.h -- the pairs in memory: the dirty ones, that are in the log and not yet in their home
+ * blocks, and clean ones that are read often. A Nibble holds both, within one budget.
  *
- * A hash table whose buckets are ordered by the bit-reversed low hash, so that the pairs of a
- * segment, before and after any split, are one range of buckets (architecture 4.4). It knows
- * nothing of segments' places or of devices: this is the interface that Nibble will serve.
+ * A pair stands in it as in a block, under the hash of its key; a dirty one is flagged, and
+ * followed by one word:
  *
- *   bucket = bit_reverse(hash.low) >> (64 - bucket_bits)        shard = its highest bits
+ *   value   = encoded pair, tail:8 if it is dirty        tail = lsn:62, is_hot:1, is_tombstone:1
  *
- * An entry holds a pair as a block would, or a tombstone. In each shard the entries are also in a
- * list, oldest record of the log first, so that the oldest of all is found by looking at the heads.
- * A blob that was put and replaced before it came to its home stays with the entry that replaced
- * it, to be freed when that one is written back.
+ * So a pair becomes clean where it is. A clean one is dropped when room is short and it has not
+ * been used (engine/nibble); a dirty one never. Dirty pairs take at most limit_bytes, tombstones
+ * where puts are refused some more; the Nibble is made so much larger that it always has room for
+ * them, and clean pairs have what is left, which is at least its floor. Where no clean pairs are to
+ * be kept a pair that becomes clean is forgotten.
  *
- * Concurrency: one mutex per shard guards its buckets, list and entries. The record of an entry is
- * appended to the log under it (so whoever has looked at a shard has seen all records that were
- * appended there before). The sums are atomics.
+ * Nothing clean is older than what is dirty, or on the device: what becomes dirty takes the place
+ * of the clean pair, and what was read from the device is admitted only if its key's bucket has not
+ * changed since before that look began (dirty_token).
  *
- * Depends on: base, block.h; dirty.c on cache.h, to have forgotten what becomes dirty.   Used by:
- * put.c, batch.c, lookup.c, scan.c, writeback.c, replay.c.
+ * A key's dirty pairs are told apart by 128 bits of keyed hash, as a blob's and a tombstone's are
+ * in the log.
+ *
+ * A blob that was put and replaced before it came to its home is remembered until the pair that
+ * replaced it is written back, and freed then. From where on the log is needed is known by counting
+ * (lsn_counts.h); which segments have dirty pairs, by counting ranges of the bit-reversed low hash,
+ * in whose order a segment's pairs are one range, before and after any split (architecture 4.4).
+ *
+ * Concurrency: one mutex per shard guards its dirty pairs, its replaced blobs, and its session of
+ * the Nibble. A pair's record is appended to the log under it (so whoever has looked at a shard has
+ * seen all records that were appended there before). Looking a pair up takes no lock. The sums are
+ * atomics.
+ *
+ * Depends on: base, block.h, lsn_counts.h, nibble.h.   Used by: put.c, batch.c, lookup.c, scan.c,
+ * writeback.c, replay.c.
  */
 #ifndef CUBBY_DIRTY_H
 #define CUBBY_DIRTY_H
@@ -27,17 +41,22 @@
 #include <stdint.h>
 
 #include "engine/store/block.h"
+#include "engine/store/lsn_counts.h"
 
 struct nibble;
+struct nibble_session;
 
 enum {
-    DIRTY_SHARDS = 256,
-    DIRTY_SHARD_BITS = 8,
+    DIRTY_SHARDS = 64,
+    DIRTY_TAIL_BYTES = 8,
+    DIRTY_BUFFER_BYTES = PAIR_INLINE_BYTES_MAX + DIRTY_TAIL_BYTES,
+    DIRTY_CLEAN_BYTES_MIN = 16 << 20, /* that are left for clean pairs, where they are kept */
 };
 
 /* A blob that no home block may name any more once its key has been written back. */
 struct dirty_blob {
-    struct dirty_blob *next;
+    struct dirty_blob *next; /* of any key */
+    struct key_hash hash;
     uint64_t lsn; /* of the record that named it */
     uint64_t lba;
     uint64_t checksum;
@@ -45,33 +64,44 @@ struct dirty_blob {
     uint32_t value_size;
 };
 
+/* A dirty pair, copied out; so it is while its shard is locked. */
 struct dirty_entry {
-    struct dirty_entry *next; /* in its bucket */
-    struct dirty_entry *older;
-    struct dirty_entry *newer;
     struct key_hash hash;
-    uint64_t lsn;             /* of its record */
-    uint64_t first_lsn;       /* of the oldest record that a recovery needs for it */
-    struct dirty_blob *blobs; /* replaced, newest first */
+    uint64_t lsn;                   /* of its record */
+    const struct dirty_blob *blobs; /* replaced, newest first: the others by dirty_next_blob */
     uint32_t encoded_size;
     bool is_tombstone;
     bool is_hot; /* put again since it was last looked at by write-back */
-    uint8_t encoded[];
+    uint8_t encoded[DIRTY_BUFFER_BYTES];
+};
+
+/* A pair that becomes dirty. */
+struct dirty_new {
+    struct key_hash hash;
+    const uint8_t *encoded; /* what a block would hold; of a tombstone a pair without a value */
+    uint32_t encoded_size;
+    bool is_tombstone;
+    bool is_replayed;        /* it makes nothing hot */
+    struct dirty_blob *blob; /* memory to remember the blob of its predecessor by; taken over */
 };
 
 struct dirty_shard {
     pthread_mutex_t lock;
-    struct dirty_entry *oldest;
-    struct dirty_entry *newest;
-    uint64_t count;
+    struct nibble_session *writer;
 } __attribute__((aligned(64)));
 
 struct dirty {
+    struct nibble *nibble; /* constant, but for dirty_resize */
     struct dirty_shard *shards;
-    struct dirty_entry **buckets; /* each guarded by its shard's lock */
-    unsigned bucket_bits;
-    uint64_t limit_bytes; /* constant */
-    struct nibble *cache; /* that is to forget what becomes dirty, or NULL; constant */
+    struct dirty_blob **blobs; /* lists, each guarded by its shard's lock */
+    _Atomic uint32_t *ranges;  /* dirty pairs in each, 2^range_bits */
+    unsigned range_bits;
+    uint64_t memory_bytes;   /* that dirty_open gave; constant */
+    uint64_t limit_bytes;    /* of dirty pairs; constant */
+    uint64_t capacity_bytes; /* of them, that there is room for whatever happens; as nibble */
+    bool keeps_clean;        /* constant */
+    struct lsn_counts lsns;
+    _Atomic uint64_t reserved; /* bytes of pairs that may be put */
     _Atomic uint64_t bytes;
     _Atomic uint64_t put_bytes; /* encoded, without deletions: what will want home blocks */
     _Atomic uint64_t count;
@@ -82,66 +112,91 @@ enum dirty_state {
     DIRTY_NOT, /* the device has the last word */
     DIRTY_PAIR,
     DIRTY_TOMBSTONE, /* it is deleted */
+    DIRTY_CLEAN,     /* a pair as its block has it */
 };
 
-/* limit_bytes: of entries; who puts must see to it. Returns CUBBY_OK or ENOMEM. dirty_close is
+/* What a pair may be admitted by that was not found; 0: by nothing. */
+typedef uint64_t dirty_token;
+
+/* limit_bytes: of dirty pairs; who puts must see to it. memory_bytes: of all, or 0 where no clean
+ * pairs are kept: then it is what dirty ones need. Returns CUBBY_OK or ENOMEM. dirty_close is
  * allowed on a zeroed struct. */
-int dirty_open(struct dirty *dirty, uint64_t limit_bytes);
+int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
+               uint64_t log_capacity);
 void dirty_close(struct dirty *dirty);
 
-/* Look a key up. key may be NULL: then by hash alone. buffer: PAIR_INLINE_BYTES_MAX, into which the
- * pair is copied, with *pair pointing there. Costs one load where nothing is dirty. */
-enum dirty_state dirty_find(struct dirty *dirty, const uint8_t *key, size_t key_size,
-                            struct key_hash hash, uint8_t *buffer, struct block_pair *pair);
+/* Make the memory larger or smaller: at least as large as dirty_open did, and so that it has room
+ * for capacity_bytes of dirty pairs, and for those there are. Nobody else may look. Returns
+ * CUBBY_OK or ENOMEM; then nothing has happened. */
+int dirty_resize(struct dirty *dirty, uint64_t capacity_bytes);
 
-/* An entry to be inserted, or NULL for lack of memory. encoded: what a block would hold; of a
- * tombstone a pair without a value. */
-struct dirty_entry *dirty_entry_new(struct key_hash hash, const uint8_t *encoded,
-                                    uint32_t encoded_size, bool is_tombstone);
-void dirty_entry_free(struct dirty_entry *entry);
+/* Look a key up. key may be NULL: then by hash alone. buffer: DIRTY_BUFFER_BYTES, into which the
+ * pair is copied, with *pair pointing there; a clean one may be expired. *token is set. */
+enum dirty_state dirty_find(const struct dirty *dirty, const uint8_t *key, size_t key_size,
+                            struct key_hash hash, uint8_t *buffer, struct block_pair *pair,
+                            dirty_token *token);
 
-/* The memory that an entry takes. */
+/* Keep a pair that was found on the device, after a look here that gave the token. That it may not
+ * be kept, or has no room, is no failure. */
+void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_pair *pair,
+                 dirty_token token);
+
+/* The memory that a dirty pair takes, at most, with what goes with it. */
 uint64_t dirty_entry_bytes(uint32_t encoded_size);
 
+/* Reserve memory for pairs that are about to be put, of limit_bytes, or where there are no dirty
+ * pairs, or with an emergency, of all that there is. dirty_unreserve after they have been put. */
+bool dirty_reserve(struct dirty *dirty, uint64_t bytes, bool is_emergency);
+void dirty_unreserve(struct dirty *dirty, uint64_t bytes);
+
 /* Lock and unlock the shard of a hash; which one it is. */
-struct dirty_shard *dirty_lock(struct dirty *dirty, struct key_hash hash);
+struct dirty_shard *dirty_lock(const struct dirty *dirty, struct key_hash hash);
 void dirty_unlock(struct dirty_shard *shard);
-struct dirty_shard *dirty_shard_of(const struct dirty *dirty, struct key_hash hash);
 
-/* With the shard locked: give entry its LSN, and insert it in place of the one that has its key.
- * blob: memory to remember the blob of that one by, or NULL where it can have none; freed if it is
- * not needed. */
-void dirty_insert_locked(struct dirty *dirty, struct dirty_shard *shard, struct dirty_entry *entry,
-                         uint64_t lsn, struct dirty_blob *blob);
+/* With the shard of its hash locked, and memory reserved: put a pair in place of the one that its
+ * key has. */
+void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn);
 
-/* The entry of a key in its locked shard, or NULL; key as in dirty_find. */
-struct dirty_entry *dirty_peek_locked(const struct dirty *dirty, const uint8_t *key,
-                                      size_t key_size, struct key_hash hash);
+/* The dirty pair of a key, whose shard is locked. Returns whether it has one. */
+bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct dirty_entry *entry);
+
+/* The next replaced blob of the same key, or NULL. */
+const struct dirty_blob *dirty_next_blob(const struct dirty_blob *blob);
 
 /* Give an entry another LSN, and no replaced blobs; its shard is locked. */
-void dirty_renew_locked(struct dirty_shard *shard, struct dirty_entry *entry, uint64_t lsn);
+void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t lsn);
 
-/* What was written with this LSN is in its home block, flushed: forget it, if it is still that.
+/* What was written with this LSN is in its home block, flushed: it is clean, if it is still that.
  * Else forget only the replaced blobs up to that LSN: they have been freed. */
-void dirty_clean(struct dirty *dirty, struct key_hash hash, const uint8_t *key, size_t key_size,
-                 uint64_t lsn);
+void dirty_clean(struct dirty *dirty, struct key_hash hash, uint64_t lsn);
 
-/* Forget the entry with this hash and LSN, as if it had never been. Returns whether it was there.
- */
+/* Forget the pair with this hash and LSN, as if it had never been. Returns whether it was there. */
 bool dirty_remove(struct dirty *dirty, struct key_hash hash, uint64_t lsn);
 
 /* Recovery finds that a blob was freed: forget it where it was replaced, and the pair itself where
  * it is its newest: that had expired. */
 void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, uint64_t checksum);
 
-/* Call visit for each entry of a segment, in its locked shard; it may change nothing but is_hot.
- * Stops at the first status that is not CUBBY_OK, and returns it. */
+/* Call visit for each dirty pair of a segment, in its locked shard; it may change nothing but
+ * is_hot, and by dirty_renew_locked. Stops at the first status that is not CUBBY_OK, and returns
+ * it.
+ */
 typedef int dirty_visit(struct dirty_entry *entry, void *state);
 int dirty_each_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth,
                           dirty_visit *visit, void *state);
 int dirty_each(struct dirty *dirty, dirty_visit *visit, void *state);
 
-/* The LSN from which on a recovery needs the log for what is dirty now; none at all: limit. */
-uint64_t dirty_oldest_lsn(struct dirty *dirty, uint64_t limit);
+/* Whether a segment has any. */
+bool dirty_any_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth);
+
+/* The LSN from which on a recovery needs the log, that is at [start, end) now, for what is dirty;
+ * it may be a little too low. None at all: end. */
+uint64_t dirty_oldest_lsn(struct dirty *dirty, uint64_t start, uint64_t end);
+
+/* Whether it needs anything of it before an LSN. */
+bool dirty_needs_before(struct dirty *dirty, uint64_t start, uint64_t lsn);
+
+/* Compact ahead of need. Returns whether there was anything to do. */
+bool dirty_tidy(struct dirty *dirty);
 
 #endif

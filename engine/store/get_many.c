@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "engine/base/cubby_assert.h"
-#include "engine/store/cache.h"
 #include "engine/store/expiry.h"
 #include "engine/store/get.h"
 #include "engine/store/lookup.h"
@@ -40,7 +39,7 @@ struct slot {
     struct wanted_key wanted;
     struct segment_view view;
     struct block_pair pair; /* if found; in the slot's block */
-    cache_token token;      /* by which it may be admitted */
+    dirty_token token;      /* by which it may be admitted */
     uint64_t round;         /* of the epoch in which it was found */
     bool knows_now;         /* the clock was asked before anything of it was read */
 };
@@ -80,36 +79,24 @@ static int submit_block(struct get_many *many, struct slot *slot, uint32_t block
     return status;
 }
 
-/* Take a key's pair from those that are dirty. Returns whether that settles it. */
-static bool take_dirty(struct get_many *many, struct slot *slot)
+/* Take a key's pair from memory. Returns whether that settles it. */
+static bool take_from_memory(struct get_many *many, struct slot *slot)
 {
     cubby_session *session = many->session;
     enum dirty_state state =
         dirty_find(&session->store->dirty, slot->wanted.key, slot->wanted.key_size,
-                   slot->wanted.hash, block_of(many, slot), &slot->pair);
+                   slot->wanted.hash, block_of(many, slot), &slot->pair, &slot->token);
     if (state == DIRTY_NOT) {
         return false;
     }
     slot->state = SLOT_ABSENT;
-    if (state == DIRTY_PAIR) {
+    if (state != DIRTY_TOMBSTONE) {
         /* One with an expiry has its time looked at when it is looked up by itself. */
         slot->state = slot->pair.expires_ms == 0 ? SLOT_FOUND : SLOT_AGAIN;
         slot->round = many->round;
+        session_count(&session->counters.cache_hits,
+                      state == DIRTY_CLEAN && slot->state == SLOT_FOUND);
     }
-    return true;
-}
-
-/* Take a key's pair from the cache. Returns whether that settles it; see cache.h for why it may. */
-static bool take_cached(struct get_many *many, struct slot *slot)
-{
-    cubby_session *session = many->session;
-    if (!cache_find(session, &slot->wanted, block_of(many, slot), &slot->pair, &slot->token) ||
-        slot->pair.expires_ms != 0) {
-        return false;
-    }
-    session_count(&session->counters.cache_hits, 1);
-    slot->state = SLOT_FOUND;
-    slot->round = many->round;
     return true;
 }
 
@@ -127,7 +114,7 @@ static int submit_next(struct get_many *many)
     slot->wanted = (struct wanted_key){many->next_key, key_size, hash};
     slot->state = SLOT_HOME;
     slot->knows_now = session->now_ms != 0;
-    if (!take_cached(many, slot) && !take_dirty(many, slot)) {
+    if (!take_from_memory(many, slot)) {
         /* After that look: a pair that was clean by then may stand in new extents. */
         slot->view = store_find_segment(store, hash.low);
         session_count(&session->counters.get_home_reads, 1);
@@ -194,7 +181,7 @@ static int complete(struct get_many *many, struct slot *slot)
         /* A pair that has expired since it was read may have been put anew in time. */
         slot->state = !is_expired ? SLOT_FOUND : slot->knows_now ? SLOT_ABSENT : SLOT_AGAIN;
         if (!is_expired) {
-            cache_admit(session, &slot->wanted, &slot->pair, slot->token);
+            dirty_admit(&session->store->dirty, slot->wanted.hash, &slot->pair, slot->token);
         }
         slot->round = many->round;
     }

@@ -3,7 +3,6 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/blob.h"
-#include "engine/store/cache.h"
 #include "engine/store/expiry.h"
 
 enum {
@@ -108,9 +107,9 @@ struct look {
     void *state;
     struct session_counters *counters;
     struct lookup_place place; /* of the last try */
-    cache_token token;         /* by which what is found may be admitted */
-    bool skips_cache;
-    bool skips_dirty;
+    dirty_token token;         /* by which what is found may be admitted */
+    bool skips_clean;          /* in memory */
+    bool skips_memory;
     bool is_expired; /* what the last try found */
 };
 
@@ -121,20 +120,29 @@ static int visit_found(struct look *look, const struct block_pair *pair)
     return look->is_expired ? CUBBY_NOT_FOUND : look->visit(look->session, pair, look->state);
 }
 
-/* Look among the dirty pairs. Returns whether that settles it. */
+/* Look among the pairs in memory. Returns whether that settles it: a clean one is not older than
+ * any other, but where it is expired there may be another on the device by now. */
 static bool look_in_memory(struct look *look, int *status)
 {
     cubby_session *session = look->session;
     const struct wanted_key *wanted = look->wanted;
     struct block_pair pair;
-    if (look->skips_dirty) {
+    if (look->skips_memory) {
         return false;
     }
     bool knew_now = session->now_ms != 0;
     enum dirty_state state = dirty_find(&session->store->dirty, wanted->key, wanted->key_size,
-                                        wanted->hash, session->dirty_pair, &pair);
-    look->place.is_dirty = state != DIRTY_NOT;
+                                        wanted->hash, session->dirty_pair, &pair, &look->token);
+    look->place.is_dirty = state == DIRTY_PAIR || state == DIRTY_TOMBSTONE;
     look->is_expired = false;
+    if (state == DIRTY_CLEAN) {
+        if (look->skips_clean) {
+            return false;
+        }
+        *status = visit_found(look, &pair);
+        session_count(&look->counters->cache_hits, !look->is_expired);
+        return !look->is_expired;
+    }
     if (state == DIRTY_PAIR) {
         *status = visit_found(look, &pair);
         if (look->is_expired && !knew_now) {
@@ -169,24 +177,9 @@ static int look_on_device(struct look *look, struct segment_view view, bool is_r
         status = visit_found(look, &found.pair);
     }
     if (status == CUBBY_OK) {
-        cache_admit(session, wanted, &found.pair, look->token);
+        dirty_admit(&session->store->dirty, wanted->hash, &found.pair, look->token);
     }
     return status;
-}
-
-/* Look into the cache. Returns whether that settles it: a pair there is not older than any other,
- * but one that is expired may have been put anew. */
-static bool look_in_cache(struct look *look, int *status)
-{
-    cubby_session *session = look->session;
-    struct block_pair pair;
-    if (look->skips_cache ||
-        !cache_find(session, look->wanted, session->dirty_pair, &pair, &look->token)) {
-        return false;
-    }
-    *status = visit_found(look, &pair);
-    session_count(&look->counters->cache_hits, !look->is_expired);
-    return !look->is_expired;
 }
 
 static int look_without_lock(struct look *look, bool is_retry, bool *settled)
@@ -228,9 +221,6 @@ static int look_up(struct look *look)
     cubby_store *store = session->store;
     uint64_t blob_reads = session->blob_reads;
     int status = CUBBY_CORRUPT;
-    if (look_in_cache(look, &status)) {
-        return status;
-    }
     bool settled = false;
     for (int i = 0; i < LOOKUP_TRIES && !settled; i++) {
         status = look_without_lock(look, i > 0, &settled);
@@ -271,7 +261,7 @@ int lookup_find_place(cubby_session *session, const struct wanted_key *wanted, l
         .state = state,
         .counters = &uncounted,
         .place = {.displaced_index = -1},
-        .skips_cache = true,
+        .skips_clean = true,
     };
     int status = look_up(&look);
     *place = look.place;
@@ -294,8 +284,7 @@ int lookup_on_device(cubby_session *session, const struct wanted_key *wanted, bo
         .wanted = wanted,
         .visit = lookup_visit_nothing,
         .counters = &uncounted,
-        .skips_cache = true,
-        .skips_dirty = true,
+        .skips_memory = true,
     };
     int status = look_up(&look);
     *is_there = status == CUBBY_OK;

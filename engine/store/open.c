@@ -19,7 +19,6 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/base/environment.h"
 #include "engine/store/async_get.h"
-#include "engine/store/cache.h"
 #include "engine/store/checkpoint.h"
 #include "engine/store/recovery.h"
 #include "engine/store/replay.h"
@@ -110,14 +109,20 @@ static int open_fail_session(const struct opening *opening, int status)
                      message[0] != '\0' ? message : cubby_status_text(status));
 }
 
-/* The memory for dirty pairs that is asked for. */
+/* The memory that dirty pairs may take. Of what they share with clean ones half, or what a small
+ * cache leaves: what they do not take, those have. */
 static uint64_t wanted_dirty_bytes(const struct cubby_options *options)
 {
-    uint64_t quarter = options->memory_bytes / 4;
     if (options->dirty_bytes != 0) {
         return options->dirty_bytes;
     }
-    return quarter != 0 && quarter < DIRTY_BYTES_DEFAULT ? quarter : DIRTY_BYTES_DEFAULT;
+    uint64_t memory_bytes = options->memory_bytes;
+    if (memory_bytes == 0) {
+        return DIRTY_BYTES_DEFAULT;
+    }
+    uint64_t least = DIRTY_CLEAN_BYTES_MIN;
+    return memory_bytes > least && memory_bytes < 2 * least ? memory_bytes - least
+                                                            : memory_bytes / 2;
 }
 
 static int check_options(const struct opening *opening)
@@ -144,8 +149,8 @@ static int check_options(const struct opening *opening)
     }
     uint64_t memory_bytes = options->memory_bytes;
     uint64_t dirty_bytes = wanted_dirty_bytes(options);
-    if (memory_bytes != 0 &&
-        (memory_bytes < dirty_bytes || memory_bytes - dirty_bytes < (uint64_t)CACHE_BYTES_MIN)) {
+    if (memory_bytes != 0 && (memory_bytes < dirty_bytes ||
+                              memory_bytes - dirty_bytes < (uint64_t)DIRTY_CLEAN_BYTES_MIN)) {
         return open_fail(opening, CUBBY_BAD_ARGUMENT,
                          "memory is %llu bytes: beside the %llu bytes for pairs that are not in "
                          "their place it needs 16 MiB for a cache, or is 0 for none",
@@ -227,7 +232,6 @@ static void close_parts(cubby_store *store)
         epoch_unregister(&store->epoch, &session->slot);
         session->io->ops->close(session->io);
         session->io = NULL;
-        cache_session_close(session);
     }
     store->sessions = NULL;
     pthread_mutex_unlock(&store->sessions_lock);
@@ -238,7 +242,6 @@ static void close_parts(cubby_store *store)
     }
     log_close(&store->log);
     dirty_close(&store->dirty);
-    cache_close(store);
     writeback_close(&store->writeback);
     epoch_close(&store->epoch);
     for (size_t i = 0; i < KEY_STRIPE_COUNT; i++) {
@@ -287,7 +290,8 @@ static int open_maps(cubby_store *store, const struct cubby_options *options)
     if (status == CUBBY_OK) {
         uint64_t most = log_capacity(&store->log) / DIRTY_SHARE;
         uint64_t wanted = wanted_dirty_bytes(options);
-        status = dirty_open(&store->dirty, wanted < most ? wanted : most);
+        status = dirty_open(&store->dirty, wanted < most ? wanted : most, options->memory_bytes,
+                            log_capacity(&store->log));
     }
     return status;
 }
@@ -539,12 +543,6 @@ int store_open_device(struct block_device *device, const char *name,
         status = open_or_create(&opening);
     } else {
         open_fail(&opening, status, "%s", cubby_status_text(status));
-    }
-    if (status == CUBBY_OK && opening.options.memory_bytes != 0) {
-        status = cache_open(opening.session, opening.options.memory_bytes);
-        if (status != CUBBY_OK) {
-            open_fail_session(&opening, status);
-        }
     }
     if (status != CUBBY_OK) {
         close_parts(opening.store);

@@ -153,12 +153,15 @@ void put_abandon(cubby_session *session, struct new_pair *new_pair)
     memcpy(session->message, message, sizeof message);
 }
 
-uint64_t put_log_room(const struct new_pair *new_pair)
+struct room put_room(const struct new_pair *new_pair)
 {
-    return log_room_for(new_pair->encoded_size, 1);
+    return (struct room){
+        .log_bytes = log_room_for(new_pair->encoded_size, 1),
+        .dirty_bytes = dirty_entry_bytes(new_pair->encoded_size),
+    };
 }
 
-int put_admit(cubby_session *session, struct new_pair *new_pair)
+int put_admit(cubby_session *session, struct new_pair *new_pair, const struct room *room)
 {
     int status = CUBBY_OK;
     if (!new_pair->admitted) {
@@ -167,25 +170,33 @@ int put_admit(cubby_session *session, struct new_pair *new_pair)
             status = admit_by_size(session, new_pair);
         }
     }
-    return status == CUBBY_OK ? writeback_admit(session, put_log_room(new_pair),
-                                                dirty_entry_bytes(new_pair->encoded_size))
-                              : status;
+    return status == CUBBY_OK ? writeback_admit(session, room) : status;
 }
 
 /* What is appended, and entered, as one step. */
 struct insertion {
     struct new_pair *new_pair;
-    struct dirty_shard *shard;
-    struct dirty_entry *entry;
     struct dirty_blob *blob;
 };
+
+void put_make_dirty_locked(cubby_store *store, const struct new_pair *new_pair,
+                           struct dirty_blob *blob, uint64_t lsn)
+{
+    const struct dirty_new dirty_new = {
+        .hash = new_pair->wanted.hash,
+        .encoded = new_pair->encoded,
+        .encoded_size = new_pair->encoded_size,
+        .is_tombstone = new_pair->is_tombstone,
+        .blob = blob,
+    };
+    dirty_insert_locked(&store->dirty, &dirty_new, lsn);
+}
 
 static void insert_locked(cubby_session *session, uint64_t lsn, void *state)
 {
     struct insertion *insertion = state;
     blob_name_locked(session->store, &insertion->new_pair->runs);
-    dirty_insert_locked(&session->store->dirty, insertion->shard, insertion->entry, lsn,
-                        insertion->blob);
+    put_make_dirty_locked(session->store, insertion->new_pair, insertion->blob, lsn);
 }
 
 int put_insert(cubby_session *session, struct new_pair *new_pair, uint64_t *lsn, uint64_t *end)
@@ -198,16 +209,14 @@ int put_insert(cubby_session *session, struct new_pair *new_pair, uint64_t *lsn,
     };
     struct insertion insertion = {
         .new_pair = new_pair,
-        .entry = dirty_entry_new(new_pair->wanted.hash, new_pair->encoded, new_pair->encoded_size,
-                                 new_pair->is_tombstone),
         .blob = malloc(sizeof *insertion.blob),
     };
-    int status = insertion.entry != NULL && insertion.blob != NULL ? CUBBY_OK : ENOMEM;
+    int status = insertion.blob != NULL ? CUBBY_OK : ENOMEM;
     if (status == CUBBY_OK) {
         SIMULATOR_NOTE_PLACE(
             new_pair->wanted.hash.low,
             store_find_segment(store, new_pair->wanted.hash.low).place.base_extent);
-        insertion.shard = dirty_lock(&store->dirty, new_pair->wanted.hash);
+        struct dirty_shard *shard = dirty_lock(&store->dirty, new_pair->wanted.hash);
         if (new_pair->runs.count > 0) {
             struct publication publication = {
                 .records = &record,
@@ -224,10 +233,9 @@ int put_insert(cubby_session *session, struct new_pair *new_pair, uint64_t *lsn,
                 insert_locked(session, *lsn, &insertion);
             }
         }
-        dirty_unlock(insertion.shard);
+        dirty_unlock(shard);
     }
     if (status != CUBBY_OK) {
-        dirty_entry_free(insertion.entry);
         free(insertion.blob);
     } else {
         blob_runs_free(&new_pair->runs); /* named: the pair's */
@@ -280,10 +288,9 @@ static uint64_t dirty_lsn(cubby_session *session, const struct new_pair *new_pai
 {
     struct dirty *dirty = &session->store->dirty;
     const struct wanted_key *wanted = &new_pair->wanted;
+    struct dirty_entry entry;
     struct dirty_shard *shard = dirty_lock(dirty, wanted->hash);
-    const struct dirty_entry *entry =
-        dirty_peek_locked(dirty, wanted->key, wanted->key_size, wanted->hash);
-    uint64_t lsn = entry != NULL ? entry->lsn : 0;
+    uint64_t lsn = dirty_peek_locked(dirty, wanted->hash, &entry) ? entry.lsn : 0;
     dirty_unlock(shard);
     return lsn;
 }
@@ -374,7 +381,8 @@ int put_prepared(cubby_session *session, struct new_pair *new_pair,
                  const struct cubby_put_options *options, uint64_t *end)
 {
     cubby_store *store = session->store;
-    int status = put_admit(session, new_pair);
+    const struct room room = put_room(new_pair); /* encoding makes it smaller */
+    int status = put_admit(session, new_pair, &room);
     if (space_is_lacking(status)) {
         /* A condition that fails comes first. */
         int condition = condition_look(session, options, &new_pair->wanted);
@@ -383,14 +391,13 @@ int put_prepared(cubby_session *session, struct new_pair *new_pair,
     if (status != CUBBY_OK) {
         return status;
     }
-    uint64_t room = put_log_room(new_pair); /* encoding makes it smaller */
     bool is_tight = writeback_is_tight(store);
     pthread_mutex_t *lock = store_key_lock(store, new_pair->wanted.hash);
     pthread_mutex_lock(lock);
     session_forget_now(session);
     status = put_key_locked(session, new_pair, options, is_tight, end);
     pthread_mutex_unlock(lock);
-    log_unreserve(&store->log, room);
+    writeback_give_back(store, &room);
     return status;
 }
 
@@ -493,9 +500,9 @@ static int delete_key_locked(cubby_session *session, struct new_pair *tombstone,
 /* Wait for room for a tombstone. Where puts are refused because dirty pairs have no place, deletes
  * go on: they make room. */
 static int admit_tombstone(cubby_session *session, struct new_pair *tombstone,
-                           const struct cubby_put_options *condition)
+                           const struct cubby_put_options *condition, const struct room *room)
 {
-    int status = put_admit(session, tombstone);
+    int status = put_admit(session, tombstone, room);
     if (!space_is_lacking(status)) {
         return status;
     }
@@ -505,8 +512,7 @@ static int admit_tombstone(cubby_session *session, struct new_pair *tombstone,
     if (found != CUBBY_OK) {
         return found;
     }
-    uint64_t room = put_log_room(tombstone);
-    return log_reserve(&session->store->log, room, LOG_BY_WRITE_BACK) ? CUBBY_OK : status;
+    return writeback_take_room(session->store, room, true) ? CUBBY_OK : status;
 }
 
 static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_size,
@@ -520,7 +526,8 @@ static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_si
     struct new_pair tombstone;
     put_prepare_tombstone(session, key, key_size, &tombstone);
     struct deletion deletion = {.condition = condition, .taken = taken};
-    status = admit_tombstone(session, &tombstone, condition);
+    const struct room room = put_room(&tombstone);
+    status = admit_tombstone(session, &tombstone, condition, &room);
     if (status != CUBBY_OK) {
         return status;
     }
@@ -530,7 +537,7 @@ static int delete_pair(cubby_session *session, const uint8_t *key, size_t key_si
     session_forget_now(session);
     status = delete_key_locked(session, &tombstone, &deletion, &end);
     pthread_mutex_unlock(lock);
-    log_unreserve(&store->log, put_log_room(&tombstone));
+    writeback_give_back(store, &room);
     if (status == CUBBY_OK) {
         status = put_commit(session, end);
     }

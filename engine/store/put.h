@@ -8,6 +8,7 @@
 #include "engine/store/blob.h"
 #include "engine/store/condition.h"
 #include "engine/store/lookup.h"
+#include "engine/store/writeback.h"
 
 /* A pair on its way in. */
 struct new_pair {
@@ -38,11 +39,15 @@ void put_encode(struct new_pair *new_pair, uint64_t expires_ms);
 void put_abandon(cubby_session *session, struct new_pair *new_pair);
 
 /* Room to be asked of writeback_admit for a pair. */
-uint64_t put_log_room(const struct new_pair *new_pair);
+struct room put_room(const struct new_pair *new_pair);
 
-/* Wait for room, and ask whether physical space allows the pair; the room in the log is then
- * reserved. No lock may be held. */
-int put_admit(cubby_session *session, struct new_pair *new_pair);
+/* Wait for room, and ask whether physical space allows the pair; the room is then taken. No lock
+ * may be held. */
+int put_admit(cubby_session *session, struct new_pair *new_pair, const struct room *room);
+
+/* Enter a pair whose record has been appended, with its shard locked. blob: as in dirty_new. */
+void put_make_dirty_locked(cubby_store *store, const struct new_pair *new_pair,
+                           struct dirty_blob *blob, uint64_t lsn);
 
 /* Append the record of an encoded pair and make it dirty. The key's lock is held. *lsn, *end: as of
  * log_append. Returns CUBBY_OK, ENOMEM, or as log_append; then nothing has happened. */

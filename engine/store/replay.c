@@ -196,12 +196,20 @@ int replay_run(cubby_session *session, const struct replay_order *order)
         SIMULATOR_POINT(RECOVERY_AFTER_SCAN);
     }
     if (status == CUBBY_OK && store->super.log_run != 0) {
+        /* Until it is known which are in their home blocks every record is of a dirty pair. */
+        uint64_t bytes = survey.end - store->super.log_start;
+        status = dirty_resize(&store->dirty, bytes + survey.records * dirty_entry_bytes(0));
+    }
+    if (status == CUBBY_OK && store->super.log_run != 0) {
         status = apply(&replay, &survey);
         SIMULATOR_POINT(RECOVERY_AFTER_REPLAY);
         status = status == CUBBY_OK ? finish(&replay) : status;
     }
     if (status == CUBBY_OK && order->accept_loss) {
         status = replay_drop_regressions(&replay);
+    }
+    if (status == CUBBY_OK) {
+        status = dirty_resize(&store->dirty, store->dirty.limit_bytes);
     }
     if (status == CUBBY_OK) {
         uint64_t end = survey.end > store->super.lsn ? survey.end : store->super.lsn;
@@ -236,7 +244,7 @@ static int log_anew(struct dirty_entry *entry, void *state)
     log_unreserve(&store->log, room);
     if (status == CUBBY_OK) {
         status = replay_note_replaced(anew, entry);
-        dirty_renew_locked(dirty_shard_of(&store->dirty, entry->hash), entry, lsn);
+        dirty_renew_locked(&store->dirty, entry, lsn);
     }
     return status;
 }
@@ -256,8 +264,10 @@ int replay_begin_anew(cubby_session *session)
     atomic_store(&store->log.start, start < end ? start : end);
     log_release(&store->log, 0, store->super.generation);
     log_begin(&store->log, run, end, true);
+    uint64_t begin = atomic_load(&store->log.end);
     status = dirty_each(&store->dirty, log_anew, &anew);
     if (status == CUBBY_OK) {
+        lsn_counts_begin(&store->dirty.lsns, begin); /* the last run cannot be read in this one */
         status = replay_free_replaced(&anew);
     }
     SIMULATOR_POINT(RECOVERY_AFTER_LOG);

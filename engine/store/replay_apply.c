@@ -73,21 +73,23 @@ static int apply_pair(struct replay *replay, const struct log_found *found)
         }
     }
     struct key_hash hash = block_pair_hash(&pair, store->hash_seed);
-    struct dirty_entry *entry = dirty_entry_new(hash, found->body, found->body_size, is_tombstone);
-    struct dirty_blob *blob = malloc(sizeof *blob);
-    if (entry == NULL || blob == NULL) {
-        dirty_entry_free(entry);
-        free(blob);
+    const struct dirty_new dirty_new = {
+        .hash = hash,
+        .encoded = found->body,
+        .encoded_size = found->body_size,
+        .is_tombstone = is_tombstone,
+        .is_replayed = true,
+        .blob = malloc(sizeof *dirty_new.blob),
+    };
+    if (dirty_new.blob == NULL) {
         return ENOMEM;
     }
+    struct dirty_entry old;
     struct dirty_shard *shard = dirty_lock(&store->dirty, hash);
-    const struct dirty_entry *old = dirty_peek_locked(&store->dirty, pair.key, pair.key_size, hash);
-    if (old != NULL && old->lsn >= replay->group_lsn) {
-        dirty_entry_free(entry); /* a second one of a batch, which no batch has */
-        free(blob);
+    if (dirty_peek_locked(&store->dirty, hash, &old) && old.lsn >= replay->group_lsn) {
+        free(dirty_new.blob); /* a second one of a batch, which no batch has */
     } else {
-        dirty_insert_locked(&store->dirty, shard, entry, replay->group_lsn, blob);
-        entry->is_hot = false;
+        dirty_insert_locked(&store->dirty, &dirty_new, replay->group_lsn);
     }
     dirty_unlock(shard);
     return CUBBY_OK;
@@ -301,7 +303,7 @@ int replay_apply(struct replay *replay, const struct log_found *found)
 
 int replay_note_replaced(struct anew *anew, const struct dirty_entry *entry)
 {
-    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = blob->next) {
+    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = dirty_next_blob(blob)) {
         struct block_pair *grown = growing_array_reserve(anew->blobs, &anew->blob_capacity,
                                                          anew->blob_count + 1, sizeof *grown);
         if (grown == NULL) {

@@ -11,7 +11,6 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/store/async_get.h"
-#include "engine/store/cache.h"
 #include "engine/store/space.h"
 #include "engine/store/sweep.h"
 
@@ -154,7 +153,6 @@ static void free_session(cubby_session *session)
     if (session->io != NULL) {
         session->io->ops->close(session->io);
     }
-    cache_session_close(session);
     free(session->home);
     free(session->spill);
     aligned_buffer_free(&session->value);
@@ -176,8 +174,7 @@ static int make_session(cubby_store *store, cubby_session **result)
     session->home = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     session->spill = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     if (session->home == NULL || session->spill == NULL ||
-        page_io_direct_open(store->device, &session->io) != 0 ||
-        cache_session_open(session) != CUBBY_OK) {
+        page_io_direct_open(store->device, &session->io) != 0) {
         free_session(session);
         return ENOMEM;
     }

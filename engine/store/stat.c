@@ -108,16 +108,17 @@ static void fill_log(cubby_store *store, struct cubby_stat *stat)
     pthread_mutex_unlock(&log->lock);
 }
 
-static void fill_cache(const cubby_store *store, struct cubby_stat *stat)
+static void fill_memory(const cubby_store *store, struct cubby_stat *stat)
 {
-    if (store->cache != NULL) {
-        struct cubby_nibble_stat cache;
-        nibble_stat(store->cache, &cache);
-        stat->cache_limit_bytes = cache.memory_bytes;
-        stat->cache_bytes = cache.used_bytes;
-        stat->cache_pairs = cache.pairs;
-        stat->cache_evicted = cache.evicted;
-        stat->cache_moved_bytes = cache.moved_bytes;
+    struct cubby_nibble_stat memory;
+    nibble_stat(store->dirty.nibble, &memory);
+    stat->cache_moved_bytes = memory.moved_bytes;
+    if (store->dirty.keeps_clean) {
+        /* What is not dirty is clean; the two are not looked at at the same moment. */
+        stat->cache_limit_bytes = memory.memory_bytes;
+        stat->cache_bytes = larger(memory.used_bytes, stat->dirty_bytes) - stat->dirty_bytes;
+        stat->cache_pairs = larger(memory.pairs, stat->dirty_pairs) - stat->dirty_pairs;
+        stat->cache_evicted = memory.evicted;
     }
 }
 
@@ -145,7 +146,7 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat)
     *stat = (struct cubby_stat){0};
     fill_gauges(session->store, stat);
     fill_log(session->store, stat);
-    fill_cache(session->store, stat);
+    fill_memory(session->store, stat);
     fill_device(session->store, stat);
     add_sessions(session->store, stat);
     return session_leave(session, CUBBY_OK);

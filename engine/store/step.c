@@ -27,7 +27,7 @@ static int release_held(cubby_session *session, bool *did_work)
         return CUBBY_OK; /* not with every put: each run that is held is looked at */
     }
     atomic_store(&store->release_asked_at, end);
-    uint64_t oldest = dirty_oldest_lsn(&store->dirty, end);
+    uint64_t oldest = store_needed_lsn(store);
     if (extents_held_before(&store->extents, oldest) * 2 < extents_held_blocks(&store->extents)) {
         return is_scarce ? writeback_step(session, true, did_work) : CUBBY_OK;
     }
@@ -73,6 +73,9 @@ static int step_once(cubby_session *session, bool is_idle, bool *did_work)
     int status = split(session, did_work);
     if (status == CUBBY_OK && !*did_work) {
         status = writeback_step(session, is_idle, did_work);
+    }
+    if (status == CUBBY_OK && !*did_work && is_idle) {
+        *did_work = dirty_tidy(&store->dirty);
     }
     bool is_at_rest = is_idle && status == CUBBY_OK && !*did_work && !is_releasing &&
                       atomic_load(&store->dirty.count) == 0;

@@ -68,9 +68,6 @@ struct segment_stripe {
     _Atomic uint32_t version; /* written under lock, read by anybody */
 } __attribute__((aligned(64)));
 
-struct nibble;
-struct nibble_session;
-
 /* What a session counts. Written by its thread alone, read by any (relaxed atomics). */
 struct session_counters {
     uint64_t gets;
@@ -156,7 +153,6 @@ struct cubby_store {
     pthread_rwlock_t batch_lock;
     struct log log;             /* see log.h */
     struct dirty dirty;         /* see dirty.h */
-    struct nibble *cache;       /* see cache.h; NULL: there is none */
     struct writeback writeback; /* see writeback.h */
     struct space_watch space;
 
@@ -211,19 +207,18 @@ struct cubby_session {
      * call is under way, under store->sessions_lock. */
     struct cubby_async *async;
     struct session_counters counters;
-    uint64_t blocks_noted;                     /* of io->blocks_written, by space_note_writes */
-    uint64_t now_ms;                           /* by session_now_ms; 0: to be asked */
-    uint64_t blob_reads;                       /* of any call; a get counts its own */
-    uint64_t damaged_lba;                      /* of the blob block that was found damaged last */
-    enum cubby_durability durability;          /* of changes; may be DEFAULT */
-    uint8_t dirty_pair[PAIR_INLINE_BYTES_MAX]; /* what dirty_find has copied out */
-    struct nibble_session *cache;              /* see cache.h; NULL: there is none */
-    struct sweep *sweep;                       /* memory of write-back, or NULL; see sweep.h */
-    uint8_t *home;                             /* one block */
-    uint8_t *spill;                            /* one block */
-    struct aligned_buffer value;               /* of the last get */
-    struct aligned_buffer many_values;         /* of the last get_many or take */
-    struct aligned_buffer blocks;              /* of get_many, put_many */
+    uint64_t blocks_noted;                  /* of io->blocks_written, by space_note_writes */
+    uint64_t now_ms;                        /* by session_now_ms; 0: to be asked */
+    uint64_t blob_reads;                    /* of any call; a get counts its own */
+    uint64_t damaged_lba;                   /* of the blob block that was found damaged last */
+    enum cubby_durability durability;       /* of changes; may be DEFAULT */
+    uint8_t dirty_pair[DIRTY_BUFFER_BYTES]; /* what dirty_find has copied out */
+    struct sweep *sweep;                    /* memory of write-back, or NULL; see sweep.h */
+    uint8_t *home;                          /* one block */
+    uint8_t *spill;                         /* one block */
+    struct aligned_buffer value;            /* of the last get */
+    struct aligned_buffer many_values;      /* of the last get_many or take */
+    struct aligned_buffer blocks;           /* of get_many, put_many */
     struct aligned_buffer work;  /* extents: of rebuilds, checkpoints, blobs being written */
     struct aligned_buffer image; /* extents: what a rebuild writes */
     char message[CUBBY_MESSAGE_BYTES];
@@ -266,6 +261,13 @@ static inline void session_count_longest(uint64_t *counter, uint64_t ns)
     if (ns > *counter) {
         __atomic_store_n(counter, ns, __ATOMIC_RELAXED);
     }
+}
+
+/* From where on a recovery needs the log, or a little before. */
+static inline uint64_t store_needed_lsn(cubby_store *store)
+{
+    uint64_t start = atomic_load(&store->log.start); /* first: it never overtakes end */
+    return dirty_oldest_lsn(&store->dirty, start, atomic_load(&store->log.end));
 }
 
 static inline uint64_t store_now_ns(const cubby_store *store)

@@ -42,22 +42,9 @@ void writeback_close(struct writeback *writeback)
     writeback->lap = NULL;
 }
 
-/* A lap that is being planned. */
-struct planning {
-    cubby_store *store;
-    uint64_t last_number; /* entries of one segment mostly follow each other */
-    int status;
-};
-
-static int add_segment(struct dirty_entry *entry, void *state)
+static int add_segment(cubby_store *store, uint64_t number)
 {
-    struct planning *planning = state;
-    struct writeback *writeback = &planning->store->writeback;
-    uint64_t count = atomic_load(&planning->store->directory.segment_count);
-    uint64_t number = directory_segment_of(entry->hash.low, count);
-    if (number == planning->last_number) {
-        return CUBBY_OK;
-    }
+    struct writeback *writeback = &store->writeback;
     struct lap_segment *grown = growing_array_reserve(writeback->lap, &writeback->lap_capacity,
                                                       writeback->lap_count + 1, sizeof *grown);
     if (grown == NULL) {
@@ -65,10 +52,9 @@ static int add_segment(struct dirty_entry *entry, void *state)
     }
     writeback->lap = grown;
     grown[writeback->lap_count++] = (struct lap_segment){
-        .base_extent = directory_get(&planning->store->directory, number).base_extent,
+        .base_extent = directory_get(&store->directory, number).base_extent,
         .number = number,
     };
-    planning->last_number = number;
     return CUBBY_OK;
 }
 
@@ -82,25 +68,24 @@ static int compare_places(const void *a, const void *b)
     return (left->number > right->number) - (left->number < right->number);
 }
 
-/* List the segments that have dirty pairs, by place, each once; writeback.lock is held. */
+/* List the segments that have dirty pairs, by place; writeback.lock is held. What is split
+ * meanwhile has its upper half in the next lap. */
 static int plan_lap(cubby_store *store)
 {
     struct writeback *writeback = &store->writeback;
-    struct planning planning = {.store = store, .last_number = UINT64_MAX};
+    uint64_t count = atomic_load(&store->directory.segment_count);
+    int status = CUBBY_OK;
     writeback->laps++;
     writeback->lap_count = 0;
     writeback->lap_next = 0;
-    int status = dirty_each(&store->dirty, add_segment, &planning);
+    for (uint64_t number = 0; number < count && status == CUBBY_OK; number++) {
+        if (dirty_any_of_segment(&store->dirty, number, directory_depth_of(number, count))) {
+            status = add_segment(store, number);
+        }
+    }
     if (writeback->lap_count > 0) {
         qsort(writeback->lap, writeback->lap_count, sizeof *writeback->lap, compare_places);
     }
-    size_t kept = 0;
-    for (size_t i = 0; i < writeback->lap_count; i++) {
-        if (kept == 0 || writeback->lap[kept - 1].number != writeback->lap[i].number) {
-            writeback->lap[kept++] = writeback->lap[i];
-        }
-    }
-    writeback->lap_count = kept;
     return status;
 }
 
@@ -188,8 +173,7 @@ static int release_log(cubby_session *session, bool *did_work)
     struct log *log = &store->log;
     uint64_t start = atomic_load(&log->start);
     uint64_t limit = log_capacity(log) / 8;
-    if (log_used(log) < limit ||
-        dirty_oldest_lsn(&store->dirty, atomic_load(&log->end)) - start < limit) {
+    if (log_used(log) < limit || store_needed_lsn(store) - start < limit) {
         return CUBBY_OK;
     }
     *did_work = true;
@@ -279,13 +263,26 @@ static int no_progress(cubby_session *session)
                         (unsigned long long)atomic_load(&session->store->dirty.count));
 }
 
-static bool has_room(cubby_store *store, uint64_t dirty_bytes)
+bool writeback_take_room(cubby_store *store, const struct room *room, bool is_emergency)
 {
-    return atomic_load(&store->dirty.bytes) + dirty_bytes <= store->dirty.limit_bytes ||
-           atomic_load(&store->dirty.count) == 0;
+    enum log_user user = is_emergency ? LOG_BY_WRITE_BACK : LOG_BY_CLIENT;
+    if (!dirty_reserve(&store->dirty, room->dirty_bytes, is_emergency)) {
+        return false;
+    }
+    bool taken = log_reserve(&store->log, room->log_bytes, user);
+    if (!taken) {
+        dirty_unreserve(&store->dirty, room->dirty_bytes);
+    }
+    return taken;
 }
 
-int writeback_admit(cubby_session *session, uint64_t log_bytes, uint64_t dirty_bytes)
+void writeback_give_back(cubby_store *store, const struct room *room)
+{
+    dirty_unreserve(&store->dirty, room->dirty_bytes);
+    log_unreserve(&store->log, room->log_bytes);
+}
+
+int writeback_admit(cubby_session *session, const struct room *room)
 {
     cubby_store *store = session->store;
     unsigned tries = 0;
@@ -293,7 +290,7 @@ int writeback_admit(cubby_session *session, uint64_t log_bytes, uint64_t dirty_b
         if (atomic_load_explicit(&store->degraded, memory_order_relaxed) != 0) {
             return degraded(session);
         }
-        if (has_room(store, dirty_bytes) && log_reserve(&store->log, log_bytes, LOG_BY_CLIENT)) {
+        if (writeback_take_room(store, room, false)) {
             return CUBBY_OK;
         }
         uint64_t written = atomic_load(&store->writeback.written_back_pairs);
@@ -376,7 +373,8 @@ int writeback_step(cubby_session *session, bool is_idle, bool *did_work)
 /* Whether anything is dirty that has been logged before lsn. */
 static bool is_dirty_before(cubby_store *store, uint64_t lsn)
 {
-    return atomic_load(&store->dirty.count) > 0 && dirty_oldest_lsn(&store->dirty, lsn) < lsn;
+    return atomic_load(&store->dirty.count) > 0 &&
+           dirty_needs_before(&store->dirty, atomic_load(&store->log.start), lsn);
 }
 
 /* Sweeps until nothing that is dirty now is left, or no sweep gets further. What others put
@@ -416,18 +414,6 @@ int writeback_drain(cubby_session *session)
     return status;
 }
 
-static int find_any(struct dirty_entry *entry, void *state)
-{
-    (void)entry;
-    (void)state;
-    return CUBBY_EXISTS;
-}
-
-static bool is_dirty(cubby_store *store, uint64_t number, unsigned depth)
-{
-    return dirty_each_of_segment(&store->dirty, number, depth, find_any, NULL) != CUBBY_OK;
-}
-
 /* Sweep one segment until it is clean, as often as that gets further. */
 static int sweep_segment(cubby_session *session, struct key_hash hash)
 {
@@ -436,7 +422,7 @@ static int sweep_segment(cubby_session *session, struct key_hash hash)
     int status = CUBBY_OK;
     for (;;) {
         struct segment_view view = store_find_segment(store, hash.low);
-        if (!is_dirty(store, view.number, view.depth)) {
+        if (!dirty_any_of_segment(&store->dirty, view.number, view.depth)) {
             return CUBBY_OK;
         }
         if (tries == TRIES_WITHOUT_PROGRESS) {

@@ -24,10 +24,21 @@
 int writeback_open(struct writeback *writeback);
 void writeback_close(struct writeback *writeback);
 
-/* Wait until there is room for a change: log_bytes in the log, which are then reserved (give them
- * back by log_unreserve), and dirty_bytes in memory. No lock may be held. Returns CUBBY_OK,
- * CUBBY_DEGRADED with a message, or why pairs could not be written back. */
-int writeback_admit(cubby_session *session, uint64_t log_bytes, uint64_t dirty_bytes);
+/* What changes take until they are dirty. */
+struct room {
+    uint64_t log_bytes;
+    uint64_t dirty_bytes; /* of memory */
+};
+
+/* Wait until there is room for a change, which is then taken: give it back when it has been made.
+ * No lock may be held. Returns CUBBY_OK, CUBBY_DEGRADED with a message, or why pairs could not be
+ * written back. */
+int writeback_admit(cubby_session *session, const struct room *room);
+
+/* Take room if it is there. is_emergency: also what is kept for write-back, and what memory is left
+ * beyond the limit of dirty pairs. */
+bool writeback_take_room(cubby_store *store, const struct room *room, bool is_emergency);
+void writeback_give_back(cubby_store *store, const struct room *room);
 
 /* Whether space is so short that changes must be written back at once. */
 bool writeback_is_tight(cubby_store *store);

@@ -62,12 +62,14 @@ struct other_key {
 
 static void look_at_key(struct crash_world *world, uint32_t key_index, struct other_key *key)
 {
-    uint8_t buffer[PAIR_INLINE_BYTES_MAX];
+    uint8_t buffer[DIRTY_BUFFER_BYTES];
     struct block_pair pair;
+    dirty_token token;
     key->index = key_index;
     key->size = crash_key(key_index, key->bytes);
     key->hash = key_hash_of(key->bytes, key->size, world->store->hash_seed);
-    key->state = dirty_find(&world->store->dirty, key->bytes, key->size, key->hash, buffer, &pair);
+    key->state =
+        dirty_find(&world->store->dirty, key->bytes, key->size, key->hash, buffer, &pair, &token);
 }
 
 /* Choose a key: with a dirty pair, if there is one within some tries. */

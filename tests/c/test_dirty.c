@@ -17,6 +17,9 @@ enum {
     STEPS = 60000,
     BLOBS_MAX = 64,
     LIMIT_BYTES = 1 << 20,
+    MEMORY_BYTES = 32 << 20,
+    LOG_BYTES = 64 << 20, /* more than what is needed ever spans */
+    PART_BYTES = LOG_BYTES / 1024,
     THREADS = 4,
 };
 
@@ -30,12 +33,12 @@ struct replaced {
 struct known {
     enum dirty_state state;
     uint64_t lsn;
-    uint64_t first_lsn;
     uint64_t lba; /* of its blob; 0: it is none */
     uint32_t encoded_size;
     bool is_hot;
     size_t blob_count;
     struct replaced blobs[BLOBS_MAX];
+    uint32_t clean_size; /* encoded, of what is kept where it is not dirty; or 0 */
 };
 
 struct model {
@@ -58,9 +61,15 @@ static size_t key_of(uint64_t number, uint8_t *key)
 static struct key_hash hash_of(uint64_t number)
 {
     uint64_t state = number / 2 + 1;
-    struct key_hash hash = {.low = random_next(&state), .high = number};
+    struct key_hash hash = {.low = random_next(&state)};
+    hash.high = (number % 3 == 0 ? 0 : random_next(&state) << 16) | number;
     hash.low = number % 4 == 0 ? hash.low & 0xff : hash.low;
     return hash;
+}
+
+static uint64_t number_of(struct key_hash hash)
+{
+    return hash.high & 0xffff;
 }
 
 static uint64_t checksum_of_blob(uint64_t lba)
@@ -102,18 +111,24 @@ static void put(struct model *model, uint64_t number, uint64_t *random)
     uint64_t lba = is_blob ? model->lsn : 0; /* one of its own */
     uint32_t size = encode(number, lba, is_tombstone, random_below(random, 400), encoded);
     struct key_hash hash = hash_of(number);
-    struct dirty_entry *entry = dirty_entry_new(hash, encoded, size, is_tombstone);
-    struct dirty_blob *blob = malloc(sizeof *blob);
-    CHECK(entry != NULL && blob != NULL);
+    const struct dirty_new new_pair = {
+        .hash = hash,
+        .encoded = encoded,
+        .encoded_size = size,
+        .is_tombstone = is_tombstone,
+        .is_replayed = random_below(random, 8) == 0,
+        .blob = malloc(sizeof *new_pair.blob),
+    };
+    CHECK(new_pair.blob != NULL);
     struct dirty_shard *shard = dirty_lock(&model->dirty, hash);
-    dirty_insert_locked(&model->dirty, shard, entry, model->lsn, blob);
+    dirty_insert_locked(&model->dirty, &new_pair, model->lsn);
     dirty_unlock(shard);
-    known->is_hot = known->state != DIRTY_NOT;
+    known->is_hot = known->state != DIRTY_NOT && !new_pair.is_replayed;
+    known->clean_size = 0;
     if (known->lba != 0) {
         CHECK(known->blob_count < BLOBS_MAX);
         known->blobs[known->blob_count++] = (struct replaced){known->lsn, known->lba};
     }
-    known->first_lsn = known->blob_count > 0 ? known->first_lsn : model->lsn;
     known->state = is_tombstone ? DIRTY_TOMBSTONE : DIRTY_PAIR;
     known->lsn = model->lsn;
     known->lba = lba;
@@ -129,23 +144,21 @@ static void forget(struct known *known)
 static void clean(struct model *model, uint64_t number, uint64_t lsn)
 {
     struct known *known = &model->known[number];
-    uint8_t key[LONG_KEY_BYTES];
-    size_t key_size = key_of(number, key);
-    const uint8_t *in_block = number < LONG_KEYS ? NULL : key;
-    dirty_clean(&model->dirty, hash_of(number), in_block, key_size, lsn);
+    dirty_clean(&model->dirty, hash_of(number), lsn);
     if (known->state == DIRTY_NOT) {
         return;
     }
     if (known->lsn == lsn) {
+        bool is_kept = model->dirty.keeps_clean && known->state == DIRTY_PAIR && known->lba == 0 &&
+                       number >= LONG_KEYS;
+        uint32_t clean_size = is_kept ? known->encoded_size : 0;
         forget(known);
+        known->clean_size = clean_size;
         return;
     }
     size_t kept = 0;
-    known->first_lsn = known->lsn;
     for (size_t i = 0; i < known->blob_count; i++) {
         if (known->blobs[i].lsn > lsn) {
-            uint64_t blob_lsn = known->blobs[i].lsn;
-            known->first_lsn = blob_lsn < known->first_lsn ? blob_lsn : known->first_lsn;
             known->blobs[kept++] = known->blobs[i];
         }
     }
@@ -158,16 +171,15 @@ static void renew(struct model *model, uint64_t number)
     if (known->state == DIRTY_NOT) {
         return;
     }
-    uint8_t key[LONG_KEY_BYTES];
-    size_t key_size = key_of(number, key);
     model->lsn += 64;
+    struct dirty_entry entry;
     struct dirty_shard *shard = dirty_lock(&model->dirty, hash_of(number));
-    struct dirty_entry *entry = dirty_peek_locked(&model->dirty, key, key_size, hash_of(number));
-    CHECK(entry != NULL && entry->lsn == known->lsn);
-    dirty_renew_locked(shard, entry, model->lsn);
+    CHECK(dirty_peek_locked(&model->dirty, hash_of(number), &entry));
+    CHECK_EQUAL(entry.lsn, known->lsn);
+    dirty_renew_locked(&model->dirty, &entry, model->lsn);
+    CHECK(entry.lsn == model->lsn && entry.blobs == NULL);
     dirty_unlock(shard);
     known->lsn = model->lsn;
-    known->first_lsn = model->lsn;
     known->blob_count = 0;
 }
 
@@ -205,24 +217,31 @@ static void check_key(struct model *model, uint64_t number)
 {
     const struct known *known = &model->known[number];
     uint8_t key[LONG_KEY_BYTES];
-    uint8_t buffer[PAIR_INLINE_BYTES_MAX];
+    uint8_t buffer[DIRTY_BUFFER_BYTES];
     struct block_pair pair;
+    dirty_token token;
     size_t key_size = key_of(number, key);
     struct key_hash hash = hash_of(number);
-    CHECK_EQUAL(dirty_find(&model->dirty, key, key_size, hash, buffer, &pair), known->state);
-    CHECK_EQUAL(dirty_find(&model->dirty, NULL, key_size, hash, buffer, &pair), known->state);
+    enum dirty_state state = known->clean_size != 0 ? DIRTY_CLEAN : known->state;
+    CHECK_EQUAL(dirty_find(&model->dirty, key, key_size, hash, buffer, &pair, &token), state);
+    CHECK_EQUAL(dirty_find(&model->dirty, NULL, key_size, hash, buffer, &pair, &token), state);
+    struct dirty_entry entry;
     if (known->state == DIRTY_NOT) {
+        CHECK(known->clean_size == 0 || pair.encoded_size == known->clean_size);
+        struct dirty_shard *shard = dirty_lock(&model->dirty, hash);
+        CHECK(!dirty_peek_locked(&model->dirty, hash, &entry));
+        dirty_unlock(shard);
         return;
     }
     CHECK_EQUAL(pair.encoded_size, known->encoded_size);
     CHECK(pair.encoded == buffer);
     CHECK_EQUAL(pair.is_blob && known->state == DIRTY_PAIR ? pair.blob_lba : 0, known->lba);
     struct dirty_shard *shard = dirty_lock(&model->dirty, hash);
-    const struct dirty_entry *entry = dirty_peek_locked(&model->dirty, key, key_size, hash);
-    CHECK(entry->lsn == known->lsn && entry->is_hot == known->is_hot);
-    CHECK(entry->first_lsn <= known->first_lsn); /* a forgotten blob may leave it too old */
+    CHECK(dirty_peek_locked(&model->dirty, hash, &entry));
+    CHECK(entry.lsn == known->lsn && entry.is_hot == known->is_hot);
+    CHECK_EQUAL(entry.is_tombstone, state == DIRTY_TOMBSTONE);
     size_t count = 0;
-    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = blob->next) {
+    for (const struct dirty_blob *blob = entry.blobs; blob != NULL; blob = dirty_next_blob(blob)) {
         count++;
         CHECK(count <= known->blob_count);
         const struct replaced *replaced = &known->blobs[known->blob_count - count];
@@ -246,7 +265,7 @@ static int visit(struct dirty_entry *entry, void *state)
     struct visits *visits = state;
     uint64_t mask = (UINT64_C(1) << visits->depth) - 1;
     CHECK((entry->hash.low & mask) == visits->number);
-    CHECK_EQUAL(visits->model->known[entry->hash.high].lsn, entry->lsn);
+    CHECK_EQUAL(visits->model->known[number_of(entry->hash)].lsn, entry->lsn);
     visits->seen++;
     return visits->seen == visits->stop_at ? CUBBY_EXISTS : CUBBY_OK;
 }
@@ -271,7 +290,7 @@ static void check_segment(struct model *model, uint64_t number, unsigned depth)
     }
 }
 
-static void check_sums(struct model *model)
+static void check_sums(struct model *model, uint64_t *random)
 {
     uint64_t count = 0;
     uint64_t bytes = 0;
@@ -283,14 +302,25 @@ static void check_sums(struct model *model)
             count++;
             bytes += dirty_entry_bytes(known->encoded_size);
             put_bytes += known->state == DIRTY_PAIR ? known->encoded_size : 0;
-            oldest = known->first_lsn < oldest ? known->first_lsn : oldest;
+            oldest = known->lsn < oldest ? known->lsn : oldest;
+            for (size_t b = 0; b < known->blob_count; b++) {
+                oldest = known->blobs[b].lsn < oldest ? known->blobs[b].lsn : oldest;
+            }
         }
     }
     CHECK_EQUAL(atomic_load(&model->dirty.count), count);
     CHECK_EQUAL(atomic_load(&model->dirty.bytes), bytes);
     CHECK_EQUAL(atomic_load(&model->dirty.put_bytes), put_bytes);
-    CHECK(dirty_oldest_lsn(&model->dirty, UINT64_MAX) <= oldest);
-    CHECK_EQUAL(dirty_oldest_lsn(&model->dirty, 1), 1);
+    uint64_t end = model->lsn + 8;
+    uint64_t said = dirty_oldest_lsn(&model->dirty, 0, end);
+    CHECK(said <= oldest && (said == end ? count == 0 : said + PART_BYTES > oldest));
+    CHECK_EQUAL(dirty_oldest_lsn(&model->dirty, 0, 1), 1);
+    for (int i = 0; i < 4; i++) {
+        uint64_t lsn = i == 0 ? oldest : i == 1 ? oldest + 1 : random_next(random) % end;
+        if (lsn <= end) {
+            CHECK_EQUAL(dirty_needs_before(&model->dirty, 0, lsn), oldest < lsn);
+        }
+    }
 }
 
 static void step(struct model *model, uint64_t *random)
@@ -321,15 +351,16 @@ static void test_random_calls_do_what_an_array_does(void)
 {
     static struct model model;
     static const uint64_t limits[] = {1, 1 << 16, LIMIT_BYTES};
+    static const uint64_t memories[] = {0, MEMORY_BYTES, 0};
     for (size_t round = 0; round < 3; round++) {
         uint64_t random = round;
         memset(&model.known, 0, sizeof model.known);
         model.lsn = 0;
-        CHECK_EQUAL(dirty_open(&model.dirty, limits[round]), CUBBY_OK);
+        CHECK_EQUAL(dirty_open(&model.dirty, limits[round], memories[round], LOG_BYTES), CUBBY_OK);
         for (unsigned i = 0; i < STEPS; i++) {
             step(&model, &random);
             if (i % 500 == 0) {
-                check_sums(&model);
+                check_sums(&model, &random);
                 unsigned depth = (unsigned)random_below(&random, 33);
                 uint64_t mask = (UINT64_C(1) << depth) - 1;
                 check_segment(&model, hash_of(random_below(&random, KEYS)).low & mask, depth);
@@ -344,12 +375,12 @@ static void test_random_calls_do_what_an_array_does(void)
     dirty_close(&model.dirty); /* allowed once more */
 }
 
-/* A split parts a segment's range of buckets: nothing is in both halves, or in none. */
+/* A split parts a segment's range of hashes: nothing is in both halves, or in none. */
 static void test_the_halves_of_a_segment_have_what_it_had(void)
 {
     static struct model model;
     uint64_t random = 7;
-    CHECK_EQUAL(dirty_open(&model.dirty, LIMIT_BYTES), CUBBY_OK);
+    CHECK_EQUAL(dirty_open(&model.dirty, LIMIT_BYTES, 0, LOG_BYTES), CUBBY_OK);
     for (uint64_t i = 0; i < KEYS; i++) {
         put(&model, i, &random);
     }
@@ -384,21 +415,23 @@ static void *put_and_clean(void *argument)
         uint64_t number = LONG_KEYS + (i % 80) * THREADS + worker->id;
         struct key_hash hash = hash_of(number);
         uint32_t size = encode(number, 0, false, i % 300, encoded);
-        struct dirty_entry *entry = dirty_entry_new(hash, encoded, size, false);
-        CHECK(entry != NULL);
+        const struct dirty_new new_pair = {.hash = hash, .encoded = encoded, .encoded_size = size};
         struct dirty_shard *shard = dirty_lock(worker->dirty, hash);
         uint64_t lsn = atomic_fetch_add(worker->lsn, 8) + 8;
-        dirty_insert_locked(worker->dirty, shard, entry, lsn, NULL);
+        dirty_insert_locked(worker->dirty, &new_pair, lsn);
         dirty_unlock(shard);
-        uint8_t buffer[PAIR_INLINE_BYTES_MAX];
+        uint8_t buffer[DIRTY_BUFFER_BYTES];
         struct block_pair pair;
+        dirty_token token;
         size_t key_size = key_of(number, key);
-        CHECK_EQUAL(dirty_find(worker->dirty, key, key_size, hash, buffer, &pair), DIRTY_PAIR);
+        CHECK_EQUAL(dirty_find(worker->dirty, key, key_size, hash, buffer, &pair, &token),
+                    DIRTY_PAIR);
         CHECK_EQUAL(pair.value_size, i % 300);
-        CHECK(dirty_oldest_lsn(worker->dirty, UINT64_MAX) <= lsn);
+        CHECK(dirty_oldest_lsn(worker->dirty, 0, lsn + 8) <= lsn);
         if (i % 3 != 0) {
-            dirty_clean(worker->dirty, hash, key, key_size, lsn);
-            CHECK_EQUAL(dirty_find(worker->dirty, key, key_size, hash, buffer, &pair), DIRTY_NOT);
+            dirty_clean(worker->dirty, hash, lsn);
+            CHECK_EQUAL(dirty_find(worker->dirty, key, key_size, hash, buffer, &pair, &token),
+                        DIRTY_NOT);
         }
     }
     return NULL;
@@ -410,7 +443,7 @@ static void test_threads_put_and_clean_at_once(void)
     pthread_t threads[THREADS];
     struct worker workers[THREADS];
     _Atomic uint64_t lsn = 0;
-    CHECK_EQUAL(dirty_open(&dirty, LIMIT_BYTES), CUBBY_OK);
+    CHECK_EQUAL(dirty_open(&dirty, LIMIT_BYTES, 0, LOG_BYTES), CUBBY_OK);
     for (size_t i = 0; i < THREADS; i++) {
         workers[i] = (struct worker){&dirty, i, &lsn};
         CHECK_EQUAL(pthread_create(&threads[i], NULL, put_and_clean, &workers[i]), 0);
@@ -422,10 +455,89 @@ static void test_threads_put_and_clean_at_once(void)
     dirty_close(&dirty);
 }
 
+/* What has been reserved has room, however much is put, in whatever order and sizes; also when it
+ * moves to other memory. */
+static void test_what_was_reserved_has_room(void)
+{
+    struct dirty dirty;
+    uint8_t encoded[PAIR_INLINE_BYTES_MAX] = {0};
+    CHECK_EQUAL(dirty_open(&dirty, LIMIT_BYTES, MEMORY_BYTES, LOG_BYTES), CUBBY_OK);
+    CHECK_EQUAL(dirty.capacity_bytes, MEMORY_BYTES / 4 * 3);
+    CHECK(!dirty_reserve(&dirty, dirty.capacity_bytes + 1, true));
+    CHECK(dirty_reserve(&dirty, LIMIT_BYTES + 1, false)); /* where there is nothing else */
+    CHECK(!dirty_reserve(&dirty, 1, false));
+    dirty_unreserve(&dirty, LIMIT_BYTES + 1);
+    uint64_t lsn = 0;
+    uint64_t random = 3;
+    uint64_t refused = 0;
+    for (uint64_t i = 0; i < 600000; i++) {
+        /* Small pairs, then larger ones, then both. */
+        uint64_t number = random_below(&random, 400000);
+        size_t value_size = i < 200000 ? 8 : i < 300000 ? 700 : random_below(&random, 400);
+        struct key_hash hash = {.low = number * 0x9e3779b97f4a7c15,
+                                .high = number * 0xd6e8feb86659fd93};
+        struct pair_content content = {.key = (const uint8_t *)&number,
+                                       .key_size = sizeof number,
+                                       .value = encoded,
+                                       .value_size = (uint32_t)value_size};
+        uint8_t new_encoded[PAIR_INLINE_BYTES_MAX];
+        pair_encode(&content, new_encoded);
+        const struct dirty_new new_pair = {.hash = hash,
+                                           .encoded = new_encoded,
+                                           .encoded_size = (uint32_t)pair_encoded_size(&content)};
+        uint64_t bytes = dirty_entry_bytes(new_pair.encoded_size);
+        if (dirty_reserve(&dirty, bytes, true)) {
+            struct dirty_shard *shard = dirty_lock(&dirty, hash);
+            dirty_insert_locked(&dirty, &new_pair, lsn += 8);
+            dirty_unlock(shard);
+            dirty_unreserve(&dirty, bytes);
+        } else {
+            refused++;
+        }
+        if (i % 200000 == 199999) {
+            CHECK_EQUAL(dirty_resize(&dirty, i == 199999 ? 2 * MEMORY_BYTES : 0), CUBBY_OK);
+        }
+    }
+    CHECK(refused > 1000);
+    CHECK(atomic_load(&dirty.bytes) > dirty.capacity_bytes / 10 * 9);
+    dirty_close(&dirty);
+}
+
+/* What was read from the device is kept only if its key has not changed since before that. */
+static void test_only_what_has_not_changed_is_admitted(void)
+{
+    static struct model model;
+    uint64_t random = 1;
+    uint8_t key[LONG_KEY_BYTES];
+    uint8_t encoded[PAIR_INLINE_BYTES_MAX];
+    uint8_t buffer[DIRTY_BUFFER_BYTES];
+    struct block_pair pair;
+    struct block_pair found;
+    dirty_token token;
+    CHECK_EQUAL(dirty_open(&model.dirty, LIMIT_BYTES, MEMORY_BYTES, LOG_BYTES), CUBBY_OK);
+    for (uint64_t number = LONG_KEYS; number < KEYS; number++) {
+        struct key_hash hash = hash_of(number);
+        size_t key_size = key_of(number, key);
+        uint32_t size = encode(number, 0, false, 100, encoded);
+        CHECK(block_pair_decode(encoded, size, &pair));
+        dirty_find(&model.dirty, key, key_size, hash, buffer, &found, &token);
+        if (number % 2 == 0) {
+            put(&model, number, &random);
+            dirty_remove(&model.dirty, hash, model.lsn); /* it is as if nothing had been */
+        }
+        dirty_admit(&model.dirty, hash, &pair, token);
+        CHECK_EQUAL(dirty_find(&model.dirty, key, key_size, hash, buffer, &found, &token),
+                    number % 2 == 0 ? DIRTY_NOT : DIRTY_CLEAN);
+    }
+    dirty_close(&model.dirty);
+}
+
 int main(void)
 {
     RUN(test_random_calls_do_what_an_array_does);
     RUN(test_the_halves_of_a_segment_have_what_it_had);
     RUN(test_threads_put_and_clean_at_once);
+    RUN(test_what_was_reserved_has_room);
+    RUN(test_only_what_has_not_changed_is_admitted);
     return 0;
 }

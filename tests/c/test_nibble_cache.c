@@ -30,7 +30,7 @@ static void open_cache(struct cache *cache, uint64_t memory_bytes)
         .memory_bytes = memory_bytes, .hash = hash_of, .node_count = 1, .evicts = true};
     char message[CUBBY_MESSAGE_BYTES];
     CHECK_EQUAL(nibble_open(&options, &cache->nibble, message, sizeof message), CUBBY_OK);
-    CHECK_EQUAL(nibble_session_open(cache->nibble, &cache->session), CUBBY_OK);
+    CHECK_EQUAL(nibble_session_open(cache->nibble, 4096, &cache->session), CUBBY_OK);
 }
 
 static void close_cache(struct cache *cache)

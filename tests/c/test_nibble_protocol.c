@@ -49,7 +49,7 @@ static void *writer(void *state)
 {
     struct players *players = state;
     struct nibble_session *session;
-    CHECK_EQUAL(nibble_session_open(players->nibble, &session), CUBBY_OK);
+    CHECK_EQUAL(nibble_session_open(players->nibble, 4096, &session), CUBBY_OK);
     for (uint64_t round = 0; !atomic_load(&players->stop); round++) {
         put(session, round % KEYS, round, VALUE_BYTES);
         if (round % 8 == 0) { /* another size: it moves, and what it leaves is compacted away */
@@ -90,7 +90,7 @@ static void play(struct players *players, uint64_t gets)
     char message[CUBBY_MESSAGE_BYTES];
     CHECK_EQUAL(nibble_open(&options, &players->nibble, message, sizeof message), CUBBY_OK);
     struct nibble_session *session;
-    CHECK_EQUAL(nibble_session_open(players->nibble, &session), CUBBY_OK);
+    CHECK_EQUAL(nibble_session_open(players->nibble, 4096, &session), CUBBY_OK);
     for (uint64_t i = 0; i < KEYS; i++) {
         put(session, i, 0, VALUE_BYTES);
     }
