@@ -109,6 +109,7 @@ static void choose_profile(struct crash_world *world)
     profile->cache_bytes = cache_bytes[crash_below(world, 4)];
     profile->others_percent = others_percents[crash_below(world, 4)];
     profile->tear = crash_chance(world, 50);
+    profile->memory_bytes = crash_chance(world, 40) ? 20 << 20 : 0;
     memcpy(profile->size_weights, size_weights, sizeof size_weights);
     uint64_t kind = crash_below(world, 100);
     if (kind < 15) { /* more than there is room for */
@@ -213,6 +214,7 @@ bool crash_world_open(struct crash_world *world, uint32_t flags,
         .fill_percent = world->profile.fill_percent,
         .durability = world->profile.durability,
         .dirty_bytes = world->profile.dirty_bytes,
+        .memory_bytes = world->profile.memory_bytes,
         .environment = &world->environment,
     };
     struct block_device *device;

@@ -65,7 +65,8 @@ struct crash_profile {
     uint32_t fill_percent;
     uint32_t durability; /* of the store: enum cubby_durability */
     uint64_t dirty_bytes;
-    uint64_t cache_bytes; /* of the device; 0: much */
+    uint64_t memory_bytes; /* of the store, for clean pairs too; 0: none for them */
+    uint64_t cache_bytes;  /* of the device; 0: much */
     bool tear;
     uint32_t others_percent; /* of points that let others in, at which one comes */
     uint32_t size_weights[SIZE_CLASS_COUNT];
