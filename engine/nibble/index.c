@@ -78,7 +78,6 @@ static bool take_page(struct index *index, unsigned depth, uint32_t prefix, uint
     } else {
         size_t count = (size_t)index->touched_pages + 1;
         if (count > index->page_limit ||
-            reserved_array_grow(&index->bucket_memory, count * INDEX_PAGE_BYTES) != 0 ||
             reserved_array_grow(&index->page_memory, count * sizeof(struct index_page)) != 0) {
             budget_return(index->budget, INDEX_PAGE_BYTES);
             return false;
@@ -148,8 +147,8 @@ static bool double_directory(struct index *index)
     return true;
 }
 
-int index_open(struct index *index, uint64_t limit_bytes, struct budget *budget, const uint8_t *log,
-               index_hash_of *hash_of, void *state)
+int index_open(struct index *index, uint64_t limit_bytes, bool huge_pages, struct budget *budget,
+               const uint8_t *log, index_hash_of *hash_of, void *state)
 {
     *index = (struct index){
         .log = log, .hash_of = hash_of, .state = state, .budget = budget, .version_floor = 2};
@@ -168,9 +167,13 @@ int index_open(struct index *index, uint64_t limit_bytes, struct budget *budget,
         status = reserved_array_grow(&index->directory_memory, sizeof(uint64_t));
     }
     if (status == 0) {
+        /* All of it is usable at once: there is no huge page where a part of it is not. */
+        status = reserved_array_grow(&index->bucket_memory, pages * INDEX_PAGE_BYTES);
+    }
+    if (status == 0) {
         /* Huge pages are asked for; without them it works as well, and slower. */
         (void)madvise(index->bucket_memory.data, index->bucket_memory.reserved_bytes,
-                      MADV_HUGEPAGE);
+                      huge_pages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
         index->directory = index->directory_memory.data;
         index->buckets = index->bucket_memory.data;
         index->pages = index->page_memory.data;

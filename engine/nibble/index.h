@@ -118,8 +118,8 @@ struct index_spot {
 
 /* Room for limit_bytes of pages; the first is taken from budget. Returns CUBBY_OK or ENOMEM.
  * index_close is allowed on a zeroed struct. */
-int index_open(struct index *index, uint64_t limit_bytes, struct budget *budget, const uint8_t *log,
-               index_hash_of *hash_of, void *state);
+int index_open(struct index *index, uint64_t limit_bytes, bool huge_pages, struct budget *budget,
+               const uint8_t *log, index_hash_of *hash_of, void *state);
 void index_close(struct index *index);
 
 /* Bytes that index_open takes besides pages, for a limit. */

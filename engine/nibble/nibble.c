@@ -126,8 +126,8 @@ static int open_parts(struct nibble *nibble, const struct nibble_options *option
         nodes_bind(nibble->segments.base + node * bytes, bytes, node);
     }
     if (status == CUBBY_OK) {
-        status = index_open(&nibble->index, limit, &nibble->budget, nibble->segments.base, hash_at,
-                            nibble);
+        status = index_open(&nibble->index, limit, huge_pages, &nibble->budget,
+                            nibble->segments.base, hash_at, nibble);
     }
     if (status == CUBBY_OK) {
         status = large_open(&nibble->large, limit, &nibble->budget, &nibble->epoch);
