@@ -56,7 +56,8 @@ bool nibble_is_key_size(cubby_nibble_session *session, size_t key_size);
 static inline __attribute__((always_inline)) struct nibble_key
 nibble_key_of(const cubby_nibble_session *session, const uint8_t *key, size_t key_size)
 {
-    return (struct nibble_key){key, key_size, nibble_hash(key, key_size, session->nibble->seed)};
+    return (struct nibble_key){key, key_size,
+                               nibble_hash(key, key_size, session->session->nibble->seed)};
 }
 
 #endif

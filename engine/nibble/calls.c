@@ -39,14 +39,16 @@ static int get(cubby_nibble_session *session, const uint8_t *key, size_t key_siz
                struct cubby_slice *value, uint64_t *version)
 {
     /* For keys of a size that the compiler knows there is little to do; see quick.h. */
-    if (key_size == 8) {
-        struct nibble_key hashed = nibble_key_of(session, key, 8);
-        if (__builtin_expect(quick_get(session->session, &hashed, 0, &value->size, version), 1)) {
-            value->data = session->session->buffer;
-            return CUBBY_OK;
-        }
+    if (__builtin_expect(key_size != 8, 0)) {
+        return get_slowly(session, key, key_size, value, version);
     }
-    return get_slowly(session, key, key_size, value, version);
+    struct nibble_key hashed = nibble_key_of(session, key, 8);
+    const uint8_t *data = quick_get(session->session, &hashed, 0, &value->size, version);
+    if (__builtin_expect(data != NULL, 1)) {
+        value->data = data;
+        return CUBBY_OK;
+    }
+    return get_slowly(session, key, 8, value, version);
 }
 
 static __attribute__((noinline)) int put_slowly(cubby_nibble_session *session, const uint8_t *key,
@@ -65,13 +67,14 @@ static __attribute__((noinline)) int put_slowly(cubby_nibble_session *session, c
 static int put(cubby_nibble_session *session, const uint8_t *key, size_t key_size,
                const uint8_t *value, size_t value_size)
 {
-    if (key_size == 8) {
-        struct nibble_key hashed = nibble_key_of(session, key, 8);
-        if (__builtin_expect(quick_put(session->session, &hashed, value, value_size), 1)) {
-            return CUBBY_OK;
-        }
+    if (__builtin_expect(key_size != 8, 0)) {
+        return put_slowly(session, key, key_size, value, value_size);
     }
-    return put_slowly(session, key, key_size, value, value_size);
+    struct nibble_key hashed = nibble_key_of(session, key, 8);
+    if (__builtin_expect(quick_put(session->session, &hashed, value, value_size), 1)) {
+        return CUBBY_OK;
+    }
+    return put_slowly(session, key, 8, value, value_size);
 }
 
 /* Hash the next few keys, and fetch what they will need: all buckets, then all objects. */

@@ -26,11 +26,10 @@ static inline bool nibble_find(const struct nibble *nibble, const struct index_s
         for (match_set set = match_tag(bucket, key->hash); set != 0; set = match_rest(set)) {
             _Atomic uint64_t *place = &bucket->slots[match_first(set)];
             uint64_t slot = atomic_load_explicit(place, memory_order_relaxed);
-            /* An empty slot may match. What it would lead to is there, and has no key. */
             uint8_t *object = segments_object(&nibble->segments, index_slot_address(slot));
             uint64_t header = object_header(object);
             if (object_key_size(header) == key->size &&
-                racy_equal(object_key(object), key->bytes, key->size) && slot != 0) {
+                racy_equal(object_key(object), key->bytes, key->size)) {
                 *found = (struct nibble_found){place, slot, object, header};
                 return true;
             }

@@ -28,14 +28,13 @@ uint64_t index_fixed_bytes(uint64_t limit_bytes)
 
 static uint64_t entry_of(uint32_t page, unsigned depth, uint64_t generation)
 {
-    uint64_t half = (1 << 14) - 1;
-    return (generation & half) << 1 | (uint64_t)page << 15 | (uint64_t)depth << 44 |
-           (generation >> 14 & half) << 50;
+    return (generation & 127) << 1 | (uint64_t)depth << INDEX_DEPTH_SHIFT | (uint64_t)page << 15 |
+           generation >> 7 << 44;
 }
 
 static uint64_t header_of(uint64_t version, unsigned depth, unsigned link)
 {
-    return version | (uint64_t)depth << 44 | (uint64_t)link << 50;
+    return version | (uint64_t)depth << INDEX_DEPTH_SHIFT | (uint64_t)link << INDEX_LINK_SHIFT;
 }
 
 static uint32_t page_of(const struct index *index, const struct index_bucket *bucket)
@@ -111,7 +110,8 @@ static void return_page(struct index *index, uint32_t page)
         uint64_t version = lock_any(bucket) & INDEX_VERSION_MASK;
         highest = version > highest ? version : highest;
     }
-    index->version_floor = highest + 2 > index->version_floor ? highest + 2 : index->version_floor;
+    uint64_t above = highest + INDEX_VERSION_STEP;
+    index->version_floor = above > index->version_floor ? above : index->version_floor;
     /* What is read from then on is zeros: no header of a page in use, as no version is 0. */
     int status = madvise(index_bucket_of(index, page, 0), INDEX_PAGE_BYTES, MADV_DONTNEED);
     CUBBY_ASSERT(status == 0);
@@ -150,8 +150,11 @@ static bool double_directory(struct index *index)
 int index_open(struct index *index, uint64_t limit_bytes, bool huge_pages, struct budget *budget,
                const uint8_t *log, index_hash_of *hash_of, void *state)
 {
-    *index = (struct index){
-        .log = log, .hash_of = hash_of, .state = state, .budget = budget, .version_floor = 2};
+    *index = (struct index){.log = log,
+                            .hash_of = hash_of,
+                            .state = state,
+                            .budget = budget,
+                            .version_floor = INDEX_VERSION_STEP};
     uint64_t pages = limit_bytes / INDEX_PAGE_BYTES;
     index->page_limit = pages < INDEX_PAGES_MAX ? (uint32_t)pages : INDEX_PAGES_MAX;
     int mutex_status = pthread_mutex_init(&index->grow_lock, NULL);
@@ -284,7 +287,7 @@ static unsigned next_link(const struct index_spot *spot, const struct index_buck
 static void set_link(struct index_spot *spot, struct index_bucket *bucket, unsigned link)
 {
     if (bucket == spot->bucket) {
-        spot->header = (spot->header & ~(127ull << 50)) | (uint64_t)link << 50;
+        spot->header = (spot->header & ~INDEX_LINK_MASK) | (uint64_t)link << INDEX_LINK_SHIFT;
     } else {
         atomic_store_explicit(&bucket->header, header_of(0, 0, link), memory_order_relaxed);
     }
@@ -403,7 +406,7 @@ static struct index_spot lock_home(struct index *index, uint32_t page, size_t ho
 static void unlock_at_depth(struct index_spot *spot, unsigned depth, uint64_t version)
 {
     uint64_t own = spot->header & INDEX_VERSION_MASK;
-    version = (own > version ? own : version) + 2;
+    version = (own > version ? own : version) + INDEX_VERSION_STEP;
     unlock_as(spot->bucket,
               header_of(version & INDEX_VERSION_MASK, depth, index_header_link(spot->header)));
 }

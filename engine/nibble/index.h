@@ -4,9 +4,9 @@
  *   page        32 KiB: 408 home buckets, and 104 overflow buckets that they share
  *   bucket      64 bytes: a header, and 7 slots; which home bucket, hash.high's top bits say
  *
- *   header  = locked:1  version:43                    depth:6  link:7
- *   entry   = 0:1       generation:14  page:29        depth:6  generation:14
- *   slot    = address:40  lines:6  uses:2  tag:16        0: empty
+ *   header  = locked:1  link:7        depth:6  version:49           0:1
+ *   entry   = 0:1       generation:7  depth:6  0:1  page:29  generation:20
+ *   slot    = address:40  lines:6  uses:2  tag:15  1:1          0: empty
  *
  * link is the number of an overflow bucket, from 1, or 0. page is where its offset in bytes would
  * be. address counts units of 8 bytes in the log; lines is the size of the object in cache lines,
@@ -60,9 +60,14 @@ enum {
 };
 
 #define INDEX_LOCKED 1ull
-#define INDEX_DEPTH_MASK (63ull << 44)
+#define INDEX_LINK_SHIFT 1
+#define INDEX_LINK_MASK (127ull << INDEX_LINK_SHIFT)
+#define INDEX_DEPTH_SHIFT 8
+#define INDEX_DEPTH_MASK (63ull << INDEX_DEPTH_SHIFT)
 #define INDEX_PAGE_OFFSET_MASK ((INDEX_PAGES_MAX - 1ull) << 15)
-#define INDEX_VERSION_MASK ((1ull << 44) - 1) /* with the lock */
+#define INDEX_VERSION_STEP (1ull << 14)
+#define INDEX_VERSION_MASK (INDEX_IN_USE - INDEX_VERSION_STEP)
+#define INDEX_IN_USE (1ull << 63) /* what a slot has if it is not empty, and no header */
 #define INDEX_ADDRESS_MASK ((1ull << 40) - 1)
 
 struct index_bucket {
@@ -127,7 +132,7 @@ uint64_t index_fixed_bytes(uint64_t limit_bytes);
 
 static inline unsigned index_entry_depth(uint64_t entry)
 {
-    return (unsigned)(entry >> 44) & 63;
+    return (unsigned)(entry >> INDEX_DEPTH_SHIFT) & 63;
 }
 
 static inline uint32_t index_entry_page(uint64_t entry)
@@ -137,19 +142,25 @@ static inline uint32_t index_entry_page(uint64_t entry)
 
 static inline unsigned index_header_depth(uint64_t header)
 {
-    return (unsigned)(header >> 44) & 63;
+    return (unsigned)(header >> INDEX_DEPTH_SHIFT) & 63;
 }
 
 static inline unsigned index_header_link(uint64_t header)
 {
-    return (unsigned)(header >> 50) & 127;
+    return (unsigned)(header >> INDEX_LINK_SHIFT) & 127;
+}
+
+/* The upper 16 bits of a key's slot. */
+static inline uint16_t index_tag(struct key_hash hash)
+{
+    return (uint16_t)(hash.high | INDEX_IN_USE >> 48);
 }
 
 static inline uint64_t index_slot_of(struct key_hash hash, uint64_t address, size_t bytes)
 {
     uint64_t lines = (bytes + INDEX_LINE_BYTES - 1) / INDEX_LINE_BYTES;
     lines = lines < INDEX_LINES_MAX ? lines : INDEX_LINES_MAX;
-    return hash.high << 48 | lines << 40 | address;
+    return INDEX_IN_USE | hash.high << 48 | lines << 40 | address;
 }
 
 static inline uint64_t index_slot_address(uint64_t slot)
@@ -186,7 +197,7 @@ static inline void index_use_slot(_Atomic uint64_t *slot, uint64_t value)
 
 static inline bool index_slot_matches(uint64_t slot, struct key_hash hash)
 {
-    return (uint16_t)(slot >> 48) == (uint16_t)hash.high;
+    return slot >> 48 == index_tag(hash);
 }
 
 static inline size_t index_home(struct key_hash hash)
@@ -268,18 +279,26 @@ static inline struct index_bucket *index_overflow(const struct index *index,
            (link <= INDEX_OVERFLOWS ? link : INDEX_OVERFLOWS);
 }
 
-/* Lock the bucket if it is unchanged, and the key's. Whoever locks must not wait for anything. */
+/* Lock the bucket if it is unchanged: enough where the key has been found in it, as then it is the
+ * key's. Whoever locks must not wait for anything. */
+static inline bool index_lock_unchanged(const struct index_spot *spot)
+{
+    uint64_t header = spot->header;
+    bool is_locked = atomic_compare_exchange_strong_explicit(
+        &spot->bucket->header, &header, header | INDEX_LOCKED, memory_order_seq_cst,
+        memory_order_relaxed);
+    /* No store that follows may be seen before the lock is. */
+    atomic_thread_fence(memory_order_release);
+    return is_locked;
+}
+
+/* Lock the bucket if it is unchanged, and the key's. */
 static inline bool index_lock(const struct index *index, struct key_hash hash,
                               const struct index_spot *spot)
 {
-    uint64_t header = spot->header;
-    if (!atomic_compare_exchange_strong_explicit(&spot->bucket->header, &header,
-                                                 header | INDEX_LOCKED, memory_order_seq_cst,
-                                                 memory_order_relaxed)) {
+    if (!index_lock_unchanged(spot)) {
         return false;
     }
-    /* No store that follows may be seen before the lock is. */
-    atomic_thread_fence(memory_order_release);
     if (index_entry(index, hash) != spot->entry) {
         atomic_store_explicit(&spot->bucket->header, spot->header, memory_order_release);
         return false;
@@ -299,7 +318,7 @@ static inline void index_reach_locked(const struct index *index, struct key_hash
 /* The header that a bucket has once it is unlocked: its version is what callers compare. */
 static inline uint64_t index_next_header(uint64_t header)
 {
-    return ((header + 2) & INDEX_VERSION_MASK) | (header & ~INDEX_VERSION_MASK);
+    return (header + INDEX_VERSION_STEP) & ~INDEX_IN_USE;
 }
 
 /* Unlock a bucket that was changed. */

@@ -44,17 +44,17 @@ struct large_value {
 static inline uint64_t object_header_of(size_t key_size, size_t value_size, size_t units,
                                         uint64_t flags)
 {
-    return key_size | (uint64_t)value_size << 16 | (uint64_t)units << 39 | flags;
+    return value_size | (uint64_t)key_size << 23 | (uint64_t)units << 39 | flags;
 }
 
 static inline size_t object_key_size(uint64_t header)
 {
-    return header & 0xffff;
+    return header >> 23 & 0xffff;
 }
 
 static inline size_t object_value_size(uint64_t header)
 {
-    return header >> 16 & 0x7fffff;
+    return header & 0x7fffff;
 }
 
 static inline size_t object_units(uint64_t header)
