@@ -142,7 +142,16 @@ QUICK_INLINE void quick_prefetch_object(const struct nibble *nibble, struct key_
     const struct index_bucket *bucket = index_guess(&nibble->index, hash);
     match_set set = match_tag(bucket, hash);
     if (set == 0) {
-        return; /* absent, or in an overflow bucket */
+        unsigned link =
+            index_header_link(atomic_load_explicit(&bucket->header, memory_order_relaxed));
+        if (link == 0) {
+            return;
+        }
+        bucket = index_overflow(&nibble->index, bucket, link);
+        set = match_tag(bucket, hash);
+        if (set == 0) {
+            return;
+        }
     }
     uint64_t slot = atomic_load_explicit(&bucket->slots[match_first(set)], memory_order_relaxed);
     const uint8_t *object = segments_object(&nibble->segments, index_slot_address(slot));
