@@ -4,8 +4,9 @@
  *
  *   lines[hash(key)]  offset of the object, alone in a cache line      objects   key, then value
  *
- * Keys have 8 bytes, and are 0 to pair_count - 1; each pair is put once before it is got. The hash
- * is a permutation of these, so that nothing has to be searched for.
+ * Keys have 8 bytes, and are 0 to pair_count - 1; all values have the size that pair_bytes leaves
+ * for them; each pair is put before it is got. The hash is a permutation of the keys, so that
+ * nothing has to be searched for. To delete a pair is to look at its key and forget its line.
  *
  * Thread-safe as far as the drivers need it: what two threads put at once for one key may be mixed.
  *
@@ -34,6 +35,7 @@ struct bare {
     struct line *lines;
     uint8_t *objects;
     uint64_t mask; /* of a power of two of lines */
+    uint64_t pair_count;
     size_t object_bytes;
     size_t value_bytes;
     size_t lines_bytes; /* as mapped, likewise the next one */
@@ -83,6 +85,7 @@ static int open_bare(const struct bench_place *place, void **store, char *messag
         count *= 2;
     }
     bare->mask = count - 1;
+    bare->pair_count = place->pair_count;
     bare->value_bytes = place->pair_bytes - KEY_BYTES;
     bare->object_bytes = (place->pair_bytes + 7) / 8 * 8;
     bare->lines_bytes = count * LINE_BYTES;
@@ -150,6 +153,9 @@ static int put(void *opened, const uint8_t *key, size_t key_size, const uint8_t 
     struct session *session = opened;
     const struct bare *bare = session->bare;
     uint64_t number = number_of(key);
+    if (value_size != bare->value_bytes || number >= bare->pair_count) {
+        return CUBBY_BAD_ARGUMENT;
+    }
     struct line *line = line_of(bare, number);
     uint8_t *object = bare->objects + line->offset;
     if (line->unused[0] == 0) { /* the first time */
@@ -159,6 +165,18 @@ static int put(void *opened, const uint8_t *key, size_t key_size, const uint8_t 
         memcpy(object, key, key_size);
     }
     memcpy(object + KEY_BYTES, value, value_size);
+    return CUBBY_OK;
+}
+
+static int delete_pair(void *opened, const uint8_t *key, size_t key_size)
+{
+    struct session *session = opened;
+    const struct bare *bare = session->bare;
+    struct line *line = line_of(bare, number_of(key));
+    if (line->unused[0] == 0 || memcmp(bare->objects + line->offset, key, key_size) != 0) {
+        return CUBBY_NOT_FOUND;
+    }
+    line->unused[0] = 0;
     return CUBBY_OK;
 }
 
@@ -199,5 +217,6 @@ const struct bench_engine bare_engine = {
     .message = message_of,
     .get = get,
     .put = put,
+    .delete_pair = delete_pair,
     .get_many = get_many,
 };

@@ -21,9 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/common/arguments.h"
-#include "bench/common/pairs.h"
+#include "bench/common/nibble_needs.h"
 #include "bench/common/resident.h"
+#include "bench/common/sizes.h"
 #include "bench/engines/bench_engine.h"
 
 #ifdef BENCH_JEMALLOC
@@ -35,8 +35,6 @@ enum {
     EXIT_USAGE = 2,
     KEY_BYTES = 8,
     VALUE_BYTES_MAX = 1 << 20,
-    PAGE_BYTES = 32768,
-    PAGE_PAIRS_MAX = 2380,
     LIVE_PERCENT = 97,      /* Nibble: of its log */
     SPARE_BYTES = 16 << 20, /* Nibble: beside that: huge pages that are partly used, tables */
 };
@@ -52,25 +50,6 @@ _Noreturn void fail_usage(const char *what, const char *text)
 {
     fprintf(stderr, "cubby-fragment: %s: %s\n%s", what, text, usage_text);
     exit(EXIT_USAGE);
-}
-
-struct sizes {
-    uint64_t from;
-    uint64_t to;
-};
-
-static struct sizes parse_sizes(const char *text, const char *option)
-{
-    char *copy = strdup(text);
-    char *dash = strchr(copy, '-');
-    if (dash != NULL) {
-        *dash = '\0';
-    }
-    struct sizes sizes = {.from = parse_number(copy, 8, VALUE_BYTES_MAX, option)};
-    sizes.to =
-        dash == NULL ? sizes.from : parse_number(dash + 1, sizes.from, VALUE_BYTES_MAX, option);
-    free(copy);
-    return sizes;
 }
 
 struct run {
@@ -97,7 +76,7 @@ static void put_until(struct run *run, struct sizes sizes, uint64_t bytes)
     static uint8_t value[VALUE_BYTES_MAX];
     while (run->live_bytes < bytes) {
         uint64_t key = run->next_key++;
-        uint64_t size = sizes.from + pairs_next_below(&run->random, sizes.to - sizes.from + 1);
+        uint64_t size = sizes_next(sizes, &run->random);
         memcpy(value, &key, sizeof key);
         int status = run->engine->put(run->session, (uint8_t *)&key, KEY_BYTES, value, size);
         if (status != CUBBY_OK) {
@@ -155,23 +134,17 @@ static void print_step(const struct run *run, const char *name)
     printf("}");
 }
 
-/* What Nibble's log takes for so many bytes of pairs: a header for each, and rounded up. */
+/* What Nibble's log takes for so many bytes of pairs. */
 static uint64_t log_bytes_for(uint64_t bytes, struct sizes sizes)
 {
     uint64_t size = (sizes.from + sizes.to) / 2 + KEY_BYTES;
-    uint64_t rounding = sizes.from == sizes.to ? (8 - size % 8) % 8 : 4;
-    return bytes + bytes / size * (8 + rounding);
+    uint64_t taken = sizes.from == sizes.to ? nibble_needs_log(size) : 8 + size + 4;
+    return bytes + bytes / size * (taken - size);
 }
 
-/* And its index, whose pages split all at about the same time. */
 static uint64_t index_bytes_for(uint64_t bytes, struct sizes sizes)
 {
-    uint64_t pairs = bytes / ((sizes.from + sizes.to) / 2 + KEY_BYTES);
-    uint64_t pages = 1;
-    while (pages * PAGE_PAIRS_MAX < pairs) {
-        pages *= 2;
-    }
-    return pages * PAGE_BYTES;
+    return nibble_needs_index(bytes / ((sizes.from + sizes.to) / 2 + KEY_BYTES));
 }
 
 /* Room for Nibble's pairs, with as much of its log alive as its compaction is worth. */
@@ -222,10 +195,10 @@ int main(int argument_count, char **arguments)
             }
             break;
         case 'f':
-            first = parse_sizes(optarg, "--first");
+            first = parse_sizes(optarg, 8, VALUE_BYTES_MAX, "--first");
             break;
         case 's':
-            second = parse_sizes(optarg, "--second");
+            second = parse_sizes(optarg, 8, VALUE_BYTES_MAX, "--second");
             break;
         case 'b':
             bytes = parse_number(optarg, 1 << 20, UINT64_MAX / 4, "--bytes");

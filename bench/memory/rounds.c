@@ -7,6 +7,7 @@
 
 #include "bench/common/clock.h"
 #include "bench/common/crew.h"
+#include "bench/common/median.h"
 #include "bench/common/resident.h"
 #include "bench/common/zipf.h"
 
@@ -275,19 +276,6 @@ int rounds_run(struct rounds *rounds, char *message, size_t message_size)
 
 /* What came of it -------------------------------------------------------------------------------
  */
-
-static int compare(const void *one, const void *other)
-{
-    double difference = *(const double *)one - *(const double *)other;
-    return difference < 0 ? -1 : difference > 0;
-}
-
-/* Sorts them. */
-static double median(double *numbers, unsigned count)
-{
-    qsort(numbers, count, sizeof *numbers, compare);
-    return count % 2 == 1 ? numbers[count / 2] : (numbers[count / 2 - 1] + numbers[count / 2]) / 2;
-}
 
 void rounds_print(struct rounds *rounds, FILE *out)
 {
