@@ -1,7 +1,8 @@
 /* driver.c -- cubby-utilisation: what a get and a put of Nibble cost, and how much compaction
  * writes, by how much of its memory is alive.
  *
- * Each --table is a Nibble of its own, all of the same memory. It is filled with pairs until
+ * Each --table is a Nibble of its own, all of the same memory, or (--pairs) of the same pairs. It
+ * is filled with pairs until
  *
  *     live_bytes / (memory_bytes - index_bytes)     of struct cubby_nibble_stat
  *
@@ -25,6 +26,7 @@
 #include <string.h>
 
 #include "bench/common/arguments.h"
+#include "bench/common/nibble_needs.h"
 #include "bench/utilisation/tables.h"
 
 enum {
@@ -35,6 +37,7 @@ static const char usage_text[] =
     "usage: cubby-utilisation [options] --table TABLE [--table TABLE ...]\n"
     "  --table TABLE        live=PERCENT[,append-only][,segment=BYTES][,block=BYTES][,cleaners=N]\n"
     "  --memory BYTES       of each table  [268435456]\n"
+    "  --pairs N            of each table, about: its memory is what they need; not --memory\n"
     "  --value-bytes V      8 or more  [1024]\n"
     "  --keys DISTRIBUTION  uniform or zipfian  [uniform]\n"
     "  --threads T          [1]\n"
@@ -109,6 +112,9 @@ static void parse_option(struct tables *tables, int option, char *text)
     case 'm':
         tables->memory_bytes = parse_number(text, 1, UINT64_MAX >> 8, "--memory");
         break;
+    case 'p':
+        tables->pair_count = parse_number(text, 1000, UINT32_MAX, "--pairs");
+        break;
     case 'v':
         tables->value_bytes = parse_number(text, 8, TABLES_VALUE_BYTES_MAX, "--value-bytes");
         break;
@@ -139,14 +145,29 @@ static void parse_option(struct tables *tables, int option, char *text)
     }
 }
 
+/* What is such that so many pairs take live_percent of what the log can have. */
+static uint64_t memory_for(const struct tables *tables, const struct table *table)
+{
+    uint64_t pairs = tables->pair_count;
+    return nibble_needs_log(TABLES_KEY_BYTES + tables->value_bytes) * pairs * 100 /
+               table->live_percent +
+           nibble_needs_index(pairs);
+}
+
 int main(int argument_count, char **arguments)
 {
     static const struct option options[] = {
-        {"table", required_argument, NULL, 't'},       {"memory", required_argument, NULL, 'm'},
-        {"value-bytes", required_argument, NULL, 'v'}, {"keys", required_argument, NULL, 'k'},
-        {"threads", required_argument, NULL, 'T'},     {"gets", required_argument, NULL, 'g'},
-        {"warm", required_argument, NULL, 'w'},        {"rounds", required_argument, NULL, 'r'},
-        {"slice", required_argument, NULL, 's'},       {NULL, 0, NULL, 0},
+        {"table", required_argument, NULL, 't'},
+        {"memory", required_argument, NULL, 'm'},
+        {"value-bytes", required_argument, NULL, 'v'},
+        {"keys", required_argument, NULL, 'k'},
+        {"threads", required_argument, NULL, 'T'},
+        {"gets", required_argument, NULL, 'g'},
+        {"warm", required_argument, NULL, 'w'},
+        {"rounds", required_argument, NULL, 'r'},
+        {"slice", required_argument, NULL, 's'},
+        {"pairs", required_argument, NULL, 'p'},
+        {NULL, 0, NULL, 0},
     };
     static struct tables tables = {
         .memory_bytes = 256 << 20,
@@ -169,7 +190,8 @@ int main(int argument_count, char **arguments)
         fail_usage("--table", "there is none");
     }
     for (size_t i = 0; i < tables.count; i++) {
-        tables.table[i].place.memory_bytes = tables.memory_bytes;
+        tables.table[i].place.memory_bytes =
+            tables.pair_count == 0 ? tables.memory_bytes : memory_for(&tables, &tables.table[i]);
     }
     char message[CUBBY_MESSAGE_BYTES];
     if (tables_run(&tables, message, sizeof message) != CUBBY_OK) {

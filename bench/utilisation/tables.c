@@ -11,7 +11,6 @@
 #include "bench/common/zipf.h"
 
 enum {
-    KEY_BYTES = 8,
     STEP = 1024,       /* operations between two looks at the clock */
     LOAD_STEP = 256,   /* pairs between two looks at how full it is */
     PUT_FLAG = 1 << 0, /* of a choice */
@@ -50,10 +49,10 @@ static void choose(struct worker *worker)
 static int get(struct worker *worker, uint64_t key)
 {
     struct cubby_slice value;
-    int status =
-        worker->member.engine->get(worker->member.session, (uint8_t *)&key, KEY_BYTES, &value);
-    if (status == CUBBY_OK &&
-        (value.size != worker->tables->value_bytes || memcmp(value.data, &key, KEY_BYTES) != 0)) {
+    int status = worker->member.engine->get(worker->member.session, (uint8_t *)&key,
+                                            TABLES_KEY_BYTES, &value);
+    if (status == CUBBY_OK && (value.size != worker->tables->value_bytes ||
+                               memcmp(value.data, &key, TABLES_KEY_BYTES) != 0)) {
         snprintf(worker->member.message, sizeof worker->member.message,
                  "a get of key %llu gave a wrong value", (unsigned long long)key);
         return EIO;
@@ -63,8 +62,8 @@ static int get(struct worker *worker, uint64_t key)
 
 static int put(struct worker *worker, uint64_t key)
 {
-    memcpy(worker->value, &key, KEY_BYTES);
-    return worker->member.engine->put(worker->member.session, (uint8_t *)&key, KEY_BYTES,
+    memcpy(worker->value, &key, TABLES_KEY_BYTES);
+    return worker->member.engine->put(worker->member.session, (uint8_t *)&key, TABLES_KEY_BYTES,
                                       worker->value, worker->tables->value_bytes);
 }
 
@@ -160,8 +159,8 @@ static int fill(struct tables *tables, struct table *table, struct worker *worke
         for (unsigned i = 0; i < tables->threads; i++) {
             workers[i].gets_percent = 0;
             workers[i].slice_ns = UINT64_MAX;
-            workers[i].limit = tables->warm * tables->memory_bytes /
-                               (KEY_BYTES + tables->value_bytes) / tables->threads;
+            workers[i].limit = tables->warm * table->place.memory_bytes /
+                               (TABLES_KEY_BYTES + tables->value_bytes) / tables->threads;
         }
         status = run_threads(tables, table, workers, message, message_size);
     }
@@ -249,16 +248,18 @@ static void write_table(struct tables *tables, struct table *table, FILE *out)
     struct cubby_nibble_stat stat;
     nibble_engine.memory_stat(table->store, &stat);
     fprintf(out,
-            "{\"live_percent\": %u, \"append_only\": %s, \"segment_bytes\": %llu, "
+            "{\"live_percent\": %u, \"memory_bytes\": %llu, \"append_only\": %s, "
+            "\"segment_bytes\": %llu, "
             "\"block_bytes\": %llu, \"cleaners\": %u, \"pairs\": %llu, \"index_bytes\": %llu, "
             "\"utilisation\": %.4f, \"is_full\": %s, \"in_place_puts\": %llu, "
             "\"put_bytes\": %llu, \"moved_bytes\": %llu",
-            table->live_percent, table->place.append_only ? "true" : "false",
-            (unsigned long long)stat.segment_bytes, (unsigned long long)table->place.block_bytes,
-            table->place.cleaners, (unsigned long long)table->place.pair_count,
-            (unsigned long long)stat.index_bytes, table->utilisation,
-            table->is_full ? "true" : "false", (unsigned long long)table->in_place_puts,
-            (unsigned long long)table->put_bytes, (unsigned long long)table->moved_bytes);
+            table->live_percent, (unsigned long long)table->place.memory_bytes,
+            table->place.append_only ? "true" : "false", (unsigned long long)stat.segment_bytes,
+            (unsigned long long)table->place.block_bytes, table->place.cleaners,
+            (unsigned long long)table->place.pair_count, (unsigned long long)stat.index_bytes,
+            table->utilisation, table->is_full ? "true" : "false",
+            (unsigned long long)table->in_place_puts, (unsigned long long)table->put_bytes,
+            (unsigned long long)table->moved_bytes);
     if (!table->is_full) {
         write_times(tables, table, out);
     }
@@ -268,10 +269,9 @@ static void write_table(struct tables *tables, struct table *table, FILE *out)
 void tables_write_json(struct tables *tables, FILE *out)
 {
     fprintf(out,
-            "{\"memory_bytes\": %llu, \"value_bytes\": %zu, \"keys\": \"%s\", \"threads\": %u, "
+            "{\"value_bytes\": %zu, \"keys\": \"%s\", \"threads\": %u, "
             "\"warm\": %llu, \"rounds\": %u, \"tables\": [",
-            (unsigned long long)tables->memory_bytes, tables->value_bytes,
-            tables->zipfian ? "zipfian" : "uniform", tables->threads,
+            tables->value_bytes, tables->zipfian ? "zipfian" : "uniform", tables->threads,
             (unsigned long long)tables->warm, tables->rounds);
     for (size_t i = 0; i < tables->count; i++) {
         fputs(i == 0 ? "" : ", ", out);

@@ -14,6 +14,7 @@ enum {
     TABLES_MIXES_MAX = 8,
     TABLES_ROUNDS_MAX = 101,
     TABLES_THREADS_MAX = 64,
+    TABLES_KEY_BYTES = 8,
     TABLES_VALUE_BYTES_MAX = 65536,
 };
 
@@ -39,7 +40,8 @@ struct table {
 };
 
 struct tables {
-    uint64_t memory_bytes; /* of each table */
+    uint64_t memory_bytes; /* of each table, unless */
+    uint64_t pair_count;   /* they have so many pairs, about; 0: as many as it takes */
     size_t value_bytes;
     bool zipfian;
     unsigned threads;
