@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-__all__ = ["DRIVER_PATH", "Driver", "driver_path", "note_command", "run_command"]
+__all__ = [
+    "DRIVER_PATH",
+    "Driver",
+    "built_driver",
+    "driver_path",
+    "note_command",
+    "run_command",
+    "run_json",
+]
 
 BUILT = Path("build/bench")  # where `make bench-build` puts them, with the store's peers
 
@@ -19,6 +27,14 @@ def driver_path(name: str) -> Path:
     """A driver program: that of the checkout we are in, else the package's own."""
     built = BUILT / name
     return built if built.is_file() else Path(str(resources.files("cubbydb.bench"))) / name
+
+
+def built_driver(name: str) -> Path:
+    """A driver program that only a checkout has."""
+    path = BUILT / name
+    if not path.is_file():
+        raise click.ClickException(f"{path} is missing: make bench-build")
+    return path
 
 
 DRIVER_PATH = driver_path("cubby-gets")
@@ -38,6 +54,13 @@ def run_command(command: list[str]) -> str:
     if run.returncode != 0:
         raise click.ClickException(f"{shlex.join(command)}: {run.stderr.strip()[-2000:]}")
     return run.stdout
+
+
+def run_json(command: list[str], commands: list[str]) -> dict[str, Any]:
+    """Note a command and run it; the JSON object that it prints."""
+    note_command(command, commands)
+    answer: dict[str, Any] = json.loads(run_command(command))
+    return answer
 
 
 @dataclass

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cubbydb.bench._report_data import NAMES, FioResults, YcsbResults
 
-__all__ = ["fio_plots", "save", "ycsb_plots"]
+__all__ = ["fio_plots", "legend", "make_panels", "save", "ycsb_plots"]
 
 COLOURS = {
     "cubby": "#0b7a4b",
@@ -37,24 +37,27 @@ matplotlib.rcParams.update(
         "grid.color": "#e4e4e4",
         "legend.frameon": False,
         "svg.fonttype": "none",
+        "svg.hashsalt": "cubbydb",
     }
 )
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write it as a PNG."""
-    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white")
+    """Write it as its name ends, PNG or SVG; an SVG of the same figures is the same file."""
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    figure.savefig(path, dpi=110, bbox_inches="tight", facecolor="white", metadata=metadata)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """One legend above all panels."""
+def legend(figure: Figure, axes: Axes) -> None:
+    """Draw one legend above all panels."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=max(len(labels), 1)
     )
 
 
-def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def make_panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Make a figure of panels; height is a row's."""
     figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, [panel for row in axes for panel in row]
@@ -114,7 +117,7 @@ def _bars(
 
 def _throughput(results: YcsbResults) -> Figure:
     kinds, counts = results.distributions(), results.threads()
-    figure, panels = _panels(len(counts), len(kinds), 5.6 * len(kinds), 3.2)
+    figure, panels = make_panels(len(counts), len(kinds), 5.6 * len(kinds), 3.2)
     panel = iter(panels)
     for threads in counts:
         for kind in kinds:
@@ -128,7 +131,7 @@ def _throughput(results: YcsbResults) -> Figure:
             )
             axes.set_title(f"{kind} keys, {threads} threads")
             axes.set_ylabel("thousand operations / s")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
@@ -181,10 +184,10 @@ def _latency(results: YcsbResults) -> Figure | None:
     if not wanted:
         return None
     columns = min(2, len(wanted))
-    figure, panels = _panels(-(-len(wanted) // columns), columns, 5.6 * columns, 3.3)
+    figure, panels = make_panels(-(-len(wanted) // columns), columns, 5.6 * columns, 3.3)
     for axes, (workload, kind) in zip(panels, wanted, strict=False):
         _cdf(axes, results, workload, kind, threads)
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
@@ -198,7 +201,7 @@ def _scaling(results: YcsbResults) -> Figure | None:
     ]
     if len(counts) < 2 or not wanted:
         return None
-    figure, panels = _panels(1, len(wanted), 3.4 * len(wanted), 3.0)
+    figure, panels = make_panels(1, len(wanted), 3.4 * len(wanted), 3.0)
     for axes, (workload, kind) in zip(panels, wanted, strict=True):
         for engine in results.engines:
             rates = [
@@ -217,14 +220,14 @@ def _scaling(results: YcsbResults) -> Figure | None:
         axes.set_title(f"{workload}, {kind} keys")
         axes.set_xlabel("threads")
     panels[0].set_ylabel("thousand operations / s")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
 def _cost(results: YcsbResults) -> Figure | None:
     """CPU per operation: what the engine itself takes, and on top of it the device's part."""
     kinds, threads = results.distributions(), results.threads()[0]
-    figure, panels = _panels(1, len(kinds), 5.6 * len(kinds), 3.2)
+    figure, panels = make_panels(1, len(kinds), 5.6 * len(kinds), 3.2)
     is_empty = True
     for axes, kind in zip(panels, kinds, strict=True):
         groups = results.workloads_with(kind)
@@ -254,13 +257,13 @@ def _cost(results: YcsbResults) -> Figure | None:
         axes.set_xticks(range(len(groups)), groups)
         axes.set_title(f"{kind} keys, {threads} threads")
         axes.set_ylabel("us of CPU / operation")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return None if is_empty else figure
 
 
 def _device(results: YcsbResults) -> Figure:
     kind, threads = results.distributions()[-1], results.threads()[0]
-    figure, panels = _panels(1, 2, 11.2, 3.2)
+    figure, panels = make_panels(1, 2, 11.2, 3.2)
     for axes, name, label in (
         (panels[0], "device_reads_per_op", "device reads / operation"),
         (panels[1], "device_written_bytes_per_op", "bytes written / operation"),
@@ -273,7 +276,7 @@ def _device(results: YcsbResults) -> Figure:
             1,
         )
         axes.set_title(f"{label}, {kind} keys")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
@@ -292,7 +295,7 @@ def _horizontal(axes: Axes, values: dict[str, float], label: str, style: str) ->
 
 
 def _memory_and_space(results: YcsbResults) -> Figure:
-    figure, panels = _panels(1, 3, 13.5, 2.6)
+    figure, panels = make_panels(1, 3, 13.5, 2.6)
     terms = results.content["terms"]
     placement, peak = {}, {}
     for engine in results.engines:
@@ -378,7 +381,7 @@ def ycsb_plots(results: YcsbResults) -> Iterator[tuple[str, str, str, Figure]]:
 def fio_plots(results: FioResults) -> Iterator[tuple[str, str, str, Figure]]:
     """One plot: a panel for each device, IOPS by depth."""
     devices = results.content["devices"]
-    figure, panels = _panels(1, len(devices), 3.6 * len(devices), 3.2)
+    figure, panels = make_panels(1, len(devices), 3.6 * len(devices), 3.2)
     styles = {"randread": "-", "mix": ":", "randwrite": "--"}
     for axes, device in zip(panels, devices, strict=True):
         for workload, style in styles.items():
@@ -409,7 +412,7 @@ def fio_plots(results: FioResults) -> Iterator[tuple[str, str, str, Figure]]:
         axes.set_ylim(bottom=0)
         axes.set_title(str(device.get("kind", device.get("name", ""))))
     panels[0].set_ylabel("thousand / s")
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     yield (
         "fio",
         "The device as fio measures it, and the store on it: higher is better",

@@ -5,10 +5,9 @@
 cubby-fragment (bench/fragment/driver.c) does the work, each run in a process of its own: put pairs,
 delete nine in ten at random, put pairs of another size until there are as many bytes again.  Shown
 is what the process has grown by, over the bytes of keys and values that are alive; of Nibble also
-its log alone, as its index is a table of keys, which all of them have.
+its log alone, as its index is a table of keys, which all of them have.  The thesis' figure 14.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ import rich.box
 import rich.console
 import rich.table
 
-from cubbydb.bench._driver import note_command, run_command
-from cubbydb.bench._machine import describe_machine, write_results
+from cubbydb.bench._driver import built_driver, run_json
+from cubbydb.bench._machine import describe_machine
+from cubbydb.bench.nibble_plots import write_and_draw
 
 __all__ = ["main"]
 
-PROGRAM = Path("build/bench/cubby-fragment")  # where `make bench-build` puts it
 ENGINES = ("nibble", "libcuckoo", "unordered")
 # First and second size of values: those of nibble-lsm's runfrag, and of the FAST '14 kind.
 PAIRS = [
@@ -46,8 +45,7 @@ def _ratio(step: dict[str, int], name: str = "resident_bytes") -> str:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"))
 def main(size: int, results: Path) -> None:
     """Replaced by the module's docstring."""
-    if not PROGRAM.exists():
-        raise click.ClickException(f"{PROGRAM} is missing: make bench-build")
+    program = built_driver("cubby-fragment")
     machine = describe_machine()
     commands: list[str] = []
     runs: list[dict[str, Any]] = []
@@ -58,17 +56,16 @@ def main(size: int, results: Path) -> None:
         table.add_column(heading, justify="right" if "ed" in heading else "left")
     for first, second in PAIRS:
         for engine in ENGINES:
-            command = [str(PROGRAM), "--engine", engine, "--first", first, "--second", second]
+            command = [str(program), "--engine", engine, "--first", first, "--second", second]
             command += ["--bytes", str(size)]
-            note_command(command, commands)
-            run = json.loads(run_command(command)) | {"first": first, "second": second}
+            run = run_json(command, commands) | {"first": first, "second": second}
             runs.append(run)
             steps = [run[name] for name in ("loaded", "deleted", "refilled")]
             log = _ratio(run["refilled"], "log_bytes") if "log_bytes" in run["refilled"] else ""
             table.add_row(first, second, engine, *map(_ratio, steps), log)
     rich.console.Console(width=100).print(table)
     content = {"benchmark": "fragment", "machine": machine, "commands": commands, "runs": runs}
-    print(f"written to {write_results(results, 'fragment', content)}")
+    write_and_draw(results, "fragment", content)
 
 
 if __name__ == "__main__":

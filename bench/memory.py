@@ -7,7 +7,6 @@ they share the state of the machine; figures are medians of the rounds.  "bare" 
 costs: the same accesses, and nothing else.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ import rich.box
 import rich.console
 import rich.table
 
-from cubbydb.bench._driver import note_command, run_command
+from cubbydb.bench._driver import built_driver, run_json
 from cubbydb.bench._machine import describe_machine, write_results
 
 __all__ = ["main"]
 
-PROGRAM = Path("build/bench/cubby-memory")  # where `make bench-build` puts it
 WORKLOADS = ("get", "put", "getmany", "putmany")
 # What is run: the driver's options.
 RUNS = [
@@ -60,16 +58,14 @@ def _table(run: dict[str, Any]) -> rich.table.Table:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"))
 def main(rounds: int, results: Path) -> None:
     """Replaced by the module's docstring."""
-    if not PROGRAM.exists():
-        raise click.ClickException(f"{PROGRAM} is missing: make bench-build")
+    program = built_driver("cubby-memory")
     machine = describe_machine()
     console = rich.console.Console(width=120)
     runs = []
     commands: list[str] = []
     for options in RUNS:
-        command = [str(PROGRAM), *options, "--rounds", str(rounds), "--json"]
-        note_command(command, commands)
-        runs.append(json.loads(run_command(command)))
+        command = [str(program), *options, "--rounds", str(rounds), "--json"]
+        runs.append(run_json(command, commands))
         console.print(_table(runs[-1]))
     content = {"benchmark": "memory", "machine": machine, "commands": commands, "runs": runs}
     print(f"written to {write_results(results, 'memory', content)}")

@@ -1,0 +1,196 @@
+"""The plots of Nibble's benchmarks: matplotlib figures, one function for each file of results."""
+
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cubbydb.bench._report_plots import legend, make_panels
+from cubbydb.bench.churn import phase_ns
+from cubbydb.bench.utilisation import SIMULATED
+
+__all__ = ["PLOTS"]
+
+NIBBLE, NIBBLE_2 = "#0b7a4b", "#4f6bd8"
+PEERS = ("#e08e1b", "#a0449a")
+GREY = "#999999"
+GREENS = ("#a8d8c0", "#74bf9b", "#45a67a", "#0b7a4b", "#06492c")
+
+Results = dict[str, Any]
+
+
+def _fragment(content: Results) -> Figure:
+    """Figure 14: bytes taken by byte alive, after the second filling; a group for each pair."""
+    figure, (axes,) = make_panels(1, 1, 11.2, 3.4)
+    runs = content["runs"]
+    groups = list(dict.fromkeys((run["first"], run["second"]) for run in runs))
+    engines = list(dict.fromkeys(run["engine"] for run in runs))
+    width = 0.84 / len(engines)
+    for index, engine in enumerate(engines):
+        steps = {(r["first"], r["second"]): r["refilled"] for r in runs if r["engine"] == engine}
+        bars = axes.bar(
+            [place + (index - (len(engines) - 1) / 2) * width for place in range(len(groups))],
+            [steps[group]["resident_bytes"] / steps[group]["live_bytes"] for group in groups],
+            width * 0.94,
+            color=(NIBBLE, *PEERS)[index % 3],
+            label={"nibble": "Nibble", "unordered": "std::unordered_map"}.get(engine, engine),
+        )
+        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    axes.axhline(1, color=GREY, linewidth=1, linestyle="--")
+    axes.set_xticks(range(len(groups)), [f"{first}\nto {second}" for first, second in groups])
+    axes.set_ylabel("resident / live bytes")
+    legend(figure, axes)
+    return figure
+
+
+def _mix(axes: Axes, content: Results) -> None:
+    """Figure 15: what the trace consists of, from its begin to its end."""
+    marks = content["runs"][0]["marks"]
+    kinds = ("inserts", "gets", "updates", "deletes")
+    totals = [sum(mark[kind] for kind in kinds) for mark in marks]
+    axes.stackplot(
+        [mark["end"] / 1e6 for mark in marks],
+        *[
+            [100 * mark[kind] / total for mark, total in zip(marks, totals, strict=True)]
+            for kind in kinds
+        ],
+        labels=kinds,
+        colors=("#0b7a4b", "#d8d8d8", "#74bf9b", "#e08e1b"),
+    )
+    axes.set_title("the trace")
+    axes.set_xlabel("million operations")
+    axes.set_ylabel("% of operations")
+    axes.legend(loc="center", fontsize=8)
+
+
+def _churn(content: Results) -> Figure:
+    """Figures 15 to 17: the trace, what is taken meanwhile, and what an operation costs."""
+    figure, (mix, taken, cost) = make_panels(1, 3, 13.5, 3.6)
+    _mix(mix, content)
+    nibble = [run for run in content["runs"] if run["runs"][0]["engine"] == "nibble"]
+    peers = [run for run in content["runs"] if run["runs"][0]["engine"] != "nibble"]
+    colours = [(run, GREENS[index % len(GREENS)]) for index, run in enumerate(nibble)]
+    colours += list(zip(peers, PEERS, strict=False))
+    for run, colour in colours:
+        points = [
+            (mark["end"] / 1e6, sample[2] / mark["live_bytes"])
+            for mark, sample in zip(run["marks"], run["runs"][0]["samples"], strict=True)
+            if mark["phase"] == "churn"
+        ]
+        taken.plot(*zip(*points, strict=True), color=colour, label=run["name"])
+    taken.set_title("resident / live bytes")
+    taken.set_xlabel("million operations")
+    taken.set_ylim(bottom=0.9)
+    rates = [1e6 / phase_ns(run, run["runs"][0], "churn", 0) for run in nibble]
+    cost.plot([run["live_percent"] for run in nibble], rates, marker="o", color=NIBBLE)
+    for run, colour in zip(peers, PEERS, strict=False):
+        rate = 1e6 / phase_ns(run, run["runs"][0], "churn", 0)
+        cost.axhline(rate, color=colour, linestyle="--")
+    cost.set_ylim(bottom=0)
+    cost.set_title("thousand operations / s of processor time")
+    cost.set_xlabel("% of Nibble's log alive at most")
+    legend(figure, taken)
+    return figure
+
+
+def _lines(axes: Axes, run: Results, gets_percent: int) -> None:
+    for append_only, name, colour in ((True, "Nibble", NIBBLE), (False, "Nibble-2", NIBBLE_2)):
+        points = [
+            (100 * table["utilisation"], 1e3 / mix["thread_ns"])
+            for table in run["tables"]
+            if table["append_only"] == append_only
+            for mix in table.get("mixes", [])
+            if mix["gets_percent"] == gets_percent
+        ]
+        axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(0, 100)
+
+
+def _written(axes: Axes, run: Results) -> None:
+    points = [
+        (100 * table["utilisation"], 1 + table["moved_bytes"] / table["put_bytes"])
+        for table in run["tables"]
+        if table["append_only"] and table["put_bytes"] > 0
+    ]
+    axes.plot(*zip(*points, strict=True), marker="o", color=NIBBLE)
+    simulated = SIMULATED[run["keys"]]
+    axes.plot(
+        list(simulated),
+        list(simulated.values()),
+        color=GREY,
+        linestyle="--",
+        marker="x",
+        label="simulated",
+    )
+    axes.set_yscale("log", base=2)
+    ticks = (1, 2, 4, 8, 16, 32)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xlim(0, 100)
+    axes.legend(fontsize=8)
+
+
+def _utilisation(content: Results) -> Figure:
+    """Figures 18 to 20 and 29 to 31: a row for each distribution of keys."""
+    gets = (100, 95, 50, 0)
+    runs = content["runs"][:2]
+    figure, panels = make_panels(len(runs), len(gets) + 1, 15.0, 2.9)
+    panel = iter(panels)
+    for run in runs:
+        for percent in gets:
+            axes = next(panel)
+            _lines(axes, run, percent)
+            axes.set_title(f"{run['keys']}, {percent} % gets")
+            if percent == gets[0]:
+                axes.set_ylabel("million / s of processor time")
+        axes = next(panel)
+        _written(axes, run)
+        axes.set_title("written per byte put")
+    for axes in panels[-len(gets) - 1 :]:
+        axes.set_xlabel("% of the log alive")
+    legend(figure, panels[0])
+    return figure
+
+
+def _sweep(content: Results) -> Figure:
+    """Figures 21 to 24: a column for each parameter, a line for each size of values."""
+    factors = ("segment", "block", "cleaners")
+    figure, panels = make_panels(2, len(factors), 11.2, 2.8)
+    for index, factor in enumerate(factors):
+        above, below = panels[index], panels[index + len(factors)]
+        for run, colour in zip(content["runs"], (NIBBLE, PEERS[0]), strict=False):
+            default = {"segment": run["tables"][0]["segment_bytes"], "block": 65536, "cleaners": 0}
+            points = sorted(
+                (
+                    int(table["varied"].partition("=")[2] or default[factor]),
+                    1e3 / table["mixes"][0]["process_ns"],
+                    1 + table["moved_bytes"] / table["put_bytes"],
+                )
+                for table in run["tables"]
+                if table["varied"].partition("=")[0] in ("", factor) and not table["is_full"]
+            )
+            at = [point[0] / (1 if factor == "cleaners" else 1024) for point in points]
+            label = f"values of {run['value_bytes']:,} B"
+            above.plot(at, [p[1] for p in points], marker="o", color=colour, label=label)
+            below.plot(at, [p[2] for p in points], marker="o", color=colour)
+            for axes in (above, below):
+                if factor != "cleaners":
+                    axes.set_xscale("log", base=2)
+                axes.set_xticks(at, [f"{value:.0f}" for value in at])
+        above.set_title(factor if factor == "cleaners" else f"{factor}, KiB")
+        above.set_ylim(bottom=0)
+        below.set_ylim(bottom=1)
+    panels[0].set_ylabel("million puts / s")
+    panels[len(factors)].set_ylabel("written per byte put")
+    legend(figure, panels[0])
+    return figure
+
+
+# What "benchmark" says in a file of results -> what draws it.
+PLOTS: dict[str, Callable[[Results], Figure]] = {
+    "fragment": _fragment,
+    "churn": _churn,
+    "utilisation": _utilisation,
+    "sweep": _sweep,
+}
