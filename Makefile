@@ -216,8 +216,28 @@ bench-memory: bench-build ## Nibble beside libcuckoo, TBB and others in memory: 
 	@$(BIN)/python -m cubbydb.bench.memory
 
 .PHONY: bench-fragment
-bench-fragment: bench-build ## what tables in memory take after pairs of other sizes: minutes, 4 GB of memory
+bench-fragment: bench-build .venv/.bench ## what tables in memory take after pairs of other sizes: minutes, 4 GB of memory
 	@$(BIN)/python -m cubbydb.bench.fragment
+
+.PHONY: bench-churn
+bench-churn: bench-build .venv/.bench ## files that come, grow and go, on Nibble and its peers: 2 minutes, 2 GB of memory
+	@$(BIN)/python -m cubbydb.bench.churn
+
+.PHONY: bench-utilisation
+bench-utilisation: bench-build .venv/.bench ## Nibble from 10 to 95 % full, appending or in place: 3 minutes, 4 GB of memory
+	@$(BIN)/python -m cubbydb.bench.utilisation
+
+.PHONY: bench-sweep
+bench-sweep: bench-build .venv/.bench ## Nibble's segments, blocks and cleaners: 2 minutes, 4 GB of memory
+	@$(BIN)/python -m cubbydb.bench.sweep
+
+.PHONY: bench-growth
+bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
+	@$(BIN)/python -m cubbydb.bench.growth
+
+.PHONY: bench-hit-ratio
+bench-hit-ratio: .venv/.installed ## hits of the store's cache beside the best constant choice: 2 minutes
+	@$(BIN)/python -m cubbydb.bench.hit_ratio
 
 .PHONY: bench-durability
 bench-durability: bench-build ## what a durability costs, beside RocksDB: 6 minutes, root for zram

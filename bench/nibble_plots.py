@@ -28,7 +28,7 @@ def draw(path: Path) -> Path:
     try:
         content = json.loads(path.read_text())
         figure = plots.PLOTS[content["benchmark"]](content)
-    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise click.ClickException(
             f"{path} holds no results of Nibble ({type(error).__name__}: {error})"
         ) from error
