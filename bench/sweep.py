@@ -63,9 +63,12 @@ def main(quick: bool, results: Path) -> None:
             table.add_column(heading, justify="left" if heading == "varied" else "right")
         for name, each in zip(("", *tables), run["tables"], strict=True):
             each["varied"] = name.removeprefix(f"{live},")
-            written = 1 + each["moved_bytes"] / max(each["put_bytes"], 1)
-            rate = "full" if each["is_full"] else f"{1e3 / each['mixes'][0]['process_ns']:.2f}"
-            table.add_row(each["varied"] or "nothing", rate, f"{written:.2f}")
+            if each["is_full"]:
+                table.add_row(each["varied"] or "nothing", "full")
+                continue
+            rate = 1e3 / each["mixes"][0]["process_ns"]
+            written = 1 + each["moved_bytes"] / each["put_bytes"]
+            table.add_row(each["varied"] or "nothing", f"{rate:.2f}", f"{written:.2f}")
         console.print(table)
     content = {"benchmark": "sweep", "machine": machine, "commands": commands, "runs": runs}
     write_and_draw(results, "sweep", content)

@@ -64,8 +64,8 @@ def _runs(quick: bool) -> list[list[str]]:
 
 
 def _written(table: Table) -> float | None:
-    """Bytes that go into the log for a byte that is put; None where none was."""
-    if table["put_bytes"] == 0:
+    """Bytes that go into the log for a byte that is put; None where none was, or it is full."""
+    if table["is_full"] or table["put_bytes"] == 0:
         return None
     return float(1 + table["moved_bytes"] / table["put_bytes"])
 
