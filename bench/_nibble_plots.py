@@ -156,6 +156,7 @@ def _utilisation(content: Results) -> Figure:
 def _sweep(content: Results) -> Figure:
     """Figures 21 to 24: a column for each parameter, a line for each size of values."""
     factors = ("segment", "block", "cleaners")
+    first = content["runs"][0]
     figure, panels = make_panels(2, len(factors), 11.2, 2.8)
     for index, factor in enumerate(factors):
         above, below = panels[index], panels[index + len(factors)]
@@ -177,7 +178,8 @@ def _sweep(content: Results) -> Figure:
             for axes in (above, below):
                 if factor != "cleaners":
                     axes.set_xscale("log", base=2)
-                axes.set_xticks(at, [f"{value:.0f}" for value in at])
+                ticks = sorted({*axes.get_xticks(), *at}) if run is not first else at
+                axes.set_xticks(ticks, [f"{value:.0f}" for value in ticks])
         above.set_title(factor if factor == "cleaners" else f"{factor}, KiB")
         above.set_ylim(bottom=0)
         below.set_ylim(bottom=1)

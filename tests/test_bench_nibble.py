@@ -57,7 +57,7 @@ def test_a_trace_adds_up_and_is_replayed_by_all():
     answer = told(
         drive(
             "cubby-churn",
-            *("--engines", "nibble,nibble", "--rounds", "2", "--cleaners", "1"),
+            *("--engines", "nibble,nibble", "--rounds", "2"),
             *("--sizes", "8-64,20000", "--append", "1-100", "--begin", "200", "--end", "900"),
             *("--operations", "9000", "--updates", "30", "--turnover", "30"),
         )
