@@ -29,24 +29,29 @@ __all__ = ["main"]
 
 # Bytes of values, and how many pairs there are of them.
 PAIRS = ((64, 1_000_000), (1024, 200_000))
+ENGINES = ("nibble", "bare")
 FIRST_PAIRS = 1000
 OPERATIONS_PER_PAIR = 6
 
 
-def _summary(run: dict[str, Any]) -> dict[str, float]:
-    """Medians, and the medians of the ratios, of a run's rounds."""
-    times: dict[str, list[tuple[float, float]]] = {"nibble": [], "bare": []}
+def _sum_up(run: dict[str, Any]) -> dict[str, float]:
+    """Put what the rounds' churn took in place of their samples; medians of that, and of ratios."""
     for result in run["runs"]:
-        times[result["engine"]].append(
-            (phase_ns(run, result, "churn", 0), phase_ns(run, result, "churn", 1))
+        result["thread_ns"], result["process_ns"] = (
+            phase_ns(run, result, "churn", clock) for clock in (0, 1)
         )
-    rounds = list(zip(times["nibble"], times["bare"], strict=True))
+        del result["samples"]
+    del run["marks"]
+    nibble, bare = ([r for r in run["runs"] if r["engine"] == name] for name in ENGINES)
+    rounds = list(zip(nibble, bare, strict=True))
     return {
-        "nibble_ns": statistics.median(nibble[0] for nibble, _ in rounds),
-        "nibble_with_cleaner_ns": statistics.median(nibble[1] for nibble, _ in rounds),
-        "bare_ns": statistics.median(bare[0] for _, bare in rounds),
-        "ratio": statistics.median(bare[0] / nibble[0] for nibble, bare in rounds),
-        "ratio_with_cleaner": statistics.median(bare[0] / nibble[1] for nibble, bare in rounds),
+        "nibble_ns": statistics.median(ours["thread_ns"] for ours in nibble),
+        "nibble_with_cleaner_ns": statistics.median(ours["process_ns"] for ours in nibble),
+        "bare_ns": statistics.median(theirs["thread_ns"] for theirs in bare),
+        "ratio": statistics.median(b["thread_ns"] / n["thread_ns"] for n, b in rounds),
+        "ratio_with_cleaner": statistics.median(
+            b["thread_ns"] / n["process_ns"] for n, b in rounds
+        ),
     }
 
 
@@ -66,12 +71,12 @@ def main(scale: float, rounds: int, results: Path) -> None:
     for value_bytes, pairs in PAIRS:
         count = int(pairs * scale)
         for name, begin in (("growing", FIRST_PAIRS), ("steady", count)):
-            command = [str(program), "--engines", "nibble,bare", "--cleaners", "1"]
+            command = [str(program), "--engines", ",".join(ENGINES), "--cleaners", "1"]
             command += ["--sizes", str(value_bytes), "--begin", str(begin), "--end", str(count)]
             command += ["--operations", str(count * OPERATIONS_PER_PAIR), "--rounds", str(rounds)]
             command += ["--updates", "20", "--turnover", "30", "--live", "80"]
             run = run_json(command, commands)
-            summary = _summary(run)
+            summary = _sum_up(run)
             runs.append({"name": name, "value_bytes": value_bytes, "summary": summary} | run)
             table.add_row(
                 f"{count:,} of {value_bytes:,} B",
