@@ -177,8 +177,14 @@ static bool take_segment(struct segments *segments, struct segment_node *node,
         node->free_count--;
         return true;
     }
-    /* What clients take from the budget they must not take while the reserve is short. */
-    return node->free_count >= reserved && charge_segment(segments, node, segment);
+    /* While survivors have some of the reserve, it is filled up first from the budget. */
+    while (node->free_count < reserved) {
+        if (!charge_segment(segments, node, segment)) {
+            return false;
+        }
+        set_free(segments, node, *segment);
+    }
+    return charge_segment(segments, node, segment);
 }
 
 static void close_head(struct segment_node *node, struct segment *segment)
@@ -264,9 +270,8 @@ uint32_t segments_available(struct segments *segments, unsigned node_number)
         atomic_load_explicit(&segments->budget->used_bytes, memory_order_relaxed);
     uint32_t chargeable = node->count - node->touched;
     uint64_t payable = free_budget / segments->segment_bytes;
-    uint32_t available =
-        (node->free_count > segments->reserve ? node->free_count - segments->reserve : 0) +
-        (payable < chargeable ? (uint32_t)payable : chargeable);
+    uint32_t total = node->free_count + (payable < chargeable ? (uint32_t)payable : chargeable);
+    uint32_t available = total > segments->reserve ? total - segments->reserve : 0;
     pthread_mutex_unlock(&node->lock);
     return available;
 }
