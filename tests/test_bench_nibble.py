@@ -111,6 +111,13 @@ def test_tables_are_as_full_as_they_were_to_be():
     assert second["in_place_puts"] > 0
 
 
+def test_a_cleaner_at_work_is_waited_for():
+    options = ("--memory", "67108864", "--value-bytes", "64", "--gets", "0", "--rounds", "3")
+    tables = ("--table=live=50,append-only,cleaners=1", "--table=live=80,append-only,cleaners=1")
+    for table in told(drive("cubby-utilisation", *options, *tables))["tables"]:
+        assert not table["is_full"]
+
+
 def test_a_table_that_cannot_be_so_full_is_said_to_be_full():
     options = ("--memory", "16777216", "--warm", "1", "--table", "live=99,append-only")
     (table,) = told(drive("cubby-utilisation", *options))["tables"]
