@@ -257,7 +257,7 @@ struct cubby_stat {
     uint64_t get_spill_reads;
     uint64_t get_blob_reads;
     uint64_t get_retry_reads; /* repeated because something moved meanwhile */
-    uint64_t cache_hits;      /* keys that were found in the cache instead */
+    uint64_t cache_hits;      /* keys that were found in memory instead, clean or dirty */
     /* counters: growth */
     uint64_t inserted_bytes; /* encoded pairs put that were not there before */
     uint64_t rebuilt_bytes;  /* encoded pairs rewritten by rebuilds and splits */
@@ -969,9 +969,10 @@ struct cubby_nibble_options {
 /* Counters run from the opening, gauges are of now. Bytes unless the name says else. */
 struct cubby_nibble_stat {
     uint64_t pairs;
-    uint64_t memory_bytes; /* the limit */
-    uint64_t used_bytes;   /* of these, taken: what follows but live_bytes, and what is fixed */
-    uint64_t live_bytes;   /* of the log, taken by pairs; about */
+    uint64_t memory_bytes;       /* the limit */
+    uint64_t used_bytes;         /* of these, taken: what follows, but live_bytes */
+    uint64_t fixed_bytes;        /* by tables, whatever is put */
+    uint64_t live_bytes;         /* of the log, taken by pairs; about */
     uint64_t segment_bytes_used; /* of the log, taken by segments that are not free */
     uint64_t index_bytes;
     uint64_t large_bytes; /* taken by values outside the log */

@@ -57,6 +57,7 @@ class NibbleStat(TypedDict):
     memory_bytes: int
     """The limit."""
     used_bytes: int
+    fixed_bytes: int
     live_bytes: int
     segment_bytes_used: int
     index_bytes: int

@@ -4,7 +4,7 @@
  * Each --table is a Nibble of its own, all of the same memory, or (--pairs) of the same pairs. It
  * is filled with pairs until
  *
- *     live_bytes / (memory_bytes - index_bytes)     of struct cubby_nibble_stat
+ *     live_bytes / (memory_bytes - fixed_bytes - index_bytes)     of struct cubby_nibble_stat
  *
  * is what was asked for; then keys are put anew, at random, until as much has been put as --warm
  * times the memory: from then on compaction is what it stays. Round after round, each mix of gets

@@ -135,8 +135,8 @@ static void load(struct crew_member *member)
             table->place.pair_count += member->status == CUBBY_OK;
         }
         nibble_engine.memory_stat(member->store, &stat);
-        table->utilisation =
-            (double)stat.live_bytes / (double)(stat.memory_bytes - stat.index_bytes);
+        uint64_t log_bytes = stat.memory_bytes - stat.fixed_bytes - stat.index_bytes;
+        table->utilisation = (double)stat.live_bytes / (double)log_bytes;
     } while (table->utilisation * 100 < table->live_percent && member->status == CUBBY_OK);
     member->end_ns = clock_ns(CLOCK_MONOTONIC);
 }

@@ -97,7 +97,7 @@ METRICS: dict[str, Metric] = {
     "get_retry_reads": Metric(
         COUNTER, "get_retry_reads", "Device reads by gets, repeated as something had moved."
     ),
-    "cache_hits": Metric(COUNTER, "cache_hits", "Keys that gets found in the cache."),
+    "cache_hits": Metric(COUNTER, "cache_hits", "Keys that gets found in memory."),
     "inserted_bytes": Metric(COUNTER, "inserted_bytes", "Pairs put that were not there before."),
     "rebuilt_bytes": Metric(COUNTER, "rebuilt_bytes", "Pairs rewritten by rebuilds and splits."),
     "rebuilds": Metric(COUNTER, "rebuilds", "Segments rebuilt."),

@@ -235,16 +235,11 @@ enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t 
     return is_busy || segments_are_cleaned(&nibble->segments, node) ? NIBBLE_BUSY : NIBBLE_CLEAN;
 }
 
-uint32_t nibble_low_mark(const struct nibble *nibble)
-{
-    return nibble->segments.nodes[0].count / 64 + 2;
-}
-
 bool nibble_clean_ahead(struct nibble *nibble)
 {
     bool did_work = false;
     for (unsigned node = 0; node < nibble->segments.node_count; node++) {
-        if (segments_available(&nibble->segments, node) < 2 * nibble_low_mark(nibble)) {
+        if (segments_available(&nibble->segments, node) < 2 * NIBBLE_LOW_MARK) {
             did_work |=
                 nibble_clean(nibble, node, nibble->segments.segment_bytes, false) == NIBBLE_CLEANED;
         }

@@ -274,6 +274,7 @@ void nibble_stat(struct nibble *nibble, struct cubby_nibble_stat *stat)
         .memory_bytes = nibble->memory_bytes,
         .used_bytes = nibble->memory_bytes - nibble->budget.limit_bytes +
                       atomic_load(&nibble->budget.used_bytes),
+        .fixed_bytes = nibble->memory_bytes - nibble->budget.limit_bytes,
         .index_bytes = atomic_load(&nibble->index.page_count) * INDEX_PAGE_BYTES,
         .large_bytes = large_used_bytes(&nibble->large),
         .segment_bytes = nibble->segments.segment_bytes,

@@ -39,6 +39,8 @@
 enum {
     NIBBLE_MEMORY_MIN = 16 << 20,
     NIBBLE_CLEANERS_MAX = 16,
+    NIBBLE_LOW_MARK = 2, /* free segments of a node, below which who puts helps to compact: each one
+                            more would make all others fuller, and compaction dearer */
     NIBBLE_BUFFER_SLACK = 64, /* bytes of a session's buffer that copies may spoil */
     NIBBLE_IN_PLACE_BYTES_MAX =
         1024, /* readers wait while a value is overwritten: 100 ns for that */
@@ -300,9 +302,6 @@ enum nibble_cleaned nibble_clean(struct nibble *nibble, unsigned node, uint64_t 
 /* Compact if a node has few free segments left. Returns whether there was anything to do. For
  * threads that do nothing else. */
 bool nibble_clean_ahead(struct nibble *nibble);
-
-/* Segments of a node that are to be kept free. */
-uint32_t nibble_low_mark(const struct nibble *nibble);
 
 /* Room (room.c) ---------------------------------------------------------------------------------
  */

@@ -252,7 +252,7 @@ static bool take_from_memory(struct cubby_async *async, struct async_get *get)
     } else if (pair.is_blob || pair.expires_ms != 0) {
         look_up(async, get); /* it has to be read, or its time looked at */
     } else {
-        session_count(&session->counters.cache_hits, state == DIRTY_CLEAN);
+        session_count(&session->counters.cache_hits, 1);
         finish(async, get, CUBBY_OK, (struct cubby_slice){pair.value, pair.value_size});
     }
     return true;

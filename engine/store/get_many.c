@@ -94,8 +94,7 @@ static bool take_from_memory(struct get_many *many, struct slot *slot)
         /* One with an expiry has its time looked at when it is looked up by itself. */
         slot->state = slot->pair.expires_ms == 0 ? SLOT_FOUND : SLOT_AGAIN;
         slot->round = many->round;
-        session_count(&session->counters.cache_hits,
-                      state == DIRTY_CLEAN && slot->state == SLOT_FOUND);
+        session_count(&session->counters.cache_hits, slot->state == SLOT_FOUND);
     }
     return true;
 }

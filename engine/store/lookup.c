@@ -148,6 +148,7 @@ static bool look_in_memory(struct look *look, int *status)
         if (look->is_expired && !knew_now) {
             return look_in_memory(look, status); /* it may have been put anew in time */
         }
+        session_count(&look->counters->cache_hits, !look->is_expired);
         look->is_expired = false;
     } else if (state == DIRTY_TOMBSTONE) {
         *status = CUBBY_NOT_FOUND;
