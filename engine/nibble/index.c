@@ -560,11 +560,6 @@ static uint64_t walk_order(struct key_hash hash)
     return bit_reverse(hash.low) >> (64 - INDEX_DEPTH_MAX);
 }
 
-index_position index_position_of(size_t home, uint64_t low_hash)
-{
-    return (uint64_t)home << INDEX_DEPTH_MAX | walk_order((struct key_hash){.low = low_hash});
-}
-
 void index_seek(const struct index *index, index_position position, struct key_hash *hash,
                 struct index_spot *spot)
 {

@@ -356,9 +356,6 @@ typedef uint64_t index_position;
 
 #define INDEX_END ((uint64_t)INDEX_HOMES << INDEX_DEPTH_MAX)
 
-/* The position of a home bucket, of the first page that keys with these low bits may be in. */
-index_position index_position_of(size_t home, uint64_t low_hash);
-
 /* The home bucket at a position, and a hash that belongs to it, for index_absent. */
 void index_seek(const struct index *index, index_position position, struct key_hash *hash,
                 struct index_spot *spot);

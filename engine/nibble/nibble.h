@@ -181,9 +181,10 @@ struct nibble_read {
 };
 
 /* Copy a value out without a session. No value of the nibble may be larger than buffer_bytes, or
- * large. Returns CUBBY_OK or CUBBY_NOT_FOUND. */
+ * large. is_use: it is one that keeps the pair from being evicted. Returns CUBBY_OK or
+ * CUBBY_NOT_FOUND. */
 int nibble_read(struct nibble *nibble, const struct nibble_key *key, uint8_t *buffer,
-                size_t buffer_bytes, struct nibble_read *read);
+                size_t buffer_bytes, bool is_use, struct nibble_read *read);
 
 /* Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int nibble_contains(struct nibble_session *session, const struct nibble_key *key);
@@ -235,22 +236,6 @@ enum {
  * exactly once. Returns CUBBY_OK or ENOMEM. */
 int nibble_walk(struct nibble_session *session, index_position *position,
                 struct nibble_copied *pairs, size_t *count);
-
-/* A walk through the dirty pairs whose hash.low ends with depth bits of prefix. */
-struct nibble_dirty_walk {
-    uint64_t prefix;
-    unsigned depth;
-    size_t home; /* bucket number; INDEX_HOMES at the end */
-    index_position position;
-};
-
-void nibble_dirty_begin(struct nibble_dirty_walk *walk, uint64_t prefix, unsigned depth);
-
-/* The hashes of those in the next bucket. hashes: room for NIBBLE_BUCKET_PAIRS_MAX, of which *count
- * are set. Returns false at the end. A pair that is there and dirty all the time is met exactly
- * once. */
-bool nibble_dirty_next(const struct nibble *nibble, struct nibble_dirty_walk *walk,
-                       struct key_hash *hashes, size_t *count);
 
 /* Make room in the session's buffer; what is in it stays. Returns CUBBY_OK or ENOMEM. */
 int nibble_reserve_buffer(struct nibble_session *session, size_t bytes);

@@ -71,7 +71,7 @@ int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, 
 }
 
 int nibble_read(struct nibble *nibble, const struct nibble_key *key, uint8_t *buffer,
-                size_t buffer_bytes, struct nibble_read *read)
+                size_t buffer_bytes, bool is_use, struct nibble_read *read)
 {
     struct index_spot spot;
     struct nibble_found found;
@@ -87,7 +87,7 @@ int nibble_read(struct nibble *nibble, const struct nibble_key *key, uint8_t *bu
             if (index_unchanged(&spot)) {
                 CUBBY_ASSERT(read->value_size <= buffer_bytes);
                 CUBBY_ASSERT((found.header & OBJECT_LARGE) == 0);
-                if (nibble->evicts) {
+                if (nibble->evicts && is_use) {
                     index_use_slot(found.slot, found.slot_value);
                 }
                 return CUBBY_OK;

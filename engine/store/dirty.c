@@ -12,14 +12,14 @@
 #include "engine/store/simulator.h"
 
 enum {
-    BYTES_PER_RANGE = 1024, /* of the limit */
-    RANGE_BITS_MIN = 8,
+    BYTES_PER_RANGE = 512, /* of the limit: about one pair */
+    RANGE_BITS_MIN = DIRTY_SHARD_BITS,
     RANGE_BITS_MAX = 22,
     BLOB_LISTS = 4096, /* a multiple of DIRTY_SHARDS */
     CHUNKS = 4096,     /* that the memory has; each shard fills two or three at a time */
     CHUNK_BYTES_MIN = 4 << 10,
     CHUNK_BYTES_MAX = 64 << 10,
-    INDEX_BYTES = 24, /* of a pair, in pages that have just been split */
+    INDEX_BYTES = 40, /* of a pair: 24 in pages that have just been split, and in ranges */
 };
 
 /* Of the memory, what dirty pairs may take whatever happens, and what they take usually: the rest
@@ -164,15 +164,29 @@ void dirty_close(struct dirty *dirty)
 
 static size_t shard_number(struct key_hash hash)
 {
-    return hash.low % DIRTY_SHARDS;
+    return bit_reverse(hash.low) >> (64 - DIRTY_SHARD_BITS);
 }
 
 /* Pairs and their tails -------------------------------------------------------------------------
  */
 
-static uint64_t tail_of(uint64_t lsn, bool is_hot, bool is_tombstone)
+/* What follows a dirty pair. */
+struct tail {
+    uint8_t bytes[DIRTY_TAIL_BYTES];
+};
+
+static struct tail tail_of(uint64_t lsn, bool is_hot, bool is_tombstone, struct key_hash next)
 {
-    return lsn << 2 | (uint64_t)is_hot << 1 | is_tombstone;
+    struct tail tail;
+    store_u64(tail.bytes, lsn << 2 | (uint64_t)is_hot << 1 | is_tombstone);
+    store_u64(tail.bytes + 8, next.low);
+    store_u64(tail.bytes + 16, next.high);
+    return tail;
+}
+
+static struct tail tail_of_entry(const struct dirty_entry *entry)
+{
+    return tail_of(entry->lsn, entry->is_hot, entry->is_tombstone, entry->next);
 }
 
 static void decode(const uint8_t *encoded, uint32_t encoded_size, struct block_pair *pair)
@@ -184,13 +198,13 @@ static void decode(const uint8_t *encoded, uint32_t encoded_size, struct block_p
 /* Put what is dirty into a Nibble. There is room: it was reserved, and dirty pairs leave enough of
  * the memory for compaction to find it. */
 static void put_dirty(struct nibble_session *writer, const struct key_hash *hash,
-                      const uint8_t *encoded, uint32_t encoded_size, uint64_t tail)
+                      const uint8_t *encoded, uint32_t encoded_size, struct tail tail)
 {
     uint8_t value[DIRTY_BUFFER_BYTES];
     struct nibble_key key = key_of(hash);
     CUBBY_ASSERT(encoded_size <= PAIR_INLINE_BYTES_MAX);
     memcpy(value, encoded, encoded_size);
-    store_u64(value + encoded_size, tail);
+    memcpy(value + encoded_size, tail.bytes, sizeof tail.bytes);
     int status = nibble_put(writer, &key, value, encoded_size + DIRTY_TAIL_BYTES, OBJECT_DIRTY,
                             NIBBLE_ALWAYS, 0);
     CUBBY_ASSERT(status == CUBBY_OK);
@@ -200,7 +214,7 @@ static int move_entry(struct dirty_entry *entry, void *state)
 {
     struct nibble_session **writers = state;
     put_dirty(writers[shard_number(entry->hash)], &entry->hash, entry->encoded, entry->encoded_size,
-              tail_of(entry->lsn, entry->is_hot, entry->is_tombstone));
+              tail_of_entry(entry));
     return CUBBY_OK;
 }
 
@@ -270,7 +284,7 @@ enum dirty_state dirty_find(const struct dirty *dirty, const uint8_t *key, size_
     struct nibble_key wanted = key_of(&hash);
     struct nibble_read read;
     *token = 0;
-    if (nibble_read(dirty->nibble, &wanted, buffer, DIRTY_BUFFER_BYTES, &read) != CUBBY_OK) {
+    if (nibble_read(dirty->nibble, &wanted, buffer, DIRTY_BUFFER_BYTES, true, &read) != CUBBY_OK) {
         *token = read.version;
         return DIRTY_NOT;
     }
@@ -304,6 +318,11 @@ void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_p
 /* Replaced blobs --------------------------------------------------------------------------------
  */
 
+static bool same_hash(struct key_hash a, struct key_hash b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
 /* The list that those of a key are in, and others. */
 static struct dirty_blob **blobs_of(const struct dirty *dirty, struct key_hash hash)
 {
@@ -311,14 +330,9 @@ static struct dirty_blob **blobs_of(const struct dirty *dirty, struct key_hash h
     return &dirty->blobs[shard_number(hash) * per_shard + (hash.high >> 32) % per_shard];
 }
 
-static bool is_of_hash(const struct dirty_blob *blob, struct key_hash hash)
-{
-    return blob->hash.low == hash.low && blob->hash.high == hash.high;
-}
-
 static const struct dirty_blob *first_blob(const struct dirty_blob *blob, struct key_hash hash)
 {
-    while (blob != NULL && !is_of_hash(blob, hash)) {
+    while (blob != NULL && !same_hash(blob->hash, hash)) {
         blob = blob->next;
     }
     return blob;
@@ -335,7 +349,7 @@ static void drop_blobs(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
     struct dirty_blob **link = blobs_of(dirty, hash);
     while (*link != NULL) {
         struct dirty_blob *blob = *link;
-        if (is_of_hash(blob, hash) && blob->lsn <= lsn) {
+        if (same_hash(blob->hash, hash) && blob->lsn <= lsn) {
             lsn_counts_remove(&dirty->lsns, blob->lsn);
             *link = blob->next;
             free(blob);
@@ -385,38 +399,11 @@ static void keep_blob(struct dirty *dirty, const struct dirty_entry *old,
     lsn_counts_add(&dirty->lsns, blob->lsn);
 }
 
-/* Changes ---------------------------------------------------------------------------------------
- */
-
-static _Atomic uint32_t *range_of(const struct dirty *dirty, uint64_t low_hash)
-{
-    return &dirty->ranges[bit_reverse(low_hash) >> (64 - dirty->range_bits)];
-}
-
-static void count_pair(struct dirty *dirty, struct key_hash hash, uint32_t encoded_size,
-                       bool is_tombstone, uint64_t lsn)
-{
-    atomic_fetch_add(&dirty->count, 1);
-    atomic_fetch_add(range_of(dirty, hash.low), 1);
-    atomic_fetch_add(&dirty->bytes, dirty_entry_bytes(encoded_size));
-    atomic_fetch_add(&dirty->put_bytes, is_tombstone ? 0 : encoded_size);
-    lsn_counts_add(&dirty->lsns, lsn);
-}
-
-static void uncount_entry(struct dirty *dirty, const struct dirty_entry *entry)
-{
-    atomic_fetch_sub(&dirty->count, 1);
-    atomic_fetch_sub(range_of(dirty, entry->hash.low), 1);
-    atomic_fetch_sub(&dirty->bytes, dirty_entry_bytes(entry->encoded_size));
-    atomic_fetch_sub(&dirty->put_bytes, entry->is_tombstone ? 0 : entry->encoded_size);
-    lsn_counts_remove(&dirty->lsns, entry->lsn);
-}
-
 bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&hash);
     struct nibble_read read;
-    if (nibble_read(dirty->nibble, &key, entry->encoded, sizeof entry->encoded, &read) !=
+    if (nibble_read(dirty->nibble, &key, entry->encoded, sizeof entry->encoded, false, &read) !=
             CUBBY_OK ||
         !read.is_dirty) {
         return false;
@@ -427,15 +414,74 @@ bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct d
     entry->lsn = tail >> 2;
     entry->is_hot = (tail >> 1 & 1) != 0;
     entry->is_tombstone = (tail & 1) != 0;
+    entry->next.low = load_u64(entry->encoded + entry->encoded_size + 8);
+    entry->next.high = load_u64(entry->encoded + entry->encoded_size + 16);
     entry->blobs = first_blob(*blobs_of(dirty, hash), hash);
     return true;
+}
+
+/* Lists of ranges -------------------------------------------------------------------------------
+ */
+
+static bool is_none(struct key_hash hash)
+{
+    return hash.low == 0 && hash.high == 0;
+}
+
+static struct key_hash *range_of(const struct dirty *dirty, uint64_t low_hash)
+{
+    return &dirty->ranges[bit_reverse(low_hash) >> (64 - dirty->range_bits)];
+}
+
+/* Write an entry's tail anew. */
+static void amend_tail(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    struct nibble_key key = key_of(&entry->hash);
+    struct tail tail = tail_of_entry(entry);
+    nibble_amend(dirty->nibble, &key, 0, tail.bytes, sizeof tail.bytes, OBJECT_DIRTY);
+}
+
+/* Take an entry, which is still there and dirty, out of its list. */
+static void leave_list(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    struct key_hash *range = range_of(dirty, entry->hash.low);
+    if (same_hash(*range, entry->hash)) {
+        *range = entry->next;
+        return;
+    }
+    struct dirty_entry before = {.next = *range};
+    while (!same_hash(before.next, entry->hash)) {
+        bool is_there = dirty_peek_locked(dirty, before.next, &before);
+        CUBBY_ASSERT(is_there);
+    }
+    before.next = entry->next;
+    amend_tail(dirty, &before);
+}
+
+/* Changes ---------------------------------------------------------------------------------------
+ */
+
+static void count_pair(struct dirty *dirty, uint32_t encoded_size, bool is_tombstone, uint64_t lsn)
+{
+    atomic_fetch_add(&dirty->count, 1);
+    atomic_fetch_add(&dirty->bytes, dirty_entry_bytes(encoded_size));
+    atomic_fetch_add(&dirty->put_bytes, is_tombstone ? 0 : encoded_size);
+    lsn_counts_add(&dirty->lsns, lsn);
+}
+
+static void uncount_entry(struct dirty *dirty, const struct dirty_entry *entry)
+{
+    atomic_fetch_sub(&dirty->count, 1);
+    atomic_fetch_sub(&dirty->bytes, dirty_entry_bytes(entry->encoded_size));
+    atomic_fetch_sub(&dirty->put_bytes, entry->is_tombstone ? 0 : entry->encoded_size);
+    lsn_counts_remove(&dirty->lsns, entry->lsn);
 }
 
 void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn)
 {
     struct dirty_entry old;
     bool replaces = dirty_peek_locked(dirty, new_pair->hash, &old);
-    count_pair(dirty, new_pair->hash, new_pair->encoded_size, new_pair->is_tombstone, lsn);
+    count_pair(dirty, new_pair->encoded_size, new_pair->is_tombstone, lsn);
     if (replaces) {
         CUBBY_ASSERT(old.lsn < lsn);
         keep_blob(dirty, &old, new_pair);
@@ -444,18 +490,14 @@ void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, 
         free(new_pair->blob);
     }
     bool is_hot = replaces && !new_pair->is_replayed;
+    struct key_hash *range = range_of(dirty, new_pair->hash.low);
+    struct key_hash next = replaces ? old.next : *range;
     put_dirty(dirty->shards[shard_number(new_pair->hash)].writer, &new_pair->hash,
               new_pair->encoded, new_pair->encoded_size,
-              tail_of(lsn, is_hot, new_pair->is_tombstone));
-}
-
-/* Write an entry's tail anew. */
-static void amend_tail(struct dirty *dirty, const struct dirty_entry *entry)
-{
-    struct nibble_key key = key_of(&entry->hash);
-    uint8_t tail[DIRTY_TAIL_BYTES];
-    store_u64(tail, tail_of(entry->lsn, entry->is_hot, entry->is_tombstone));
-    nibble_amend(dirty->nibble, &key, 0, tail, sizeof tail, OBJECT_DIRTY);
+              tail_of(lsn, is_hot, new_pair->is_tombstone, next));
+    if (!replaces) {
+        *range = new_pair->hash;
+    }
 }
 
 void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t lsn)
@@ -472,6 +514,7 @@ void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t
 static void forget(struct dirty *dirty, const struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&entry->hash);
+    leave_list(dirty, entry);
     nibble_forget(dirty->nibble, &key);
     index_shrink(&dirty->nibble->index, entry->hash);
     drop_blobs(dirty, entry->hash, UINT64_MAX);
@@ -488,6 +531,7 @@ static void make_clean(struct dirty *dirty, const struct dirty_entry *entry)
         return;
     }
     struct nibble_key key = key_of(&entry->hash);
+    leave_list(dirty, entry);
     nibble_amend(dirty->nibble, &key, DIRTY_TAIL_BYTES, (const uint8_t *)"", 0, 0);
     drop_blobs(dirty, entry->hash, UINT64_MAX);
     uncount_entry(dirty, entry);
@@ -526,7 +570,7 @@ void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, 
     struct dirty_blob **link = blobs_of(dirty, hash);
     while (*link != NULL) {
         struct dirty_blob *blob = *link;
-        if (is_of_hash(blob, hash) && blob->lba == lba && blob->checksum == checksum) {
+        if (same_hash(blob->hash, hash) && blob->lba == lba && blob->checksum == checksum) {
             lsn_counts_remove(&dirty->lsns, blob->lsn);
             *link = blob->next;
             free(blob);
@@ -543,51 +587,55 @@ void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, 
 /* All of a segment ------------------------------------------------------------------------------
  */
 
-/* How many dirty pairs the ranges of a segment have; where it is smaller than one, those of the
- * range. */
-static uint64_t count_of_segment(const struct dirty *dirty, uint64_t number, unsigned depth)
+static int visit_nothing(struct dirty_entry *entry, void *state)
 {
-    const _Atomic uint32_t *range = range_of(dirty, number);
-    size_t ranges = depth < dirty->range_bits ? (size_t)1 << (dirty->range_bits - depth) : 1;
-    uint64_t count = 0;
-    for (size_t i = 0; i < ranges; i++) {
-        count += atomic_load_explicit(&range[i], memory_order_acquire);
-    }
-    return count;
+    (void)entry;
+    (void)state;
+    return CUBBY_OK;
 }
 
-/* Visit the pair of a hash, if it still is dirty. */
-static int visit_hash(struct dirty *dirty, struct key_hash hash, dirty_visit *visit, void *state)
+/* Visit a dirty pair. *hash becomes the next of its list. */
+static int visit_hash(struct dirty *dirty, struct key_hash *hash, dirty_visit *visit, void *state)
 {
     struct dirty_entry entry;
-    int status = CUBBY_OK;
-    struct dirty_shard *shard = dirty_lock(dirty, hash);
-    if (dirty_peek_locked(dirty, hash, &entry)) {
-        bool was_hot = entry.is_hot;
-        status = visit(&entry, state);
-        if (entry.is_hot != was_hot) {
-            amend_tail(dirty, &entry);
-        }
+    bool is_there = dirty_peek_locked(dirty, *hash, &entry);
+    CUBBY_ASSERT(is_there);
+    bool was_hot = entry.is_hot;
+    int status = visit(&entry, state);
+    if (entry.is_hot != was_hot) {
+        amend_tail(dirty, &entry);
     }
-    dirty_unlock(shard);
+    *hash = entry.next;
     return status;
 }
 
 int dirty_each_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth,
                           dirty_visit *visit, void *state)
 {
-    if (count_of_segment(dirty, segment_number, depth) == 0) {
+    if (atomic_load(&dirty->count) == 0) {
         return CUBBY_OK;
     }
-    struct key_hash hashes[NIBBLE_BUCKET_PAIRS_MAX];
-    struct nibble_dirty_walk walk;
-    size_t count;
+    uint64_t mask = (UINT64_C(1) << depth) - 1;
+    unsigned shard_shift = dirty->range_bits - DIRTY_SHARD_BITS;
+    size_t range = (size_t)(range_of(dirty, segment_number) - dirty->ranges);
+    size_t end = range + (depth < dirty->range_bits ? (size_t)1 << (dirty->range_bits - depth) : 1);
     int status = CUBBY_OK;
-    nibble_dirty_begin(&walk, segment_number, depth);
-    while (status == CUBBY_OK && nibble_dirty_next(dirty->nibble, &walk, hashes, &count)) {
-        for (size_t i = 0; i < count && status == CUBBY_OK; i++) {
-            status = visit_hash(dirty, hashes[i], visit, state);
+    while (range < end && status == CUBBY_OK) {
+        struct dirty_shard *shard = &dirty->shards[range >> shard_shift];
+        size_t shard_end = ((range >> shard_shift) + 1) << shard_shift;
+        size_t upto = end < shard_end ? end : shard_end;
+        pthread_mutex_lock(&shard->lock);
+        for (; range < upto && status == CUBBY_OK; range++) {
+            struct key_hash hash = dirty->ranges[range];
+            while (!is_none(hash) && status == CUBBY_OK) {
+                if ((hash.low & mask) == segment_number) {
+                    status = visit_hash(dirty, &hash, visit, state);
+                } else { /* of another segment, where these are smaller than ranges */
+                    status = visit_hash(dirty, &hash, visit_nothing, NULL);
+                }
+            }
         }
+        pthread_mutex_unlock(&shard->lock);
     }
     return status;
 }
@@ -606,10 +654,7 @@ static int find_any(struct dirty_entry *entry, void *state)
 
 bool dirty_any_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth)
 {
-    /* A segment that is smaller than a range shares its count with others. */
-    return count_of_segment(dirty, segment_number, depth) > 0 &&
-           (depth <= dirty->range_bits ||
-            dirty_each_of_segment(dirty, segment_number, depth, find_any, NULL) != CUBBY_OK);
+    return dirty_each_of_segment(dirty, segment_number, depth, find_any, NULL) != CUBBY_OK;
 }
 
 /* What is needed of the log ---------------------------------------------------------------------

@@ -1,10 +1,10 @@
 /* dirty.h -- the pairs in memory: the dirty ones, that are in the log and not yet in their home
  * blocks, and clean ones that are read often. A Nibble holds both, within one budget.
  *
- * A pair stands in it as in a block, under the hash of its key; a dirty one is flagged, and
- * followed by one word:
+ * A pair stands in it as in a block, under the hash of its key; a dirty one is flagged, and has a
+ * tail:
  *
- *   value   = encoded pair, tail:8 if it is dirty        tail = lsn:62, is_hot:1, is_tombstone:1
+ *   value = encoded pair, and if it is dirty: is_tombstone:1 is_hot:1 lsn:62, hash of the next:128
  *
  * So a pair becomes clean where it is. A clean one is dropped when room is short and it has not
  * been used (engine/nibble); a dirty one never. Dirty pairs take at most limit_bytes, tombstones
@@ -21,8 +21,11 @@
  *
  * A blob that was put and replaced before it came to its home is remembered until the pair that
  * replaced it is written back, and freed then. From where on the log is needed is known by counting
- * (lsn_counts.h); which segments have dirty pairs, by counting ranges of the bit-reversed low hash,
- * in whose order a segment's pairs are one range, before and after any split (architecture 4.4).
+ * (lsn_counts.h). The dirty pairs of a segment are found by lists of them, one for each range of
+ * the bit-reversed low hash: in that order a segment's pairs are one range, before and after any
+ * split (architecture 4.4).
+ *
+ *   range = bit_reverse(hash.low) >> (64 - range_bits)        shard = its highest bits
  *
  * Concurrency: one mutex per shard guards its dirty pairs, its replaced blobs, and its session of
  * the Nibble. A pair's record is appended to the log under it (so whoever has looked at a shard has
@@ -47,8 +50,9 @@ struct nibble;
 struct nibble_session;
 
 enum {
-    DIRTY_SHARDS = 64,
-    DIRTY_TAIL_BYTES = 8,
+    DIRTY_SHARD_BITS = 6,
+    DIRTY_SHARDS = 1 << DIRTY_SHARD_BITS,
+    DIRTY_TAIL_BYTES = 24,
     DIRTY_BUFFER_BYTES = PAIR_INLINE_BYTES_MAX + DIRTY_TAIL_BYTES,
     DIRTY_CLEAN_BYTES_MIN = 16 << 20, /* that are left for clean pairs, where they are kept */
 };
@@ -67,6 +71,7 @@ struct dirty_blob {
 /* A dirty pair, copied out; so it is while its shard is locked. */
 struct dirty_entry {
     struct key_hash hash;
+    struct key_hash next;           /* in the list of its range; zeros: it is the last */
     uint64_t lsn;                   /* of its record */
     const struct dirty_blob *blobs; /* replaced, newest first: the others by dirty_next_blob */
     uint32_t encoded_size;
@@ -94,7 +99,7 @@ struct dirty {
     struct nibble *nibble; /* constant, but for dirty_resize */
     struct dirty_shard *shards;
     struct dirty_blob **blobs; /* lists, each guarded by its shard's lock */
-    _Atomic uint32_t *ranges;  /* dirty pairs in each, 2^range_bits */
+    struct key_hash *ranges;   /* 2^range_bits first ones of lists, guarded likewise */
     unsigned range_bits;
     uint64_t memory_bytes;   /* that dirty_open gave; constant */
     uint64_t limit_bytes;    /* of dirty pairs; constant */
