@@ -34,7 +34,8 @@ struct collecting {
 
 static int copy_blobs(struct change_list *list, const struct dirty_entry *entry)
 {
-    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = dirty_next_blob(blob)) {
+    for (const struct dirty_blob *blob = entry->blobs; blob != NULL;
+         blob = dirty_blobs_older(blob)) {
         struct block_pair *grown = growing_array_reserve(list->blobs, &list->blob_capacity,
                                                          list->blob_count + 1, sizeof *grown);
         if (grown == NULL) {

@@ -15,8 +15,7 @@ enum {
     BYTES_PER_RANGE = 512, /* of the limit: about one pair */
     RANGE_BITS_MIN = DIRTY_SHARD_BITS,
     RANGE_BITS_MAX = 22,
-    BLOB_LISTS = 4096, /* a multiple of DIRTY_SHARDS */
-    CHUNKS = 4096,     /* that the memory has; each shard fills two or three at a time */
+    CHUNKS = 4096, /* that the memory has; each shard fills two or three at a time */
     CHUNK_BYTES_MIN = 4 << 10,
     CHUNK_BYTES_MAX = 64 << 10,
     INDEX_BYTES = 40, /* of a pair: 24 in pages that have just been split, and in ranges */
@@ -109,17 +108,21 @@ int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
            limit_bytes >> dirty->range_bits > BYTES_PER_RANGE) {
         dirty->range_bits++;
     }
+    uint64_t table_bytes = sizeof *dirty->ranges << dirty->range_bits;
+    dirty->nibble_bytes = memory_bytes - table_bytes > (uint64_t)NIBBLE_MEMORY_MIN
+                              ? memory_bytes - table_bytes
+                              : (uint64_t)NIBBLE_MEMORY_MIN;
     lsn_counts_open(&dirty->lsns, log_capacity);
     struct nibble *nibble;
     struct nibble_session *writers[DIRTY_SHARDS];
     dirty->shards = aligned_alloc(64, DIRTY_SHARDS * sizeof *dirty->shards);
     dirty->ranges = calloc((size_t)1 << dirty->range_bits, sizeof *dirty->ranges);
-    dirty->blobs = calloc(BLOB_LISTS, sizeof *dirty->blobs);
-    if (dirty->shards == NULL || dirty->ranges == NULL || dirty->blobs == NULL ||
-        open_memory(memory_bytes, dirty->keeps_clean, &nibble, writers) != CUBBY_OK) {
+    int status = dirty_blobs_open(&dirty->blobs, &dirty->lsns);
+    if (dirty->shards == NULL || dirty->ranges == NULL || status != 0 ||
+        open_memory(dirty->nibble_bytes, dirty->keeps_clean, &nibble, writers) != CUBBY_OK) {
         free(dirty->shards);
         free(dirty->ranges);
-        free(dirty->blobs);
+        dirty_blobs_close(&dirty->blobs);
         *dirty = (struct dirty){0};
         return ENOMEM;
     }
@@ -149,16 +152,9 @@ void dirty_close(struct dirty *dirty)
     for (size_t i = 0; i < DIRTY_SHARDS; i++) {
         pthread_mutex_destroy(&dirty->shards[i].lock);
     }
-    for (size_t i = 0; i < BLOB_LISTS; i++) {
-        while (dirty->blobs[i] != NULL) {
-            struct dirty_blob *next = dirty->blobs[i]->next;
-            free(dirty->blobs[i]);
-            dirty->blobs[i] = next;
-        }
-    }
     free(dirty->shards);
     free(dirty->ranges);
-    free(dirty->blobs);
+    dirty_blobs_close(&dirty->blobs);
     *dirty = (struct dirty){0};
 }
 
@@ -223,7 +219,7 @@ int dirty_resize(struct dirty *dirty, uint64_t capacity_bytes)
     uint64_t taken = atomic_load(&dirty->bytes);
     uint64_t capacity = capacity_bytes > taken ? capacity_bytes : taken;
     uint64_t memory_bytes = capacity + capacity / 3 + 4; /* of which it is a CAPACITY_SHARE */
-    memory_bytes = memory_bytes > dirty->memory_bytes ? memory_bytes : dirty->memory_bytes;
+    memory_bytes = memory_bytes > dirty->nibble_bytes ? memory_bytes : dirty->nibble_bytes;
     if (memory_bytes == dirty->nibble->memory_bytes) {
         return CUBBY_OK;
     }
@@ -323,42 +319,6 @@ static bool same_hash(struct key_hash a, struct key_hash b)
     return a.low == b.low && a.high == b.high;
 }
 
-/* The list that those of a key are in, and others. */
-static struct dirty_blob **blobs_of(const struct dirty *dirty, struct key_hash hash)
-{
-    size_t per_shard = BLOB_LISTS / DIRTY_SHARDS;
-    return &dirty->blobs[shard_number(hash) * per_shard + (hash.high >> 32) % per_shard];
-}
-
-static const struct dirty_blob *first_blob(const struct dirty_blob *blob, struct key_hash hash)
-{
-    while (blob != NULL && !same_hash(blob->hash, hash)) {
-        blob = blob->next;
-    }
-    return blob;
-}
-
-const struct dirty_blob *dirty_next_blob(const struct dirty_blob *blob)
-{
-    return first_blob(blob->next, blob->hash);
-}
-
-/* Forget those of a key whose records are not younger than lsn. */
-static void drop_blobs(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
-{
-    struct dirty_blob **link = blobs_of(dirty, hash);
-    while (*link != NULL) {
-        struct dirty_blob *blob = *link;
-        if (same_hash(blob->hash, hash) && blob->lsn <= lsn) {
-            lsn_counts_remove(&dirty->lsns, blob->lsn);
-            *link = blob->next;
-            free(blob);
-        } else {
-            link = &blob->next;
-        }
-    }
-}
-
 /* Whether a dirty pair's value is this blob. */
 static bool is_blob(const struct dirty_entry *entry, uint64_t lba, uint64_t checksum)
 {
@@ -385,9 +345,7 @@ static void keep_blob(struct dirty *dirty, const struct dirty_entry *old,
         return;
     }
     CUBBY_ASSERT(blob != NULL);
-    struct dirty_blob **list = blobs_of(dirty, old->hash);
     *blob = (struct dirty_blob){
-        .next = *list,
         .hash = old->hash,
         .lsn = old->lsn,
         .lba = pair.blob_lba,
@@ -395,8 +353,7 @@ static void keep_blob(struct dirty *dirty, const struct dirty_entry *old,
         .key_size = pair.key_size,
         .value_size = pair.value_size,
     };
-    *list = blob;
-    lsn_counts_add(&dirty->lsns, blob->lsn);
+    dirty_blobs_add(&dirty->blobs, blob);
 }
 
 bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct dirty_entry *entry)
@@ -416,7 +373,7 @@ bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct d
     entry->is_tombstone = (tail & 1) != 0;
     entry->next.low = load_u64(entry->encoded + entry->encoded_size + 8);
     entry->next.high = load_u64(entry->encoded + entry->encoded_size + 16);
-    entry->blobs = first_blob(*blobs_of(dirty, hash), hash);
+    entry->blobs = dirty_blobs_newest(&dirty->blobs, hash);
     return true;
 }
 
@@ -504,7 +461,7 @@ void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t
 {
     lsn_counts_add(&dirty->lsns, lsn); /* first: something is needed all the time */
     lsn_counts_remove(&dirty->lsns, entry->lsn);
-    drop_blobs(dirty, entry->hash, UINT64_MAX);
+    dirty_blobs_drop(&dirty->blobs, entry->hash, UINT64_MAX);
     entry->blobs = NULL;
     entry->lsn = lsn;
     amend_tail(dirty, entry);
@@ -517,7 +474,7 @@ static void forget(struct dirty *dirty, const struct dirty_entry *entry)
     leave_list(dirty, entry);
     nibble_forget(dirty->nibble, &key);
     index_shrink(&dirty->nibble->index, entry->hash);
-    drop_blobs(dirty, entry->hash, UINT64_MAX);
+    dirty_blobs_drop(&dirty->blobs, entry->hash, UINT64_MAX);
     uncount_entry(dirty, entry);
 }
 
@@ -533,7 +490,7 @@ static void make_clean(struct dirty *dirty, const struct dirty_entry *entry)
     struct nibble_key key = key_of(&entry->hash);
     leave_list(dirty, entry);
     nibble_amend(dirty->nibble, &key, DIRTY_TAIL_BYTES, (const uint8_t *)"", 0, 0);
-    drop_blobs(dirty, entry->hash, UINT64_MAX);
+    dirty_blobs_drop(&dirty->blobs, entry->hash, UINT64_MAX);
     uncount_entry(dirty, entry);
 }
 
@@ -545,7 +502,7 @@ void dirty_clean(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
         if (entry.lsn == lsn || PLANTED(BUG_CLEAN_WITHOUT_LSN)) {
             make_clean(dirty, &entry);
         } else {
-            drop_blobs(dirty, hash, lsn);
+            dirty_blobs_drop(&dirty->blobs, hash, lsn);
         }
     }
     dirty_unlock(shard);
@@ -567,17 +524,7 @@ void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, 
 {
     struct dirty_entry entry;
     struct dirty_shard *shard = dirty_lock(dirty, hash);
-    struct dirty_blob **link = blobs_of(dirty, hash);
-    while (*link != NULL) {
-        struct dirty_blob *blob = *link;
-        if (same_hash(blob->hash, hash) && blob->lba == lba && blob->checksum == checksum) {
-            lsn_counts_remove(&dirty->lsns, blob->lsn);
-            *link = blob->next;
-            free(blob);
-        } else {
-            link = &blob->next;
-        }
-    }
+    dirty_blobs_forget(&dirty->blobs, hash, lba, checksum);
     if (dirty_peek_locked(dirty, hash, &entry) && is_blob(&entry, lba, checksum)) {
         forget(dirty, &entry);
     }
@@ -678,7 +625,8 @@ uint64_t dirty_oldest_lsn(struct dirty *dirty, uint64_t start, uint64_t end)
 static int find_before(struct dirty_entry *entry, void *state)
 {
     const uint64_t *lsn = state;
-    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = dirty_next_blob(blob)) {
+    for (const struct dirty_blob *blob = entry->blobs; blob != NULL;
+         blob = dirty_blobs_older(blob)) {
         if (blob->lsn < *lsn) {
             return CUBBY_EXISTS;
         }

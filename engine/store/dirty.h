@@ -32,7 +32,7 @@
  * seen all records that were appended there before). Looking a pair up takes no lock. The sums are
  * atomics.
  *
- * Depends on: base, block.h, lsn_counts.h, nibble.h.   Used by: put.c, batch.c, lookup.c, scan.c,
+ * Depends on: base, block.h, dirty_blobs.h, nibble.h.   Used by: put.c, batch.c, lookup.c, scan.c,
  * writeback.c, replay.c.
  */
 #ifndef CUBBY_DIRTY_H
@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 #include "engine/store/block.h"
-#include "engine/store/lsn_counts.h"
+#include "engine/store/dirty_blobs.h"
 
 struct nibble;
 struct nibble_session;
@@ -57,23 +57,12 @@ enum {
     DIRTY_CLEAN_BYTES_MIN = 16 << 20, /* that are left for clean pairs, where they are kept */
 };
 
-/* A blob that no home block may name any more once its key has been written back. */
-struct dirty_blob {
-    struct dirty_blob *next; /* of any key */
-    struct key_hash hash;
-    uint64_t lsn; /* of the record that named it */
-    uint64_t lba;
-    uint64_t checksum;
-    uint32_t key_size;
-    uint32_t value_size;
-};
-
 /* A dirty pair, copied out; so it is while its shard is locked. */
 struct dirty_entry {
     struct key_hash hash;
     struct key_hash next;           /* in the list of its range; zeros: it is the last */
     uint64_t lsn;                   /* of its record */
-    const struct dirty_blob *blobs; /* replaced, newest first: the others by dirty_next_blob */
+    const struct dirty_blob *blobs; /* replaced, newest first, as dirty_blobs_older says */
     uint32_t encoded_size;
     bool is_tombstone;
     bool is_hot; /* put again since it was last looked at by write-back */
@@ -98,10 +87,11 @@ struct dirty_shard {
 struct dirty {
     struct nibble *nibble; /* constant, but for dirty_resize */
     struct dirty_shard *shards;
-    struct dirty_blob **blobs; /* lists, each guarded by its shard's lock */
-    struct key_hash *ranges;   /* 2^range_bits first ones of lists, guarded likewise */
+    struct dirty_blobs blobs; /* that were replaced */
+    struct key_hash *ranges;  /* 2^range_bits first ones of lists, guarded likewise */
     unsigned range_bits;
-    uint64_t memory_bytes;   /* that dirty_open gave; constant */
+    uint64_t memory_bytes;   /* that dirty_open was given, or chose; constant */
+    uint64_t nibble_bytes;   /* of it, less what lists of ranges take; constant */
     uint64_t limit_bytes;    /* of dirty pairs; constant */
     uint64_t capacity_bytes; /* of them, that there is room for whatever happens; as nibble */
     bool keeps_clean;        /* constant */
@@ -164,9 +154,6 @@ void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, 
 
 /* The dirty pair of a key, whose shard is locked. Returns whether it has one. */
 bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct dirty_entry *entry);
-
-/* The next replaced blob of the same key, or NULL. */
-const struct dirty_blob *dirty_next_blob(const struct dirty_blob *blob);
 
 /* Give an entry another LSN, and no replaced blobs; its shard is locked. */
 void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t lsn);

@@ -303,7 +303,8 @@ int replay_apply(struct replay *replay, const struct log_found *found)
 
 int replay_note_replaced(struct anew *anew, const struct dirty_entry *entry)
 {
-    for (const struct dirty_blob *blob = entry->blobs; blob != NULL; blob = dirty_next_blob(blob)) {
+    for (const struct dirty_blob *blob = entry->blobs; blob != NULL;
+         blob = dirty_blobs_older(blob)) {
         struct block_pair *grown = growing_array_reserve(anew->blobs, &anew->blob_capacity,
                                                          anew->blob_count + 1, sizeof *grown);
         if (grown == NULL) {

@@ -115,7 +115,7 @@ static void fill_memory(const cubby_store *store, struct cubby_stat *stat)
     stat->cache_moved_bytes = memory.moved_bytes;
     if (store->dirty.keeps_clean) {
         /* What is not dirty is clean; the two are not looked at at the same moment. */
-        stat->cache_limit_bytes = memory.memory_bytes;
+        stat->cache_limit_bytes = store->dirty.memory_bytes;
         stat->cache_bytes = larger(memory.used_bytes, stat->dirty_bytes) - stat->dirty_bytes;
         stat->cache_pairs = larger(memory.pairs, stat->dirty_pairs) - stat->dirty_pairs;
         stat->cache_evicted = memory.evicted;
