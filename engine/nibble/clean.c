@@ -81,6 +81,7 @@ static bool evict(struct nibble *nibble, struct nibble_cleaner *cleaner, struct 
     struct large_value large = nibble_kill(nibble, moving->object, header);
     index_remove(&nibble->index, &moving->spot, slot);
     index_unlock(&moving->spot);
+    index_shrink(&nibble->index, moving->hash); /* its pages are memory that others want */
     if (by_client) {
         ghosts_add(&nibble->ghosts, moving->hash);
     }

@@ -378,9 +378,9 @@ void nibble_amend(struct nibble *nibble, const struct nibble_key *key, size_t cu
     index_reach_locked(&nibble->index, key->hash, &spot);
     CUBBY_ASSERT(!nibble_is_viewed_locked(nibble));
     bool is_there = nibble_find(nibble, &spot, key, &found);
+    CUBBY_ASSERT(is_there && (found.header & OBJECT_LARGE) == 0);
     size_t value_size = object_value_size(found.header);
-    CUBBY_ASSERT(is_there && value_size >= cut + tail_size);
-    CUBBY_ASSERT((found.header & OBJECT_LARGE) == 0);
+    CUBBY_ASSERT(value_size >= cut + tail_size);
     value_size -= cut;
     racy_store(object_value(found.object, found.header) + value_size - tail_size, tail, tail_size);
     set_header(nibble, &found,

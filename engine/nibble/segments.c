@@ -339,34 +339,39 @@ uint32_t segments_choose_oldest(struct segments *segments, unsigned node_number,
     struct segment_node *node = &segments->nodes[node_number];
     uint32_t oldest[HEAD_COUNT] = {NO_SEGMENT, NO_SEGMENT};
     uint32_t counts[HEAD_COUNT] = {0, 0};
+    uint32_t least_dirty = NO_SEGMENT;
+    int64_t least_units =
+        (int64_t)(segments->segment_bytes / OBJECT_UNIT_BYTES) * LIVE_PERCENT_MAX / 100;
     pthread_mutex_lock(&node->lock);
     for (uint32_t i = node->first; i < node->first + node->touched; i++) {
         struct segment *segment = &segments->table[i];
-        if (segment->state != SEGMENT_CLOSED) {
+        counts[segment->head] += segment->state == SEGMENT_CLOSED;
+        if (segment->state != SEGMENT_CLOSED || segment->open_chunks > 0) {
             continue;
         }
-        counts[segment->head]++;
-        if (is_mostly_dirty(segments, segment)) {
-            continue;
+        int64_t units = atomic_load_explicit(&segment->dirty_units, memory_order_relaxed);
+        if (units < least_units) {
+            least_dirty = i;
+            least_units = units;
         }
         uint32_t *best = &oldest[segment->head];
-        if (segment->open_chunks == 0 &&
+        if (!is_mostly_dirty(segments, segment) &&
             (*best == NO_SEGMENT || segment->closed_at < segments->table[*best].closed_at)) {
             *best = i;
         }
     }
     bool clients = counts[HEAD_CLIENTS] * 100 >
                    (counts[HEAD_CLIENTS] + counts[HEAD_SURVIVORS]) * CLIENTS_PERCENT;
-    *head = (clients && oldest[HEAD_CLIENTS] != NO_SEGMENT) || oldest[HEAD_SURVIVORS] == NO_SEGMENT
-                ? HEAD_CLIENTS
-                : HEAD_SURVIVORS;
-    uint32_t best = oldest[*head];
+    uint32_t best = clients ? oldest[HEAD_CLIENTS] : oldest[HEAD_SURVIVORS];
+    best = best != NO_SEGMENT ? best : oldest[clients ? HEAD_SURVIVORS : HEAD_CLIENTS];
+    best = best != NO_SEGMENT ? best : least_dirty;
     if (best != NO_SEGMENT) {
+        *head = segments->table[best].head;
         segments->table[best].state = SEGMENT_CLEANING;
         node->cleaning_count++;
     }
     pthread_mutex_unlock(&node->lock);
-    return best != NO_SEGMENT ? best : segments_choose(segments, node_number);
+    return best;
 }
 
 void segments_finish(struct segments *segments, uint32_t number, bool is_viewed)

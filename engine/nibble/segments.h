@@ -164,7 +164,7 @@ static inline void segments_note_dirty(struct segments *segments, uint8_t *objec
     }
 }
 
-/* A published object is dead from now on; its bucket is locked. */
+/* An object is dead from now on; its bucket is locked. */
 static inline void segments_kill(struct segments *segments, uint8_t *object, uint64_t header)
 {
     atomic_fetch_sub_explicit(&segments_of(segments, object)->live_units,
@@ -195,9 +195,8 @@ uint32_t segments_choose(struct segments *segments, unsigned node);
 
 /* Where pairs may be evicted: the CLOSED segment that is oldest, of those that were filled by
  * clients while these are more than a share, else of those of survivors. *head says which. What is
- * mostly dirty is left alone: there is nothing to be evicted. Where all are, the one that pays
- * most.
- */
+ * mostly dirty is left alone: there is little to be evicted. Where all are, the one that is so
+ * least. */
 uint32_t segments_choose_oldest(struct segments *segments, unsigned node, enum segment_head *head);
 
 /* It is empty now: free, once nobody views what it had. is_viewed: somebody may. */

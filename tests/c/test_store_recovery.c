@@ -130,49 +130,6 @@ static void test_a_killed_process_loses_nothing_it_was_told_is_stored(void)
     }
 }
 
-/* What waits to be written back is in the log, also where the next opening gives it less memory
- * than it takes. */
-static void test_recovery_has_room_for_what_the_log_has(void)
-{
-    enum { COUNT = 20000, VALUE_BYTES = 700 };
-    const char *path = fixture_path("much.cubby");
-    struct cubby_options options = options_of(CUBBY_NEW, UINT64_C(8) << 30);
-    struct fixture fixture;
-    unlink(path);
-    fflush(stdout);
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        fixture_open(&fixture, path, &options);
-        for (uint64_t i = 0; i < COUNT; i++) {
-            put_number(&fixture, i, 0, VALUE_BYTES);
-        }
-        CHECK_EQUAL(read_stat(&fixture).dirty_pairs, COUNT);
-        raise(SIGKILL);
-        _exit(1);
-    }
-    int status;
-    CHECK_EQUAL(waitpid(child, &status, 0), child);
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    for (int writes = 0; writes < 2; writes++) {
-        options = options_of(writes != 0 ? 0 : CUBBY_READ_ONLY_OPEN, 0);
-        options.dirty_bytes = 64 << 10;
-        fixture_open(&fixture, path, &options);
-        CHECK_EQUAL(read_stat(&fixture).replayed_pairs, COUNT);
-        for (uint64_t i = 0; i < COUNT; i++) {
-            expect_number(&fixture, i, 0, VALUE_BYTES);
-        }
-        CHECK_EQUAL(count_pairs(&fixture), COUNT);
-        fixture_check(&fixture);
-        if (writes != 0) {
-            put_number(&fixture, COUNT, 0, VALUE_BYTES); /* it waits for much to be written back */
-            CHECK(read_stat(&fixture).dirty_bytes <= 64 << 10);
-        }
-        fixture_close(&fixture);
-    }
-    unlink(path);
-}
-
 static void test_recovery_can_itself_be_killed_and_repeated(void)
 {
     const char *path = fixture_path("again.cubby");
@@ -714,7 +671,6 @@ int main(void)
 {
     share_counter();
     RUN(test_a_killed_process_loses_nothing_it_was_told_is_stored);
-    RUN(test_recovery_has_room_for_what_the_log_has);
     RUN(test_recovery_can_itself_be_killed_and_repeated);
     RUN(test_a_clean_store_is_not_written_by_opening_and_reading_it);
     RUN(test_check_names_a_flipped_bit_in_every_kind_of_segment_block);
