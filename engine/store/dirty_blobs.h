@@ -23,13 +23,12 @@ struct dirty_blob {
 };
 
 struct dirty_blobs {
-    struct dirty_blob **lists; /* 2^list_bits */
-    unsigned list_bits;
+    struct dirty_blob **lists;
     struct lsn_counts *lsns;
 };
 
 /* Returns 0 or ENOMEM. dirty_blobs_close is allowed on a zeroed struct. */
-int dirty_blobs_open(struct dirty_blobs *blobs, struct lsn_counts *lsns, uint64_t log_capacity);
+int dirty_blobs_open(struct dirty_blobs *blobs, struct lsn_counts *lsns);
 void dirty_blobs_close(struct dirty_blobs *blobs);
 
 /* The newest of a key, or NULL; and the one before it. */
