@@ -117,7 +117,8 @@ enum cubby_status {
     CUBBY_BAD_ARGUMENT = -14, /* an argument is out of its range; the message names it */
     CUBBY_EXISTS = -15,       /* a pair has this key, and the condition was that none has */
     CUBBY_DIFFERS = -16,      /* the key has another value than the condition expects */
-    CUBBY_TOO_LARGE = -17,    /* a batch takes more than an eighth of the log */
+    CUBBY_TOO_LARGE = -17,    /* a batch takes more than an eighth of the log, or than memory for
+                                 dirty pairs */
     CUBBY_DEGRADED = -18,     /* writing pairs back has failed: reads only, until the store is
                                  reopened; the message has the cause. Nothing is lost: what was
                                  acknowledged is in the log */
@@ -210,7 +211,9 @@ struct cubby_options {
     uint32_t durability;          /* enum cubby_durability; default: PROCESS */
     uint64_t dirty_bytes;  /* memory for pairs that are in the log and not yet in their place. 0: 64
                               MiB. Never more than an eighth of the log is used, which has a 32nd of
-                              the store, at least 512 KiB and at most 2 GiB */
+                              the store, at least 512 KiB and at most 2 GiB. What holds them takes
+                              half as much again, at least 16 MiB, or memory_bytes; a recovery what
+                              the log needs, until the store is closed */
     uint64_t memory_bytes; /* for these and a cache of pairs that are used often, together: what
                               these do not take the cache has, and at least a third of it. Without
                               dirty_bytes they take at most half of it. It leaves 16 MiB or more for
@@ -517,7 +520,8 @@ int cubby_batch_open(cubby_session *session, cubby_batch **batch);
 
 /* Add a change; nothing is written, but a pair over about 1,000 bytes is written as a blob, at
  * once. Of two changes to one key the later one counts. Returns as cubby_put; CUBBY_TOO_LARGE where
- * the batch would take more than an eighth of the log: it stays as it was, and can be committed. */
+ * the batch would take more than an eighth of the log, or than the memory for dirty pairs (half as
+ * much again as dirty_bytes allows, at least 12 MiB): it stays as it was, and can be committed. */
 int cubby_batch_put(cubby_batch *batch, const uint8_t *key, size_t key_size, const uint8_t *value,
                     size_t value_size, uint64_t expires_ms);
 

@@ -47,7 +47,8 @@ class StoreOptions:
             "power", "process" or "none"; see Store.
         dirty_bytes: memory for pairs that are in the log and not in their place yet; an int, or
             text such as "64M".  None: up to 64 MiB.  Never more is used than the log, which has a
-            32nd of the store, has room for.
+            32nd of the store, has room for.  What holds them takes half as much again, at least
+            16 MiB; with *memory* that.
         memory: for these, and for a cache of pairs that are used often, together; an int, or text
             such as "256M".  What these do not take the cache has, and at least a third of it;
             without *dirty_bytes* they take at most half.  It leaves 16 MiB or more for the cache.

@@ -18,7 +18,7 @@
       DeviceError    (OSError)     the operating system failed a call; errno says how
         Poisoned                   an earlier flush failed: reads only, until the store is reopened
         Degraded                   writing back has failed: reads only, until the store is reopened
-      TooLarge       (ValueError)  a batch takes more than an eighth of the log
+      TooLarge       (ValueError)  a batch takes more than an eighth of log, or too much memory
 
 A bad argument is a ValueError or a TypeError, and lack of memory a MemoryError, as everywhere in
 Python.  Every message names the key, the path or the LBA that it is about.

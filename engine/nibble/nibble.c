@@ -238,13 +238,19 @@ static void add_counters(struct nibble_counters *sums, const struct nibble_count
     }
 }
 
+void nibble_session_release(struct nibble_session *session)
+{
+    struct segments *segments = &session->nibble->segments;
+    segments_release_chunk(segments, &session->chunk);
+    segments_release_chunk(segments, &session->large_chunk);
+    segments_release_chunk(segments, &session->old_chunk);
+}
+
 void nibble_session_close(struct nibble_session *session)
 {
     struct nibble *nibble = session->nibble;
     CUBBY_ASSERT(session->view_count == 0);
-    segments_release_chunk(&nibble->segments, &session->chunk);
-    segments_release_chunk(&nibble->segments, &session->large_chunk);
-    segments_release_chunk(&nibble->segments, &session->old_chunk);
+    nibble_session_release(session);
     epoch_unregister(&nibble->epoch, &session->views);
     pthread_mutex_lock(&nibble->lock);
     struct nibble_session **place = &nibble->sessions;

@@ -166,6 +166,10 @@ int nibble_session_open(struct nibble *nibble, size_t buffer_bytes,
                         struct nibble_session **session);
 void nibble_session_close(struct nibble_session *session);
 
+/* Give up the rest of the chunks that a session has: a segment that one is of cannot be compacted.
+ * The session may go on. */
+void nibble_session_release(struct nibble_session *session);
+
 /* Copy a value into the session's buffer, at an offset not above buffer_bytes; what is before that
  * stays as it is, but may move. version: NULL, or set to what nibble_put takes for
  * NIBBLE_IF_VERSION, also where there is no such pair.

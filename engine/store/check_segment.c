@@ -184,14 +184,14 @@ static int gather_spill(struct inspection *inspection)
 }
 
 /* Whether a pair on the device is superseded by what is dirty. */
-static bool is_superseded(struct check *check, const struct block_pair *pair, struct key_hash hash)
+static bool is_superseded(struct check *check, struct key_hash hash)
 {
-    uint8_t buffer[DIRTY_BUFFER_BYTES];
-    struct block_pair dirty_pair;
-    dirty_token token;
-    enum dirty_state state = dirty_find(&check->session->store->dirty, pair->key, pair->key_size,
-                                        hash, buffer, &dirty_pair, &token);
-    return state == DIRTY_PAIR || state == DIRTY_TOMBSTONE;
+    struct dirty *dirty = &check->session->store->dirty;
+    struct dirty_entry entry;
+    struct dirty_shard *shard = dirty_lock(dirty, hash);
+    bool found = dirty_peek_locked(dirty, hash, &entry);
+    dirty_unlock(shard);
+    return found;
 }
 
 static bool same_key(const struct segment_pair *a, const struct block_pair *pair)
@@ -233,7 +233,7 @@ static int take_pair(struct inspection *inspection, const struct segment_pair *f
         return status;
     }
     /* What it names may have been freed when something else took its place. */
-    return is_superseded(check, &pair, found->hash)
+    return is_superseded(check, found->hash)
                ? check_claim_dirty_blob(check, &pair)
                : check_blob_begin(check, &pair, found->hash, inspection->view.number);
 }

@@ -15,84 +15,26 @@ enum {
     BYTES_PER_RANGE = 512, /* of the limit: about one pair */
     RANGE_BITS_MIN = DIRTY_SHARD_BITS,
     RANGE_BITS_MAX = 22,
-    CHUNKS = 4096, /* that the memory has; each shard fills two or three at a time */
-    CHUNK_BYTES_MIN = 4 << 10,
-    CHUNK_BYTES_MAX = 64 << 10,
     INDEX_BYTES = 40, /* of a pair: 24 in pages that have just been split, and in ranges */
+    /* Of the memory, what dirty pairs may take whatever happens, and what they take usually: the
+     * rest is for tables, chunks that are being filled, and for compaction to find segments that
+     * are worth it. */
+    CAPACITY_QUARTERS = 3,
+    LIMIT_THIRDS = 2,
 };
-
-/* Of the memory, what dirty pairs may take whatever happens, and what they take usually: the rest
- * is for tables, chunks that are being filled, and for compaction to find segments that are worth
- * it. */
-#define CAPACITY_SHARE 3 / 4
-#define LIMIT_SHARE 2 / 3
 
 static struct nibble_key key_of(const struct key_hash *hash)
 {
     return (struct nibble_key){(const uint8_t *)hash, sizeof *hash, *hash};
 }
 
-/* The hash that Nibble is given stands in the key, too: it is the key. */
-static struct key_hash hash_of_hash(const uint8_t *key, size_t key_size, uint64_t seed)
+static uint64_t capacity_of(const struct dirty_memory *memory)
 {
-    struct key_hash hash;
-    CUBBY_ASSERT(key_size == sizeof hash);
-    (void)seed;
-    memcpy(&hash, key, sizeof hash);
-    return hash;
+    return memory->nibble->memory_bytes / 4 * CAPACITY_QUARTERS;
 }
 
 /* Opening ----------------------------------------------------------------------------------------
  */
-
-/* A Nibble, and a session of it for each shard. */
-static void close_memory(struct nibble *nibble, struct nibble_session **writers)
-{
-    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
-        if (writers[i] != NULL) {
-            nibble_session_close(writers[i]);
-        }
-    }
-    if (nibble != NULL) {
-        nibble_close(nibble);
-    }
-}
-
-static int open_memory(uint64_t memory_bytes, bool keeps_clean, struct nibble **nibble,
-                       struct nibble_session **writers)
-{
-    struct nibble_options options = {
-        .memory_bytes = memory_bytes,
-        .block_bytes = CHUNK_BYTES_MIN,
-        .node_count = 1, /* a session appends to one node, whatever thread puts */
-        .hash = hash_of_hash,
-        .evicts = keeps_clean,
-    };
-    while (options.block_bytes < CHUNK_BYTES_MAX && options.block_bytes * CHUNKS < memory_bytes) {
-        options.block_bytes *= 2;
-    }
-    char message[CUBBY_MESSAGE_BYTES];
-    memset(writers, 0, DIRTY_SHARDS * sizeof *writers);
-    *nibble = NULL;
-    int status = nibble_open(&options, nibble, message, sizeof message);
-    for (size_t i = 0; i < DIRTY_SHARDS && status == CUBBY_OK; i++) {
-        status = nibble_session_open(*nibble, 0, &writers[i]);
-    }
-    if (status != CUBBY_OK) {
-        close_memory(*nibble, writers);
-        return ENOMEM;
-    }
-    return CUBBY_OK;
-}
-
-static void use_memory(struct dirty *dirty, struct nibble *nibble, struct nibble_session **writers)
-{
-    dirty->nibble = nibble;
-    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
-        dirty->shards[i].writer = writers[i];
-    }
-    dirty->capacity_bytes = nibble->memory_bytes * CAPACITY_SHARE;
-}
 
 int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
                uint64_t log_capacity)
@@ -102,7 +44,7 @@ int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
     if (memory_bytes == 0) {
         memory_bytes = needed > (uint64_t)NIBBLE_MEMORY_MIN ? needed : (uint64_t)NIBBLE_MEMORY_MIN;
     }
-    uint64_t most = memory_bytes * LIMIT_SHARE;
+    uint64_t most = memory_bytes / 3 * LIMIT_THIRDS;
     dirty->memory_bytes = memory_bytes;
     dirty->limit_bytes = limit_bytes < most ? limit_bytes : most;
     while (dirty->range_bits < RANGE_BITS_MAX &&
@@ -114,13 +56,11 @@ int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
                               ? memory_bytes - table_bytes
                               : (uint64_t)NIBBLE_MEMORY_MIN;
     lsn_counts_open(&dirty->lsns, log_capacity);
-    struct nibble *nibble;
-    struct nibble_session *writers[DIRTY_SHARDS];
     dirty->shards = aligned_alloc(64, DIRTY_SHARDS * sizeof *dirty->shards);
     dirty->ranges = calloc((size_t)1 << dirty->range_bits, sizeof *dirty->ranges);
-    int status = dirty_blobs_open(&dirty->blobs, &dirty->lsns);
+    int status = dirty_blobs_open(&dirty->blobs, &dirty->lsns, log_capacity);
     if (dirty->shards == NULL || dirty->ranges == NULL || status != 0 ||
-        open_memory(dirty->nibble_bytes, dirty->keeps_clean, &nibble, writers) != CUBBY_OK) {
+        dirty_memory_open(&dirty->memory, dirty->nibble_bytes, dirty->keeps_clean) != CUBBY_OK) {
         free(dirty->shards);
         free(dirty->ranges);
         dirty_blobs_close(&dirty->blobs);
@@ -131,17 +71,8 @@ int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
         dirty->shards[i] = (struct dirty_shard){0};
         pthread_mutex_init(&dirty->shards[i].lock, NULL);
     }
-    use_memory(dirty, nibble, writers);
+    dirty->capacity_bytes = capacity_of(&dirty->memory);
     return CUBBY_OK;
-}
-
-static void close_own_memory(struct dirty *dirty)
-{
-    struct nibble_session *writers[DIRTY_SHARDS];
-    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
-        writers[i] = dirty->shards[i].writer;
-    }
-    close_memory(dirty->nibble, writers);
 }
 
 void dirty_close(struct dirty *dirty)
@@ -149,7 +80,7 @@ void dirty_close(struct dirty *dirty)
     if (dirty->shards == NULL) {
         return;
     }
-    close_own_memory(dirty);
+    dirty_memory_close(&dirty->memory);
     for (size_t i = 0; i < DIRTY_SHARDS; i++) {
         pthread_mutex_destroy(&dirty->shards[i].lock);
     }
@@ -172,18 +103,14 @@ struct tail {
     uint8_t bytes[DIRTY_TAIL_BYTES];
 };
 
-static struct tail tail_of(uint64_t lsn, bool is_hot, bool is_tombstone, struct key_hash next)
+static struct tail tail_of(const struct dirty_entry *entry)
 {
     struct tail tail;
-    store_u64(tail.bytes, lsn << 2 | (uint64_t)is_hot << 1 | is_tombstone);
-    store_u64(tail.bytes + 8, next.low);
-    store_u64(tail.bytes + 16, next.high);
+    store_u64(tail.bytes, entry->lsn << 3 | (uint64_t)(entry->blobs != NULL) << 2 |
+                              (uint64_t)entry->is_hot << 1 | entry->is_tombstone);
+    store_u64(tail.bytes + 8, entry->next.low);
+    store_u64(tail.bytes + 16, entry->next.high);
     return tail;
-}
-
-static struct tail tail_of_entry(const struct dirty_entry *entry)
-{
-    return tail_of(entry->lsn, entry->is_hot, entry->is_tombstone, entry->next);
 }
 
 static void decode(const uint8_t *encoded, uint32_t encoded_size, struct block_pair *pair)
@@ -192,26 +119,19 @@ static void decode(const uint8_t *encoded, uint32_t encoded_size, struct block_p
     CUBBY_ASSERT(decoded);
 }
 
-/* Put what is dirty into a Nibble. There is room: it was reserved, and dirty pairs leave enough of
- * the memory for compaction to find it. */
-static void put_dirty(struct nibble_session *writer, const struct key_hash *hash,
-                      const uint8_t *encoded, uint32_t encoded_size, struct tail tail)
+static void put_dirty(struct dirty_memory *memory, struct key_hash hash, const uint8_t *encoded,
+                      uint32_t encoded_size, struct tail tail)
 {
     uint8_t value[DIRTY_BUFFER_BYTES];
-    struct nibble_key key = key_of(hash);
     CUBBY_ASSERT(encoded_size <= PAIR_INLINE_BYTES_MAX);
     memcpy(value, encoded, encoded_size);
     memcpy(value + encoded_size, tail.bytes, sizeof tail.bytes);
-    int status = nibble_put(writer, &key, value, encoded_size + DIRTY_TAIL_BYTES, OBJECT_DIRTY,
-                            NIBBLE_ALWAYS, 0);
-    CUBBY_ASSERT(status == CUBBY_OK);
+    dirty_memory_put(memory, hash, value, encoded_size + DIRTY_TAIL_BYTES);
 }
 
 static int move_entry(struct dirty_entry *entry, void *state)
 {
-    struct nibble_session **writers = state;
-    put_dirty(writers[shard_number(entry->hash)], &entry->hash, entry->encoded, entry->encoded_size,
-              tail_of_entry(entry));
+    put_dirty(state, entry->hash, entry->encoded, entry->encoded_size, tail_of(entry));
     return CUBBY_OK;
 }
 
@@ -219,18 +139,19 @@ int dirty_resize(struct dirty *dirty, uint64_t capacity_bytes)
 {
     uint64_t taken = atomic_load(&dirty->bytes);
     uint64_t capacity = capacity_bytes > taken ? capacity_bytes : taken;
-    uint64_t memory_bytes = capacity + capacity / 3 + 4; /* of which it is a CAPACITY_SHARE */
+    uint64_t memory_bytes = capacity + capacity / 3 + 4; /* of which it is CAPACITY_QUARTERS */
     memory_bytes = memory_bytes > dirty->nibble_bytes ? memory_bytes : dirty->nibble_bytes;
-    if (memory_bytes == dirty->nibble->memory_bytes) {
+    if (memory_bytes == dirty->memory.nibble->memory_bytes) {
         return CUBBY_OK;
     }
-    struct nibble *nibble;
-    struct nibble_session *writers[DIRTY_SHARDS];
-    int status = open_memory(memory_bytes, dirty->keeps_clean, &nibble, writers);
+    struct dirty_memory other;
+    int status = dirty_memory_open(&other, memory_bytes, dirty->keeps_clean);
     if (status == CUBBY_OK) {
-        status = dirty_each(dirty, move_entry, writers);
-        close_own_memory(dirty);
-        use_memory(dirty, nibble, writers);
+        status = dirty_each(dirty, move_entry, &other);
+        CUBBY_ASSERT(status == CUBBY_OK);
+        dirty_memory_close(&dirty->memory);
+        dirty->memory = other;
+        dirty->capacity_bytes = capacity_of(&other);
     }
     return status;
 }
@@ -281,7 +202,8 @@ enum dirty_state dirty_find(const struct dirty *dirty, const uint8_t *key, size_
     struct nibble_key wanted = key_of(&hash);
     struct nibble_read read;
     *token = 0;
-    if (nibble_read(dirty->nibble, &wanted, buffer, DIRTY_BUFFER_BYTES, true, &read) != CUBBY_OK) {
+    if (nibble_read(dirty->memory.nibble, &wanted, buffer, DIRTY_BUFFER_BYTES, true, &read) !=
+        CUBBY_OK) {
         *token = read.version;
         return DIRTY_NOT;
     }
@@ -306,9 +228,7 @@ void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_p
         pthread_mutex_trylock(&shard->lock) != 0) {
         return; /* who has the lock is not waited for: another get will find it */
     }
-    struct nibble_key key = key_of(&hash);
-    (void)nibble_put(shard->writer, &key, pair->encoded, pair->encoded_size, 0, NIBBLE_IF_VERSION,
-                     token);
+    dirty_memory_admit(&dirty->memory, hash, pair->encoded, pair->encoded_size, token);
     dirty_unlock(shard);
 }
 
@@ -329,8 +249,16 @@ static bool is_blob(const struct dirty_entry *entry, uint64_t lba, uint64_t chec
            pair.blob_checksum == checksum;
 }
 
+/* Forget the blobs that an entry has replaced, up to an LSN. */
+static void drop_blobs(struct dirty *dirty, const struct dirty_entry *entry, uint64_t lsn)
+{
+    if (entry->blobs != NULL) {
+        dirty_blobs_drop(&dirty->blobs, entry->hash, lsn);
+    }
+}
+
 /* Remember the blob of a dirty pair that is replaced, in blob, or free that. */
-static void keep_blob(struct dirty *dirty, const struct dirty_entry *old,
+static void keep_blob(struct dirty *dirty, struct dirty_entry *old,
                       const struct dirty_new *new_pair)
 {
     struct dirty_blob *blob = new_pair->blob;
@@ -355,26 +283,28 @@ static void keep_blob(struct dirty *dirty, const struct dirty_entry *old,
         .value_size = pair.value_size,
     };
     dirty_blobs_add(&dirty->blobs, blob);
+    old->blobs = blob;
 }
 
 bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&hash);
     struct nibble_read read;
-    if (nibble_read(dirty->nibble, &key, entry->encoded, sizeof entry->encoded, false, &read) !=
-            CUBBY_OK ||
+    if (nibble_read(dirty->memory.nibble, &key, entry->encoded, sizeof entry->encoded, false,
+                    &read) != CUBBY_OK ||
         !read.is_dirty) {
         return false;
     }
     entry->hash = hash;
     entry->encoded_size = (uint32_t)read.value_size - DIRTY_TAIL_BYTES;
     uint64_t tail = load_u64(entry->encoded + entry->encoded_size);
-    entry->lsn = tail >> 2;
+    entry->lsn = tail >> 3;
     entry->is_hot = (tail >> 1 & 1) != 0;
     entry->is_tombstone = (tail & 1) != 0;
     entry->next.low = load_u64(entry->encoded + entry->encoded_size + 8);
     entry->next.high = load_u64(entry->encoded + entry->encoded_size + 16);
-    entry->blobs = dirty_blobs_newest(&dirty->blobs, hash);
+    bool has_blobs = (tail >> 2 & 1) != 0;
+    entry->blobs = has_blobs ? dirty_blobs_newest(&dirty->blobs, hash) : NULL;
     return true;
 }
 
@@ -395,8 +325,8 @@ static struct key_hash *range_of(const struct dirty *dirty, uint64_t low_hash)
 static void amend_tail(struct dirty *dirty, const struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&entry->hash);
-    struct tail tail = tail_of_entry(entry);
-    nibble_amend(dirty->nibble, &key, 0, tail.bytes, sizeof tail.bytes, OBJECT_DIRTY);
+    struct tail tail = tail_of(entry);
+    nibble_amend(dirty->memory.nibble, &key, 0, tail.bytes, sizeof tail.bytes, OBJECT_DIRTY);
 }
 
 /* Take an entry, which is still there and dirty, out of its list. */
@@ -437,22 +367,24 @@ static void uncount_entry(struct dirty *dirty, const struct dirty_entry *entry)
 
 void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn)
 {
-    struct dirty_entry old;
-    bool replaces = dirty_peek_locked(dirty, new_pair->hash, &old);
+    struct key_hash *range = range_of(dirty, new_pair->hash.low);
+    struct dirty_entry entry; /* the old one, then the new one */
+    bool replaces = dirty_peek_locked(dirty, new_pair->hash, &entry);
     count_pair(dirty, new_pair->encoded_size, new_pair->is_tombstone, lsn);
     if (replaces) {
-        CUBBY_ASSERT(old.lsn < lsn);
-        keep_blob(dirty, &old, new_pair);
-        uncount_entry(dirty, &old);
+        CUBBY_ASSERT(entry.lsn < lsn);
+        keep_blob(dirty, &entry, new_pair); /* first: its record is needed all the time */
+        uncount_entry(dirty, &entry);
     } else {
+        entry.next = *range;
+        entry.blobs = NULL;
         free(new_pair->blob);
     }
-    bool is_hot = replaces && !new_pair->is_replayed;
-    struct key_hash *range = range_of(dirty, new_pair->hash.low);
-    struct key_hash next = replaces ? old.next : *range;
-    put_dirty(dirty->shards[shard_number(new_pair->hash)].writer, &new_pair->hash,
-              new_pair->encoded, new_pair->encoded_size,
-              tail_of(lsn, is_hot, new_pair->is_tombstone, next));
+    entry.lsn = lsn;
+    entry.is_hot = replaces && !new_pair->is_replayed;
+    entry.is_tombstone = new_pair->is_tombstone;
+    put_dirty(&dirty->memory, new_pair->hash, new_pair->encoded, new_pair->encoded_size,
+              tail_of(&entry));
     if (!replaces) {
         *range = new_pair->hash;
     }
@@ -462,7 +394,7 @@ void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t
 {
     lsn_counts_add(&dirty->lsns, lsn); /* first: something is needed all the time */
     lsn_counts_remove(&dirty->lsns, entry->lsn);
-    dirty_blobs_drop(&dirty->blobs, entry->hash, UINT64_MAX);
+    drop_blobs(dirty, entry, UINT64_MAX);
     entry->blobs = NULL;
     entry->lsn = lsn;
     amend_tail(dirty, entry);
@@ -473,9 +405,9 @@ static void forget(struct dirty *dirty, const struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&entry->hash);
     leave_list(dirty, entry);
-    nibble_forget(dirty->nibble, &key);
-    index_shrink(&dirty->nibble->index, entry->hash);
-    dirty_blobs_drop(&dirty->blobs, entry->hash, UINT64_MAX);
+    nibble_forget(dirty->memory.nibble, &key);
+    index_shrink(&dirty->memory.nibble->index, entry->hash);
+    drop_blobs(dirty, entry, UINT64_MAX);
     uncount_entry(dirty, entry);
 }
 
@@ -490,8 +422,8 @@ static void make_clean(struct dirty *dirty, const struct dirty_entry *entry)
     }
     struct nibble_key key = key_of(&entry->hash);
     leave_list(dirty, entry);
-    nibble_amend(dirty->nibble, &key, DIRTY_TAIL_BYTES, (const uint8_t *)"", 0, 0);
-    dirty_blobs_drop(&dirty->blobs, entry->hash, UINT64_MAX);
+    nibble_amend(dirty->memory.nibble, &key, DIRTY_TAIL_BYTES, (const uint8_t *)"", 0, 0);
+    drop_blobs(dirty, entry, UINT64_MAX);
     uncount_entry(dirty, entry);
 }
 
@@ -503,7 +435,7 @@ void dirty_clean(struct dirty *dirty, struct key_hash hash, uint64_t lsn)
         if (entry.lsn == lsn || PLANTED(BUG_CLEAN_WITHOUT_LSN)) {
             make_clean(dirty, &entry);
         } else {
-            dirty_blobs_drop(&dirty->blobs, hash, lsn);
+            drop_blobs(dirty, &entry, lsn);
         }
     }
     dirty_unlock(shard);
@@ -593,6 +525,29 @@ int dirty_each(struct dirty *dirty, dirty_visit *visit, void *state)
     return dirty_each_of_segment(dirty, 0, 0, visit, state);
 }
 
+int dirty_each_place(struct dirty *dirty, unsigned depth, dirty_place *visit, void *state)
+{
+    size_t shard_ranges = (size_t)1 << (dirty->range_bits - DIRTY_SHARD_BITS);
+    int status = CUBBY_OK;
+    for (size_t i = 0; i < DIRTY_SHARDS && status == CUBBY_OK; i++) {
+        pthread_mutex_lock(&dirty->shards[i].lock);
+        for (size_t range = i * shard_ranges; range < (i + 1) * shard_ranges && status == CUBBY_OK;
+             range++) {
+            struct dirty_entry entry = {.next = dirty->ranges[range]};
+            while (!is_none(entry.next) && status == CUBBY_OK) {
+                status = visit(entry.next.low, state);
+                if (depth <= dirty->range_bits) {
+                    break; /* the others of the list are of the same segment */
+                }
+                bool is_there = dirty_peek_locked(dirty, entry.next, &entry);
+                CUBBY_ASSERT(is_there);
+            }
+        }
+        pthread_mutex_unlock(&dirty->shards[i].lock);
+    }
+    return status;
+}
+
 static int find_any(struct dirty_entry *entry, void *state)
 {
     (void)entry;
@@ -648,5 +603,5 @@ bool dirty_needs_before(struct dirty *dirty, uint64_t start, uint64_t lsn)
 
 bool dirty_tidy(struct dirty *dirty)
 {
-    return nibble_clean_ahead(dirty->nibble);
+    return nibble_clean_ahead(dirty->memory.nibble);
 }

@@ -4,7 +4,8 @@
  * A pair stands in it as in a block, under the hash of its key; a dirty one is flagged, and has a
  * tail:
  *
- *   value = encoded pair, and if it is dirty: is_tombstone:1 is_hot:1 lsn:62, hash of the next:128
+ *   value = encoded pair, and if it is dirty:
+ *           is_tombstone:1 is_hot:1 has_blobs:1 lsn:61, hash of the next:128
  *
  * So a pair becomes clean where it is. A clean one is dropped when room is short and it has not
  * been used (engine/nibble); a dirty one never. Dirty pairs take at most limit_bytes, tombstones
@@ -27,12 +28,12 @@
  *
  *   range = bit_reverse(hash.low) >> (64 - range_bits)        shard = its highest bits
  *
- * Concurrency: one mutex per shard guards its dirty pairs, its replaced blobs, and its session of
- * the Nibble. A pair's record is appended to the log under it (so whoever has looked at a shard has
- * seen all records that were appended there before). Looking a pair up takes no lock. The sums are
- * atomics.
+ * Concurrency: one mutex per shard guards its dirty pairs and its replaced blobs. A pair's record
+ * is appended to the log under it (so whoever has looked at a shard has seen all records that were
+ * appended there before). Looking a pair up takes no lock. The sums are atomics.
  *
- * Depends on: base, block.h, dirty_blobs.h, nibble.h.   Used by: put.c, batch.c, lookup.c, scan.c,
+ * Depends on: base, block.h, dirty_blobs.h, dirty_memory.h, nibble.h.
+ * Used by: put.c, batch.c, lookup.c, scan.c,
  * writeback.c, replay.c.
  */
 #ifndef CUBBY_DIRTY_H
@@ -45,9 +46,7 @@
 
 #include "engine/store/block.h"
 #include "engine/store/dirty_blobs.h"
-
-struct nibble;
-struct nibble_session;
+#include "engine/store/dirty_memory.h"
 
 enum {
     DIRTY_SHARD_BITS = 6,
@@ -81,11 +80,10 @@ struct dirty_new {
 
 struct dirty_shard {
     pthread_mutex_t lock;
-    struct nibble_session *writer;
 } __attribute__((aligned(64)));
 
 struct dirty {
-    struct nibble *nibble; /* constant, but for dirty_resize */
+    struct dirty_memory memory; /* constant, but for dirty_resize */
     struct dirty_shard *shards;
     struct dirty_blobs blobs; /* that were replaced */
     struct key_hash *ranges;  /* 2^range_bits first ones of lists, guarded likewise */
@@ -177,6 +175,11 @@ typedef int dirty_visit(struct dirty_entry *entry, void *state);
 int dirty_each_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth,
                           dirty_visit *visit, void *state);
 int dirty_each(struct dirty *dirty, dirty_visit *visit, void *state);
+
+/* Call visit with the low hash of one dirty pair at least of each segment that has any, where
+ * segments are not smaller than depth says. */
+typedef int dirty_place(uint64_t low_hash, void *state);
+int dirty_each_place(struct dirty *dirty, unsigned depth, dirty_place *visit, void *state);
 
 /* Whether a segment has any. */
 bool dirty_any_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth);

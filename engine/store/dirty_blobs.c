@@ -8,19 +8,26 @@
 #include "engine/base/bytes.h"
 
 enum {
-    LIST_BITS = 12, /* not fewer than shards have */
+    LIST_BITS_MIN = 12, /* not fewer than shards have */
+    LIST_BITS_MAX = 20,
+    LOG_BYTES_PER_LIST = 4096,
 };
 
-int dirty_blobs_open(struct dirty_blobs *blobs, struct lsn_counts *lsns)
+int dirty_blobs_open(struct dirty_blobs *blobs, struct lsn_counts *lsns, uint64_t log_capacity)
 {
-    blobs->lists = calloc((size_t)1 << LIST_BITS, sizeof *blobs->lists);
+    blobs->list_bits = LIST_BITS_MIN;
+    while (blobs->list_bits < LIST_BITS_MAX &&
+           log_capacity >> blobs->list_bits > LOG_BYTES_PER_LIST) {
+        blobs->list_bits++;
+    }
+    blobs->lists = calloc((size_t)1 << blobs->list_bits, sizeof *blobs->lists);
     blobs->lsns = lsns;
     return blobs->lists != NULL ? 0 : ENOMEM;
 }
 
 void dirty_blobs_close(struct dirty_blobs *blobs)
 {
-    for (size_t i = 0; blobs->lists != NULL && i < (size_t)1 << LIST_BITS; i++) {
+    for (size_t i = 0; blobs->lists != NULL && i < (size_t)1 << blobs->list_bits; i++) {
         struct dirty_blob *blob = blobs->lists[i];
         while (blob != NULL) {
             struct dirty_blob *next = blob->next;
@@ -35,7 +42,7 @@ void dirty_blobs_close(struct dirty_blobs *blobs)
 /* The list that those of a key are in, among others. */
 static struct dirty_blob **list_of(const struct dirty_blobs *blobs, struct key_hash hash)
 {
-    return &blobs->lists[bit_reverse(hash.low) >> (64 - LIST_BITS)];
+    return &blobs->lists[bit_reverse(hash.low) >> (64 - blobs->list_bits)];
 }
 
 static bool is_of_key(const struct dirty_blob *blob, struct key_hash hash)

@@ -23,12 +23,13 @@ struct dirty_blob {
 };
 
 struct dirty_blobs {
-    struct dirty_blob **lists;
+    struct dirty_blob **lists; /* 2^list_bits */
+    unsigned list_bits;
     struct lsn_counts *lsns;
 };
 
 /* Returns 0 or ENOMEM. dirty_blobs_close is allowed on a zeroed struct. */
-int dirty_blobs_open(struct dirty_blobs *blobs, struct lsn_counts *lsns);
+int dirty_blobs_open(struct dirty_blobs *blobs, struct lsn_counts *lsns, uint64_t log_capacity);
 void dirty_blobs_close(struct dirty_blobs *blobs);
 
 /* The newest of a key, or NULL; and the one before it. */

@@ -1,12 +1,13 @@
 /* lsn_counts.h -- how many records are still needed of each part of the log, and so from where on
  * the log is needed.
  *
- * The log is cut into parts, a 1024th of its capacity or smaller. Of each is known how many of its
+ * The log is cut into parts, of less than a 512th of its capacity. Of each is known how many of its
  * records are needed, and the first that ever was: a place where reading can begin. As what is
  * needed never spans more than the capacity, and the table has parts for four times that, the place
  * of a part in it tells which one it is.
  *
- * Thread-safe. Depends on: cubby_assert.h.   Used by: dirty.c.
+ * Thread-safe. Depends on: cubby_assert.h.   Used by: dirty.c, dirty_blobs.c,
+ * replay.c.
  */
 #ifndef CUBBY_LSN_COUNTS_H
 #define CUBBY_LSN_COUNTS_H

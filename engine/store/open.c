@@ -33,6 +33,7 @@ enum {
     FILL_PERCENT_PLAIN = 50,
     DIRTY_SHARE = 8, /* of the log: what is dirty must fit what others leave of it, twice */
     DIRTY_BYTES_DEFAULT = 64 << 20,
+    DIRTY_BYTES_MIN = 1 << 20, /* unless fewer are asked for */
 };
 
 void cubby_options_init(struct cubby_options *options)
@@ -120,9 +121,12 @@ static uint64_t wanted_dirty_bytes(const struct cubby_options *options)
     if (memory_bytes == 0) {
         return DIRTY_BYTES_DEFAULT;
     }
-    uint64_t least = DIRTY_CLEAN_BYTES_MIN;
-    return memory_bytes > least && memory_bytes < 2 * least ? memory_bytes - least
-                                                            : memory_bytes / 2;
+    uint64_t half = memory_bytes / 2;
+    uint64_t left = memory_bytes > (uint64_t)DIRTY_CLEAN_BYTES_MIN
+                        ? memory_bytes - (uint64_t)DIRTY_CLEAN_BYTES_MIN
+                        : 0;
+    uint64_t dirty_bytes = half < left ? half : left;
+    return dirty_bytes > DIRTY_BYTES_MIN ? dirty_bytes : DIRTY_BYTES_MIN;
 }
 
 static int check_options(const struct opening *opening)

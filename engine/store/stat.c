@@ -111,7 +111,7 @@ static void fill_log(cubby_store *store, struct cubby_stat *stat)
 static void fill_memory(const cubby_store *store, struct cubby_stat *stat)
 {
     struct cubby_nibble_stat memory;
-    nibble_stat(store->dirty.nibble, &memory);
+    nibble_stat(store->dirty.memory.nibble, &memory);
     stat->cache_moved_bytes = memory.moved_bytes;
     if (store->dirty.keeps_clean) {
         /* What is not dirty is clean; the two are not looked at at the same moment. */

@@ -15,7 +15,7 @@
  * short, but for the copying of records to the page cache writeback.lock, sessions_lock   short, no
  * I/O but that of gets which closing gives up
  *
- * Readers take none, but for the dirty shard of their key: they enter the epoch, read the
+ * Readers take none: they enter the epoch, read the
  * directory, and check what they read; a writer bumps the segment's version before each write that
  * could make a reader miss a pair.
  *

@@ -42,9 +42,21 @@ void writeback_close(struct writeback *writeback)
     writeback->lap = NULL;
 }
 
-static int add_segment(cubby_store *store, uint64_t number)
+/* A lap that is being planned. */
+struct planning {
+    cubby_store *store;
+    uint64_t segment_count;
+    uint64_t last_number; /* pairs of one segment mostly follow each other */
+};
+
+static int add_segment(uint64_t low_hash, void *state)
 {
-    struct writeback *writeback = &store->writeback;
+    struct planning *planning = state;
+    struct writeback *writeback = &planning->store->writeback;
+    uint64_t number = directory_segment_of(low_hash, planning->segment_count);
+    if (number == planning->last_number) {
+        return CUBBY_OK;
+    }
     struct lap_segment *grown = growing_array_reserve(writeback->lap, &writeback->lap_capacity,
                                                       writeback->lap_count + 1, sizeof *grown);
     if (grown == NULL) {
@@ -52,9 +64,10 @@ static int add_segment(cubby_store *store, uint64_t number)
     }
     writeback->lap = grown;
     grown[writeback->lap_count++] = (struct lap_segment){
-        .base_extent = directory_get(&store->directory, number).base_extent,
+        .base_extent = directory_get(&planning->store->directory, number).base_extent,
         .number = number,
     };
+    planning->last_number = number;
     return CUBBY_OK;
 }
 
@@ -68,24 +81,28 @@ static int compare_places(const void *a, const void *b)
     return (left->number > right->number) - (left->number < right->number);
 }
 
-/* List the segments that have dirty pairs, by place; writeback.lock is held. What is split
- * meanwhile has its upper half in the next lap. */
+/* List the segments that have dirty pairs, by place, each once; writeback.lock is held. What is
+ * split meanwhile has its upper half in the next lap. */
 static int plan_lap(cubby_store *store)
 {
     struct writeback *writeback = &store->writeback;
     uint64_t count = atomic_load(&store->directory.segment_count);
-    int status = CUBBY_OK;
+    struct planning planning = {store, count, UINT64_MAX};
     writeback->laps++;
     writeback->lap_count = 0;
     writeback->lap_next = 0;
-    for (uint64_t number = 0; number < count && status == CUBBY_OK; number++) {
-        if (dirty_any_of_segment(&store->dirty, number, directory_depth_of(number, count))) {
-            status = add_segment(store, number);
-        }
-    }
+    int status =
+        dirty_each_place(&store->dirty, directory_level(count) + 1, add_segment, &planning);
     if (writeback->lap_count > 0) {
         qsort(writeback->lap, writeback->lap_count, sizeof *writeback->lap, compare_places);
     }
+    size_t kept = 0;
+    for (size_t i = 0; i < writeback->lap_count; i++) {
+        if (kept == 0 || writeback->lap[kept - 1].number != writeback->lap[i].number) {
+            writeback->lap[kept++] = writeback->lap[i];
+        }
+    }
+    writeback->lap_count = kept;
     return status;
 }
 

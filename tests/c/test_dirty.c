@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "engine/cubby.h"
+#include "engine/nibble/nibble.h"
 #include "tests/c/check.h"
 #include "tests/c/fuzz.h"
 
@@ -18,8 +19,8 @@ enum {
     BLOBS_MAX = 64,
     LIMIT_BYTES = 1 << 20,
     MEMORY_BYTES = 32 << 20,
-    LOG_BYTES = 64 << 20, /* more than what is needed ever spans */
-    PART_BYTES = LOG_BYTES / 1024,
+    LOG_BYTES = 50 << 20, /* more than what is needed ever spans; parts round it up */
+    PART_BYTES = LOG_BYTES / 512,
     THREADS = 4,
 };
 
@@ -456,14 +457,62 @@ static void test_threads_put_and_clean_at_once(void)
     dirty_close(&dirty);
 }
 
+/* A pair of some size, encoded, and its hash. */
+static uint32_t encode_sized(uint64_t number, size_t value_size, uint8_t *encoded,
+                             struct key_hash *hash)
+{
+    static const uint8_t zeros[PAIR_INLINE_BYTES_MAX];
+    *hash = (struct key_hash){number * 0x9e3779b97f4a7c15, number * 0xd6e8feb86659fd93};
+    struct pair_content content = {.key = (const uint8_t *)&number,
+                                   .key_size = sizeof number,
+                                   .value = zeros,
+                                   .value_size = (uint32_t)value_size};
+    pair_encode(&content, encoded);
+    return (uint32_t)pair_encoded_size(&content);
+}
+
+/* Put a pair, if there is room for it. Returns whether there was. */
+static bool put_sized(struct dirty *dirty, uint64_t number, size_t value_size, bool is_emergency,
+                      uint64_t *lsn)
+{
+    uint8_t encoded[PAIR_INLINE_BYTES_MAX];
+    struct dirty_new new_pair = {.encoded = encoded};
+    new_pair.encoded_size = encode_sized(number, value_size, encoded, &new_pair.hash);
+    uint64_t bytes = dirty_entry_bytes(new_pair.encoded_size);
+    if (!dirty_reserve(dirty, bytes, is_emergency)) {
+        return false;
+    }
+    struct dirty_shard *shard = dirty_lock(dirty, new_pair.hash);
+    dirty_insert_locked(dirty, &new_pair, *lsn += 8);
+    dirty_unlock(shard);
+    dirty_unreserve(dirty, bytes);
+    return true;
+}
+
+/* Look for a pair that is not there, and keep it as if the device had it. */
+static void admit_sized(struct dirty *dirty, uint64_t number, size_t value_size)
+{
+    uint8_t encoded[PAIR_INLINE_BYTES_MAX];
+    uint8_t buffer[DIRTY_BUFFER_BYTES];
+    struct key_hash hash;
+    struct block_pair pair;
+    struct block_pair found;
+    dirty_token token;
+    uint32_t size = encode_sized(number, value_size, encoded, &hash);
+    CHECK(block_pair_decode(encoded, size, &pair));
+    dirty_find(dirty, NULL, 0, hash, buffer, &found, &token);
+    dirty_admit(dirty, hash, &pair, token);
+}
+
 /* What has been reserved has room, however much is put, in whatever order and sizes; also when it
  * moves to other memory. */
 static void test_what_was_reserved_has_room(void)
 {
     struct dirty dirty;
-    uint8_t encoded[PAIR_INLINE_BYTES_MAX] = {0};
     CHECK_EQUAL(dirty_open(&dirty, LIMIT_BYTES, MEMORY_BYTES, LOG_BYTES), CUBBY_OK);
     CHECK(dirty.capacity_bytes > MEMORY_BYTES / 10 * 7);
+    /* All writers may use all of it, also where the machine has several memory nodes. */
+    CHECK_EQUAL(dirty.memory.nibble->segments.node_count, 1);
     CHECK(!dirty_reserve(&dirty, dirty.capacity_bytes + 1, true));
     CHECK(dirty_reserve(&dirty, LIMIT_BYTES + 1, false)); /* where there is nothing else */
     CHECK(!dirty_reserve(&dirty, 1, false));
@@ -475,26 +524,7 @@ static void test_what_was_reserved_has_room(void)
         /* Small pairs, then larger ones, then both. */
         uint64_t number = random_below(&random, 400000);
         size_t value_size = i < 200000 ? 8 : i < 300000 ? 700 : random_below(&random, 400);
-        struct key_hash hash = {.low = number * 0x9e3779b97f4a7c15,
-                                .high = number * 0xd6e8feb86659fd93};
-        struct pair_content content = {.key = (const uint8_t *)&number,
-                                       .key_size = sizeof number,
-                                       .value = encoded,
-                                       .value_size = (uint32_t)value_size};
-        uint8_t new_encoded[PAIR_INLINE_BYTES_MAX];
-        pair_encode(&content, new_encoded);
-        const struct dirty_new new_pair = {.hash = hash,
-                                           .encoded = new_encoded,
-                                           .encoded_size = (uint32_t)pair_encoded_size(&content)};
-        uint64_t bytes = dirty_entry_bytes(new_pair.encoded_size);
-        if (dirty_reserve(&dirty, bytes, true)) {
-            struct dirty_shard *shard = dirty_lock(&dirty, hash);
-            dirty_insert_locked(&dirty, &new_pair, lsn += 8);
-            dirty_unlock(shard);
-            dirty_unreserve(&dirty, bytes);
-        } else {
-            refused++;
-        }
+        refused += !put_sized(&dirty, number, value_size, true, &lsn);
         if (i % 200000 == 199999) {
             CHECK_EQUAL(dirty_resize(&dirty, i == 199999 ? 2 * MEMORY_BYTES : 0), CUBBY_OK);
         }
@@ -502,6 +532,71 @@ static void test_what_was_reserved_has_room(void)
     CHECK(refused > 1000);
     CHECK(atomic_load(&dirty.bytes) > dirty.capacity_bytes / 10 * 9);
     dirty_close(&dirty);
+}
+
+/* One put of a large pair to nine looks for tiny ones that are not there; where the limit is
+ * reached the oldest becomes clean. */
+static void use_mixed(struct dirty *dirty, uint64_t count, uint64_t *lsn)
+{
+    enum { QUEUE = 1 << 17, NUMBERS = 3000000 };
+    struct {
+        uint64_t number;
+        uint64_t lsn;
+    } *queue = malloc(QUEUE * sizeof *queue);
+    CHECK(queue != NULL);
+    uint64_t first = 0;
+    uint64_t end = 0;
+    uint64_t random = 42;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t number = random_below(&random, NUMBERS);
+        if (random_below(&random, 10) > 0) {
+            admit_sized(dirty, number, 0);
+            continue;
+        }
+        while (!put_sized(dirty, number, 980, false, lsn)) {
+            uint8_t encoded[PAIR_INLINE_BYTES_MAX];
+            struct key_hash hash;
+            CHECK(first < end && end - first <= QUEUE);
+            (void)encode_sized(queue[first % QUEUE].number, 0, encoded, &hash);
+            dirty_clean(dirty, hash, queue[first % QUEUE].lsn);
+            first++;
+        }
+        queue[end % QUEUE].number = number;
+        queue[end % QUEUE].lsn = *lsn;
+        end++;
+    }
+    free(queue);
+}
+
+/* Also where clean pairs of other sizes have had all of it: whether they fill the index, as tiny
+ * ones do, or are a few in each segment. */
+static void test_what_was_reserved_has_room_whatever_is_clean(void)
+{
+    static const uint64_t memories[] = {20 << 20, 40 << 20, 80 << 20};
+    for (size_t round = 0; round < 6; round++) {
+        struct dirty dirty;
+        uint64_t memory = memories[round / 2];
+        bool is_mixed = round % 2 == 1;
+        uint64_t random = round;
+        uint64_t lsn = 0;
+        CHECK_EQUAL(dirty_open(&dirty, memory, memory, 16 * LOG_BYTES), CUBBY_OK);
+        for (uint64_t i = 0; !is_mixed && i < memory / 60; i++) {
+            admit_sized(&dirty, (1 << 30) + i, 4); /* more than there is room for */
+        }
+        if (is_mixed) {
+            use_mixed(&dirty, memory / 30, &lsn);
+        }
+        uint64_t number = memory / 800;
+        while (put_sized(&dirty, number, 900, true, &lsn)) {
+            number++;
+        }
+        CHECK(atomic_load(&dirty.bytes) > dirty.capacity_bytes - 2000);
+        for (uint64_t i = 0; i < number; i++) { /* and again, in other sizes */
+            (void)put_sized(&dirty, random_below(&random, (uint32_t)number), 100 + i % 800, true,
+                            &lsn);
+        }
+        dirty_close(&dirty);
+    }
 }
 
 /* What was read from the device is kept only if its key has not changed since before that. */
@@ -539,6 +634,7 @@ int main(void)
     RUN(test_the_halves_of_a_segment_have_what_it_had);
     RUN(test_threads_put_and_clean_at_once);
     RUN(test_what_was_reserved_has_room);
+    RUN(test_what_was_reserved_has_room_whatever_is_clean);
     RUN(test_only_what_has_not_changed_is_admitted);
     return 0;
 }

@@ -175,6 +175,36 @@ static void test_an_empty_batch_is_committed_and_a_batch_is_used_again(void)
     fixture_close(&fixture);
 }
 
+static void test_a_batch_that_memory_is_too_small_for_stays_as_it_was(void)
+{
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_CREATE;
+    options.dirty_bytes = 1 << 20;
+    struct fixture fixture;
+    fixture_open(&fixture, "mem:4G", &options); /* an eighth of its log is 16 MiB */
+    cubby_batch *batch = open_batch(&fixture);
+    uint64_t count = 0;
+    int status;
+    while ((status = add(batch, count, 0, 900)) == CUBBY_OK) {
+        count++;
+    }
+    CHECK_STATUS(fixture.session, status, CUBBY_TOO_LARGE);
+    CHECK(strstr(cubby_session_message(fixture.session), "more dirty_bytes") != NULL);
+    CHECK(count * 900 > 8 << 20); /* as much as the least memory has room for, not 1 MiB */
+    CHECK_STATUS(fixture.session, cubby_batch_commit(batch), CUBBY_OK);
+    for (uint64_t i = 0; i < count; i++) {
+        expect_number(&fixture, i, 0, 900);
+    }
+    expect_absent(&fixture, count);
+    CHECK_STATUS(fixture.session, add(batch, count, 0, 900), CUBBY_OK); /* it is empty again */
+    CHECK_STATUS(fixture.session, cubby_batch_commit(batch), CUBBY_OK);
+    cubby_batch_close(batch);
+    CHECK_EQUAL(count_pairs(&fixture), count + 1);
+    fixture_check(&fixture);
+    fixture_close(&fixture);
+}
+
 static void test_a_batch_that_gets_too_large_stays_as_it_was(void)
 {
     for (unsigned kind = 0; kind < 3; kind++) {
@@ -480,6 +510,7 @@ int main(void)
     RUN_ALONE(test_a_batch_that_is_abandoned_leaves_nothing_behind);
     RUN_ALONE(test_an_empty_batch_is_committed_and_a_batch_is_used_again);
     RUN_ALONE(test_a_batch_that_gets_too_large_stays_as_it_was);
+    RUN(test_a_batch_that_memory_is_too_small_for_stays_as_it_was);
     RUN_ALONE(test_wrong_arguments_are_named_and_change_nothing);
     RUN_ALONE(test_pairs_of_a_batch_may_expire);
     RUN_ALONE(test_a_commit_that_fails_is_done_as_a_whole_or_not_at_all);

@@ -39,7 +39,7 @@ static void evict_number(struct fixture *fixture, uint64_t number)
     size_t key_size = format_key(number, key);
     struct key_hash hash = key_hash_of(key, key_size, fixture->store->hash_seed);
     const struct nibble_key nibble_key = {(const uint8_t *)&hash, sizeof hash, hash};
-    nibble_forget(fixture->store->dirty.nibble, &nibble_key);
+    nibble_forget(fixture->store->dirty.memory.nibble, &nibble_key);
 }
 
 /* What a get of each pair costs, of device reads. */

@@ -5,8 +5,11 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "blockdev/block_device.h"
 #include "blockdev/fault_device.h"
@@ -472,6 +475,53 @@ static void test_only_a_put_that_survives_the_power_flushes(void)
     fixture_close(&fixture);
 }
 
+/* What waits to be written back is in the log, also where the next opening gives it less memory
+ * than it takes. */
+static void test_recovery_has_room_for_what_the_log_has(void)
+{
+    enum { COUNT = 20000, LARGE_BYTES = 700 };
+    const char *path = fixture_path("much.cubby");
+    struct cubby_options options;
+    cubby_options_init(&options);
+    options.flags = CUBBY_NEW;
+    options.size_bytes = UINT64_C(8) << 30;
+    struct fixture fixture;
+    unlink(path);
+    fflush(stdout);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        fixture_open(&fixture, path, &options);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            put_number(&fixture, i, 0, LARGE_BYTES);
+        }
+        CHECK_EQUAL(read_stat(&fixture).dirty_pairs, COUNT);
+        raise(SIGKILL);
+        _exit(1);
+    }
+    int status;
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    for (int writes = 0; writes < 2; writes++) {
+        options.flags = writes != 0 ? 0 : CUBBY_READ_ONLY_OPEN;
+        options.size_bytes = 0;
+        options.dirty_bytes = 64 << 10;
+        fixture_open(&fixture, path, &options);
+        CHECK_EQUAL(read_stat(&fixture).replayed_pairs, COUNT);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            expect_number(&fixture, i, 0, LARGE_BYTES);
+        }
+        CHECK_EQUAL(count_pairs(&fixture), COUNT);
+        fixture_check(&fixture);
+        if (writes != 0) {
+            put_number(&fixture, COUNT, 0, LARGE_BYTES); /* it waits for much to be written back */
+            CHECK(read_stat(&fixture).dirty_bytes <= 64 << 10);
+        }
+        fixture_close(&fixture);
+    }
+    unlink(path);
+}
+
 int main(void)
 {
     RUN_ALONE(test_pairs_that_meet_in_a_block_are_written_once);
@@ -485,5 +535,6 @@ int main(void)
     RUN_ALONE(test_a_device_without_room_refuses_puts_and_loses_nothing);
     RUN(test_puts_of_many_threads_that_survive_the_power_share_flushes);
     RUN_ALONE(test_only_a_put_that_survives_the_power_flushes);
+    RUN(test_recovery_has_room_for_what_the_log_has);
     return 0;
 }
