@@ -41,6 +41,22 @@ def unclean(tmp_path, kind):
     return path
 
 
+@pytest.mark.parametrize("sizes", [(0, 70_000), (70_000, 0), (70_000, 80_000)])
+def test_a_long_key_that_was_replaced_counts_once(tmp_path, kind, sizes):
+    """In its block is the key, or only its hash; in the log the other."""
+    path = f"{kind}{tmp_path / 'in use'}"
+    key = bytes(218)
+    with cubbydb.open(path, "c", size="16M") as store:
+        store[key] = bytes(sizes[0])
+    with cubbydb.open(path, "w") as store:
+        store[key] = bytes(sizes[1])
+        store.sync()
+        sparse_copy(tmp_path / "in use", tmp_path / "left")
+    with cubbydb.open(f"{kind}{tmp_path / 'left'}") as store:
+        assert len(store) == 1
+        assert list(store.keys()) == [key]
+
+
 def state_of(path: Path) -> tuple:
     stat = path.stat()
     digest = hashlib.sha256()

@@ -403,3 +403,20 @@ struct key_hash block_pair_hash(const struct block_pair *pair, uint64_t hash_see
 {
     return pair->key != NULL ? key_hash_of(pair->key, pair->key_size, hash_seed) : pair->hash;
 }
+
+int block_find_by_hash(const uint8_t *block, size_t key_size, struct key_hash hash,
+                       uint64_t hash_seed, struct block_pair *pair)
+{
+    size_t offset = 0;
+    int status;
+    while ((status = block_next(block, &offset, pair)) == CUBBY_OK) {
+        if (pair->key_size != key_size) {
+            continue;
+        }
+        struct key_hash other = block_pair_hash(pair, hash_seed);
+        if (other.low == hash.low && other.high == hash.high) {
+            return CUBBY_OK;
+        }
+    }
+    return status;
+}

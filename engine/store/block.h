@@ -123,4 +123,9 @@ void block_displaced_remove(uint8_t *block, uint32_t index);
 /* The hash of a pair of a block. */
 struct key_hash block_pair_hash(const struct block_pair *pair, uint64_t hash_seed);
 
+/* Find a key's pair by its hash, where the key is not at hand: the pair may have it. Returns as
+ * block_next. */
+int block_find_by_hash(const uint8_t *block, size_t key_size, struct key_hash hash,
+                       uint64_t hash_seed, struct block_pair *pair);
+
 #endif

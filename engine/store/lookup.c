@@ -46,11 +46,15 @@ int lookup_read_block(cubby_session *session, struct segment_view view, uint32_t
     return lookup_check_block(session, view, block_index, buffer);
 }
 
-/* Search one checked block. A blob that matches by hash alone has its own key compared. */
+/* Search one checked block, by hash alone where the key is not known. A blob that matches by hash
+ * alone has its own key compared. */
 static int find_in_block(cubby_session *session, const uint8_t *block,
                          const struct wanted_key *wanted, struct block_pair *pair)
 {
-    int status = block_find(block, wanted->key, wanted->key_size, wanted->hash, pair);
+    int status = wanted->key != NULL
+                     ? block_find(block, wanted->key, wanted->key_size, wanted->hash, pair)
+                     : block_find_by_hash(block, wanted->key_size, wanted->hash,
+                                          session->store->hash_seed, pair);
     if (status == CUBBY_OK && pair->key == NULL && wanted->key != NULL) {
         status = blob_compare_key(session, pair, wanted->key, wanted->key_size);
     }

@@ -11,7 +11,7 @@
 
 /* A key as it is looked for. */
 struct wanted_key {
-    const uint8_t *key; /* NULL: the blob of this hash and size, whose key is not known */
+    const uint8_t *key; /* NULL: not known; the pair of this hash and size */
     size_t key_size;
     struct key_hash hash;
 };

@@ -107,18 +107,8 @@ static int find_in_block(const struct merging *merging, const uint8_t *block,
     if (new_pair->key != NULL) {
         return block_find(block, new_pair->key, new_pair->key_size, hash, found);
     }
-    size_t offset = 0;
-    int status;
-    while ((status = block_next(block, &offset, found)) == CUBBY_OK) {
-        if (found->key_size != new_pair->key_size) {
-            continue;
-        }
-        struct key_hash other = block_pair_hash(found, merging->merge->session->store->hash_seed);
-        if (other.low == hash.low && other.high == hash.high) {
-            return CUBBY_OK;
-        }
-    }
-    return status;
+    return block_find_by_hash(block, new_pair->key_size, hash,
+                              merging->merge->session->store->hash_seed, found);
 }
 
 /* Find the pair that a change replaces. */
