@@ -34,12 +34,11 @@
 #include "bench/engines/bench_engine.h"
 
 enum {
-    EXIT_USAGE = 2,
     ENGINES_MAX = 8,
     NIBBLE_BYTES_MIN = 16 << 20,
 };
 
-static const char usage_text[] =
+const char usage_text[] =
     "usage: cubby-churn [options]\n"
     "  --engines LIST     of nibble, libcuckoo, tbb, unordered, bare  [nibble]\n"
     "  --sizes LIST       of values, each FROM-TO or one size, each as likely  [500-10240]\n"
@@ -53,12 +52,6 @@ static const char usage_text[] =
     "  --live PERCENT     nibble: of its log, at its most  [80]\n"
     "  --cleaners N       nibble: threads that compact  [0]\n"
     "  --append-only      nibble: no value is overwritten in place\n";
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-churn: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
 
 struct job {
     const struct bench_engine *engines[ENGINES_MAX];

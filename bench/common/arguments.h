@@ -1,4 +1,4 @@
-/* arguments.h -- numbers on a driver's command line.
+/* arguments.h -- what a driver's command line says, and what is wrong with it.
  *
  * Depends on: nothing.   Used by: the drivers.
  */
@@ -7,10 +7,22 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
-/* Say what is wrong with an option, and how the driver is used; each driver has its own. */
-_Noreturn void fail_usage(const char *what, const char *text);
+enum {
+    EXIT_USAGE = 2,
+};
+
+/* How the driver is used; each has its own. */
+extern const char usage_text[];
+
+/* Say what is wrong with an option, and how the driver is used. */
+static _Noreturn inline void fail_usage(const char *what, const char *text)
+{
+    fprintf(stderr, "%s: %s: %s\n%s", program_invocation_short_name, what, text, usage_text);
+    exit(EXIT_USAGE);
+}
 
 /* The number that an option was given; fail_usage unless it is one from min to max. */
 static inline uint64_t parse_number(const char *text, uint64_t min, uint64_t max,

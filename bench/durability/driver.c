@@ -32,11 +32,7 @@
 #include "bench/durability/puts.h"
 #include "engine/store/store.h"
 
-enum {
-    EXIT_USAGE = 2,
-};
-
-static const char usage_text[] =
+const char usage_text[] =
     "usage: cubby-durability load|puts|rewrite|open|read --path PATH [options]\n"
     "  --path PATH            a device or file, mem:SIZE, csd:...; of rocksdb a folder\n"
     "  --engine NAME          cubby, rocksdb  [cubby]\n"
@@ -67,12 +63,6 @@ struct command {
     bool settles;
     bool kills;
 };
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-durability: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
 
 _Noreturn static void fail(const char *what, const char *message)
 {

@@ -32,25 +32,17 @@ const char *malloc_conf = "dirty_decay_ms:0,muzzy_decay_ms:0";
 #endif
 
 enum {
-    EXIT_USAGE = 2,
     KEY_BYTES = 8,
     VALUE_BYTES_MAX = 1 << 20,
     LIVE_PERCENT = 97,      /* Nibble: of its log */
     SPARE_BYTES = 16 << 20, /* Nibble: beside that: huge pages that are partly used, tables */
 };
 
-static const char usage_text[] =
-    "usage: cubby-fragment [options]\n"
-    "  --engine NAME     nibble, libcuckoo, tbb, unordered  [nibble]\n"
-    "  --first SIZE      bytes of the first values, FROM or FROM-TO  [1000]\n"
-    "  --second SIZE     of the second ones  [1024]\n"
-    "  --bytes N         of keys and values at a time  [500000000]\n";
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-fragment: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
+const char usage_text[] = "usage: cubby-fragment [options]\n"
+                          "  --engine NAME     nibble, libcuckoo, tbb, unordered  [nibble]\n"
+                          "  --first SIZE      bytes of the first values, FROM or FROM-TO  [1000]\n"
+                          "  --second SIZE     of the second ones  [1024]\n"
+                          "  --bytes N         of keys and values at a time  [500000000]\n";
 
 struct run {
     const struct bench_engine *engine;

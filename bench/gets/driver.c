@@ -32,10 +32,9 @@
 
 enum {
     WORKLOADS_MAX = 16,
-    EXIT_USAGE = 2,
 };
 
-static const char usage_text[] =
+const char usage_text[] =
     "usage: cubby-gets --path PATH [options]\n"
     "  --path PATH          file, block device, or mem:SIZE\n"
     "  --workloads LIST     of load, get, getmany, absent, update; in this order  [load,get]\n"
@@ -63,12 +62,6 @@ struct command {
     uint64_t iolog_reads;
     bool json;
 };
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-gets: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
 
 static void parse_workloads(struct command *command, const char *list)
 {

@@ -30,11 +30,7 @@
 const char *malloc_conf = "thp:always";
 #endif
 
-enum {
-    EXIT_USAGE = 2,
-};
-
-static const char usage_text[] =
+const char usage_text[] =
     "usage: cubby-memory [options]\n"
     "  --engines LIST       of nibble, libcuckoo, tbb, unordered, boost, bare  [all there are]\n"
     "  --workloads LIST     of get, put, getmany, putmany  [get,put,getmany,putmany]\n"
@@ -51,12 +47,6 @@ static const char usage_text[] =
     "  --cleaners N         nibble: threads that compact  [0]\n"
     "  --append-only        nibble: no value is overwritten in place\n"
     "  --json               print one JSON object at the end\n";
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-memory: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
 
 static void add_engine(struct rounds *rounds, const char *name)
 {

@@ -29,11 +29,7 @@
 #include "bench/common/nibble_needs.h"
 #include "bench/utilisation/tables.h"
 
-enum {
-    EXIT_USAGE = 2,
-};
-
-static const char usage_text[] =
+const char usage_text[] =
     "usage: cubby-utilisation [options] --table TABLE [--table TABLE ...]\n"
     "  --table TABLE        live=PERCENT[,append-only][,segment=BYTES][,block=BYTES][,cleaners=N]\n"
     "  --memory BYTES       of each table  [268435456]\n"
@@ -45,12 +41,6 @@ static const char usage_text[] =
     "  --warm TIMES         the memory, put before the first round  [4]\n"
     "  --rounds R           [15]\n"
     "  --slice MS           processor time of a thread in one round  [20]\n";
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-utilisation: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
 
 static void parse_table(struct tables *tables, char *text)
 {

@@ -22,11 +22,7 @@
 #include "bench/common/arguments.h"
 #include "bench/ycsb/report.h"
 
-enum {
-    EXIT_USAGE = 2,
-};
-
-static const char usage_text[] =
+const char usage_text[] =
     "usage: cubby-ycsb load|run --path PATH [options]\n"
     "       cubby-ycsb engines\n"
     "  --path PATH          a device or file, mem:SIZE, csd:...; of a peer a folder\n"
@@ -48,12 +44,6 @@ struct command {
     struct properties properties;
     const char *json_path;
 };
-
-_Noreturn void fail_usage(const char *what, const char *text)
-{
-    fprintf(stderr, "cubby-ycsb: %s: %s\n%s", what, text, usage_text);
-    exit(EXIT_USAGE);
-}
 
 static int fail(const char *what, const char *message)
 {
