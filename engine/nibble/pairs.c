@@ -401,6 +401,7 @@ void nibble_forget(struct nibble *nibble, const struct nibble_key *key)
     }
     index_unlock(&spot);
     nibble_end_large(nibble, large);
+    index_shrink(&nibble->index, key->hash);
 }
 
 int nibble_delete(struct nibble_session *session, const struct nibble_key *key)

@@ -406,7 +406,6 @@ static void forget(struct dirty *dirty, const struct dirty_entry *entry)
     struct nibble_key key = key_of(&entry->hash);
     leave_list(dirty, entry);
     nibble_forget(dirty->memory.nibble, &key);
-    index_shrink(&dirty->memory.nibble->index, entry->hash);
     drop_blobs(dirty, entry, UINT64_MAX);
     uncount_entry(dirty, entry);
 }
