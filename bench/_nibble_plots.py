@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from cubbydb.bench._report_plots import legend, make_panels
 from cubbydb.bench.churn import phase_ns
-from cubbydb.bench.utilisation import SIMULATED
+from cubbydb.bench.utilisation import SIMULATED, written
 
 __all__ = ["PLOTS"]
 
@@ -110,7 +110,7 @@ def _lines(axes: Axes, run: Results, gets_percent: int) -> None:
 
 def _written(axes: Axes, run: Results) -> None:
     points = [
-        (100 * table["utilisation"], 1 + table["moved_bytes"] / table["put_bytes"])
+        (100 * table["utilisation"], written(table))
         for table in run["tables"]
         if table["append_only"] and table["put_bytes"] > 0
     ]
@@ -166,7 +166,7 @@ def _sweep(content: Results) -> Figure:
                 (
                     int(table["varied"].partition("=")[2] or default[factor]),
                     1e3 / table["mixes"][0]["process_ns"],
-                    1 + table["moved_bytes"] / table["put_bytes"],
+                    written(table),
                 )
                 for table in run["tables"]
                 if table["varied"].partition("=")[0] in ("", factor) and not table["is_full"]

@@ -22,6 +22,7 @@ import rich.table
 from cubbydb.bench._driver import built_driver, run_json
 from cubbydb.bench._machine import describe_machine
 from cubbydb.bench.nibble_plots import write_and_draw
+from cubbydb.bench.utilisation import written
 
 __all__ = ["main"]
 
@@ -67,8 +68,7 @@ def main(quick: bool, results: Path) -> None:
                 table.add_row(each["varied"] or "nothing", "full")
                 continue
             rate = 1e3 / each["mixes"][0]["process_ns"]
-            written = 1 + each["moved_bytes"] / each["put_bytes"]
-            table.add_row(each["varied"] or "nothing", f"{rate:.2f}", f"{written:.2f}")
+            table.add_row(each["varied"] or "nothing", f"{rate:.2f}", f"{written(each):.2f}")
         console.print(table)
     content = {"benchmark": "sweep", "machine": machine, "commands": commands, "runs": runs}
     write_and_draw(results, "sweep", content)

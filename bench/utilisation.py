@@ -30,7 +30,7 @@ from cubbydb.bench._driver import built_driver, run_json
 from cubbydb.bench._machine import describe_machine
 from cubbydb.bench.nibble_plots import write_and_draw
 
-__all__ = ["SIMULATED", "main"]
+__all__ = ["SIMULATED", "main", "written"]
 
 LIVE_PERCENTS = (10, 30, 50, 70, 80, 90, 95)
 # Bytes written for a byte that is put, by keys and percent alive.
@@ -65,11 +65,14 @@ def _runs(quick: bool) -> list[list[str]]:
     ]
 
 
-def _written(table: Table) -> float | None:
-    """Bytes that go into the log for a byte that is put; None where none was, or it is full."""
-    if table["is_full"] or table["put_bytes"] == 0:
-        return None
+def written(table: Table) -> float:
+    """Bytes that go into the log for a byte that is put."""
     return float(1 + table["moved_bytes"] / table["put_bytes"])
+
+
+def _written(table: Table) -> float | None:
+    """The same; None where none was put, or it is full."""
+    return None if table["is_full"] or table["put_bytes"] == 0 else written(table)
 
 
 def _of(run: Run, percent: int, append_only: bool) -> Table:
@@ -99,11 +102,11 @@ def _claims(runs: list[Run]) -> dict[str, float | None]:
         "nibble2_puts_at_90_over_30_same_pairs": _puts_kept(runs[4]),
     }
     for run in runs[:2]:
-        written = _written(_of(run, 90, True))
+        at_90 = _written(_of(run, 90, True))
         simulated = SIMULATED[run["keys"]][90]
-        claims[f"written_at_90_{run['keys']}"] = written
+        claims[f"written_at_90_{run['keys']}"] = at_90
         claims[f"written_at_90_{run['keys']}_over_simulated"] = (
-            None if written is None else written / simulated
+            None if at_90 is None else at_90 / simulated
         )
     return claims
 
@@ -122,13 +125,13 @@ def _show(run: Run, console: rich.console.Console) -> None:
     table.add_column("written", justify="right")
     for each in run["tables"]:
         rates = [f"{1e3 / mix['thread_ns']:.2f}" for mix in each.get("mixes", [])] or ["full"]
-        written = _written(each)
+        bytes_written = _written(each)
         rates += [""] * (4 - len(rates))
         table.add_row(
             f"{each['utilisation']:.1%}",
             "Nibble" if each["append_only"] else "Nibble-2",
             *rates,
-            "" if written is None else f"{written:.2f}",
+            "" if bytes_written is None else f"{bytes_written:.2f}",
         )
     console.print(table)
 
