@@ -368,4 +368,6 @@ def test_memory_is_for_a_cache_too(tmp_path):
         cubbydb.open(tmp_path / "data.cubby", "w", memory="16M")
     with pytest.raises(ValueError, match="16 MiB for a cache"):
         cubbydb.open(tmp_path / "new.cubby", "c", memory="16M")
+    with pytest.raises(ValueError, match="at most 8 TiB"):
+        cubbydb.open(tmp_path / "new.cubby", "c", memory="9T")
     assert not (tmp_path / "new.cubby").exists()

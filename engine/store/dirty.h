@@ -56,6 +56,8 @@ enum {
     DIRTY_CLEAN_BYTES_MIN = 16 << 20, /* that are left for clean pairs, where they are kept */
 };
 
+#define DIRTY_MEMORY_BYTES_MAX (UINT64_C(8) << 40) /* that a Nibble can have */
+
 /* A dirty pair, copied out; so it is while its shard is locked. */
 struct dirty_entry {
     struct key_hash hash;

@@ -152,6 +152,10 @@ static int check_options(const struct opening *opening)
         return open_fail(opening, CUBBY_BAD_ARGUMENT, "%u is no durability", options->durability);
     }
     uint64_t memory_bytes = options->memory_bytes;
+    if (memory_bytes > DIRTY_MEMORY_BYTES_MAX) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "memory is %llu bytes, and at most 8 TiB",
+                         (unsigned long long)memory_bytes);
+    }
     uint64_t dirty_bytes = wanted_dirty_bytes(options);
     if (memory_bytes != 0 && (memory_bytes < dirty_bytes ||
                               memory_bytes - dirty_bytes < (uint64_t)DIRTY_CLEAN_BYTES_MIN)) {
