@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from cubby_command import cubby
 from spare_devices import loop_device, zram_device
+from store_samples import some_bytes, sparse_copy
 
 import cubbydb
 from cubbydb.blockdev import BlockDevice
@@ -191,3 +192,20 @@ def test_the_command_says_what_it_has_recovered(name, tmp_path):
     assert cubby("put", name, "key", "value", "--durability", "power").exit_code == 0
     assert "Recovered" not in cubby("stat", name).stdout
     assert cubby("check", name).exit_code == 0
+
+
+def test_the_blob_of_a_replaced_value_is_not_reused_while_its_block_names_it(tmp_path):
+    with cubbydb.open(tmp_path / "in use", "c", size="64M") as store:
+        store[b"long"] = some_bytes(300_000)
+        store.sync()
+        store.step()  # the value is at its place, and still in the log
+        assert store.stats()["dirty_pairs"] == 0
+        store[b"long"] = b"short"
+        sparse_copy(tmp_path / "in use", tmp_path / "left")  # by a process that was killed now
+    pairs = {b"%d" % size: some_bytes(size) for size in (10_000, 3_000, 19_000, 2_000)}
+    with cubbydb.open(tmp_path / "left", "w") as store:
+        store.update(pairs)
+        store.sync()
+        store.step()  # the long value is freed, which nothing else may have the blocks of
+        assert store.check() == []
+        assert dict(store.items()) == pairs | {b"long": b"short"}

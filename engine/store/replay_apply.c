@@ -312,6 +312,7 @@ int replay_note_replaced(struct anew *anew, const struct dirty_entry *entry)
         }
         anew->blobs = grown;
         grown[anew->blob_count++] = (struct block_pair){
+            .hash = entry->hash,
             .is_blob = true,
             .key_size = blob->key_size,
             .value_size = blob->value_size,
@@ -327,7 +328,11 @@ int replay_free_replaced(struct anew *anew)
     struct replay replay = {.session = anew->session};
     int status = CUBBY_OK;
     for (size_t i = 0; i < anew->blob_count && status == CUBBY_OK; i++) {
-        status = mark_blob(&replay, &anew->blobs[i], false);
+        bool is_named;
+        status = replay_device_names(anew->session, &anew->blobs[i], &is_named);
+        if (status == CUBBY_OK && !is_named) {
+            status = mark_blob(&replay, &anew->blobs[i], false);
+        }
     }
     return status;
 }

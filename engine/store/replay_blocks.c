@@ -47,9 +47,7 @@ static bool block_names(const uint8_t *block, uint64_t blob_lba)
     return false;
 }
 
-/* Whether a key's pair on the device names a blob: in its home block, or in a spill block that the
- * home lists for its fingerprint. */
-static int device_names(cubby_session *session, const struct block_pair *blob, bool *names)
+int replay_device_names(cubby_session *session, const struct block_pair *blob, bool *names)
 {
     struct segment_view view = store_find_segment(session->store, blob->hash.low);
     uint32_t home_count = view.place.home_count;
@@ -76,7 +74,7 @@ static int settle_frees(struct replay *replay)
     int status = CUBBY_OK;
     for (size_t i = 0; i < replay->free_count && status == CUBBY_OK; i++) {
         bool names;
-        status = device_names(replay->session, &replay->frees[i].pair, &names);
+        status = replay_device_names(replay->session, &replay->frees[i].pair, &names);
         if (status == CUBBY_OK) {
             status = replay_settle_free(replay, &replay->frees[i], names);
         }
