@@ -55,8 +55,9 @@ void replay_count_entry(struct replay *replay, const struct replayed_entry *entr
 /* A blob is free, or, if it is_live, was not freed after all. */
 int replay_settle_free(struct replay *replay, const struct replayed_free *freed, bool is_live);
 
-/* Whether a key's pair on the device names a blob (of which hash and blob_lba are looked at): in its
- * home block, or in a spill block that the home lists for its fingerprint. Damaged ones do not. */
+/* Whether a key's pair on the device names a blob (of which hash and blob_lba are looked at): in
+ * its home block, or in a spill block that the home lists for its fingerprint. Damaged ones do not.
+ */
 int replay_device_names(cubby_session *session, const struct block_pair *blob, bool *names);
 
 /* Restore blocks that were torn, from their images. */
