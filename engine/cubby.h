@@ -1089,6 +1089,143 @@ int cubby_nibble_step(cubby_nibble *nibble, int *did_work);
 /* Thread-safe. */
 void cubby_nibble_stat(cubby_nibble *nibble, struct cubby_nibble_stat *stat);
 
+/* VoliMap: an ordered map of numbers
+ * ----------------------------------
+ *
+ * A map in memory from unsigned 64-bit keys to unsigned 64-bit values, in the order of the keys,
+ * for as many threads as there are. Its index is a page table: a key's bits are looked up in it,
+ * nine at a time at most, as a processor looks up an address, and lead to a page of 256 nodes of 16
+ * bytes. So put, get and remove take the same few steps however many pairs there are, pages split
+ * one by one, and never is anything resized as a whole. Gets wait for nobody; changes are made by
+ * 16-byte compare-and-swaps, without locks. Nothing is kept: when it is closed the pairs are gone,
+ * unless they have been saved. engine/volimap/README.md says how it works. x86-64 only.
+ */
+
+typedef struct cubby_volimap cubby_volimap;
+typedef struct cubby_volimap_session cubby_volimap_session;
+
+/* All zeros: the defaults, which are for any keys.
+ *
+ * Where it is known that keys are numbers of a bounded range and mostly dense, the processor's own
+ * page table is faster: the map is then an array in address space that has memory only where there
+ * are pairs. Pairs far from each other take 4 KiB each there, and as much again in the kernel. If
+ * the system refuses the address space (a limit of the process, vm.overcommit_memory = 2) the map
+ * is an ordinary one, as cubby_volimap_stat tells. */
+struct cubby_volimap_options {
+    uint64_t low;    /* keys are from low, */
+    uint64_t high;   /* to high; at most 2^40 of them. Both 0: any keys */
+    uint64_t window; /* 0, or, where low and high are 0: the array has this many places, 256 to
+                        2^40, and a key's is key % window. For keys that come in order and go in
+                        about the same order, such as times. Of keys that are a multiple of window
+                        apart it can have one at a time */
+};
+
+/* Counters run from the opening, gauges are of now. Bytes unless the name says else. */
+struct cubby_volimap_stat {
+    uint64_t pairs;
+    uint64_t memory_bytes;    /* all that follows, and what it needs itself */
+    uint64_t page_bytes;      /* of nodes, of which pairs take 16 bytes each */
+    uint64_t directory_bytes; /* of the page table; in an array, of its bitmap */
+    uint64_t retired_bytes;   /* replaced, and maybe still read */
+    uint64_t spare_bytes;     /* taken from the system, to be used yet */
+    uint64_t pages;
+    uint64_t directory_nodes;
+    uint32_t is_array; /* 1: the processor's page table; 0: our own */
+    /* counters */
+    uint64_t page_splits; /* one page into two or more */
+    uint64_t page_merges; /* two pages into one */
+    uint64_t page_copies; /* of pages that were replaced, for whatever reason */
+    uint64_t directory_copies;
+    uint64_t page_copies_max; /* by one call, whoever needed it: at most */
+    uint64_t directory_copies_max;
+};
+
+/* Make one. message as in cubby_open. Returns CUBBY_OK, CUBBY_BAD_ARGUMENT or ENOMEM. */
+int cubby_volimap_open(const struct cubby_volimap_options *options, cubby_volimap **map,
+                       char *message, size_t message_size);
+
+/* End it, after all its sessions. NULL is allowed. */
+void cubby_volimap_close(cubby_volimap *map);
+
+/* Open a session, for one thread at a time: some 200 bytes. Returns CUBBY_OK or ENOMEM.
+ * Thread-safe. */
+int cubby_volimap_session_open(cubby_volimap *map, cubby_volimap_session **session);
+
+/* NULL is allowed. */
+void cubby_volimap_session_close(cubby_volimap_session *session);
+
+/* One sentence about the last call on this session that failed. */
+const char *cubby_volimap_session_message(const cubby_volimap_session *session);
+
+/* Returns CUBBY_OK or CUBBY_NOT_FOUND, also for a key that there cannot be. Wait-free. */
+int cubby_volimap_get(cubby_volimap_session *session, uint64_t key, uint64_t *value);
+
+/* Put a pair, in place of the key's if it has one. Returns CUBBY_OK, ENOMEM (nothing has changed),
+ * CUBBY_BAD_ARGUMENT (a key outside [low, high]) or CUBBY_FULL (another key has its place in the
+ * window). */
+int cubby_volimap_put(cubby_volimap_session *session, uint64_t key, uint64_t value);
+
+/* Put a pair if the key has none. existing: NULL, or set, with CUBBY_EXISTS, to the value it has.
+ * Returns as cubby_volimap_put, or CUBBY_EXISTS. */
+int cubby_volimap_put_if_absent(cubby_volimap_session *session, uint64_t key, uint64_t value,
+                                uint64_t *existing);
+
+/* Put a value in place of the one that is expected. existing: NULL, or set, with CUBBY_DIFFERS, to
+ * the one there is. Returns CUBBY_OK, CUBBY_DIFFERS, CUBBY_NOT_FOUND or ENOMEM. */
+int cubby_volimap_compare_and_swap(cubby_volimap_session *session, uint64_t key, uint64_t expected,
+                                   uint64_t value, uint64_t *existing);
+
+/* value: NULL, or set to the one that was removed. Returns CUBBY_OK, CUBBY_NOT_FOUND, or ENOMEM
+ * (nothing has changed). */
+int cubby_volimap_remove(cubby_volimap_session *session, uint64_t key, uint64_t *value);
+
+/* As cubby_volimap_remove, if the value is the expected one, else CUBBY_DIFFERS. */
+int cubby_volimap_remove_if(cubby_volimap_session *session, uint64_t key, uint64_t expected);
+
+/* The pair with the greatest key that is at most key, or the least that is at least key.
+ * Returns CUBBY_OK or CUBBY_NOT_FOUND. */
+int cubby_volimap_floor(cubby_volimap_session *session, uint64_t key, uint64_t *found,
+                        uint64_t *value);
+int cubby_volimap_ceiling(cubby_volimap_session *session, uint64_t key, uint64_t *found,
+                          uint64_t *value);
+
+/* Copy the pairs whose keys are from first to last (both included) into keys and values, which have
+ * room for limit: ascending, the least ones, or descending, the greatest. *count is less than limit
+ * where there are no more; else go on from the last key met. A pair that is there all the time is
+ * met, one that is not there at any time is not; each is as it was at some moment during the call,
+ * not all at the same. Returns CUBBY_OK. */
+int cubby_volimap_range(cubby_volimap_session *session, uint64_t first, uint64_t last,
+                        uint32_t descending, size_t limit, uint64_t *keys, uint64_t *values,
+                        size_t *count);
+
+/* Put count pairs in place of those that their keys have. Cheapest, and with the fullest pages,
+ * where keys ascend and the map has nothing between them. Returns as cubby_volimap_put; on an error
+ * the first *put_count are put. put_count: NULL, or set. */
+int cubby_volimap_put_many(cubby_volimap_session *session, size_t count, const uint64_t *keys,
+                           const uint64_t *values, size_t *put_count);
+
+/* Look count keys up; founds[i]: 1 if there is one, and values[i] is set. Returns CUBBY_OK. */
+int cubby_volimap_get_many(cubby_volimap_session *session, size_t count, const uint64_t *keys,
+                           uint64_t *values, uint8_t *founds);
+
+/* Remove every pair that is there all the time; one that is put meanwhile may stay. Costs a remove
+ * for each. Returns CUBBY_OK. */
+int cubby_volimap_clear(cubby_volimap_session *session);
+
+/* How many pairs there are; exact while nothing changes. Thread-safe. */
+uint64_t cubby_volimap_count(const cubby_volimap *map);
+
+/* Thread-safe. */
+void cubby_volimap_stat(cubby_volimap *map, struct cubby_volimap_stat *stat);
+
+/* Write all pairs, as cubby_volimap_range meets them, to a file, in place of the one that has this
+ * name: it is written beside it, flushed, and renamed, so that a crash leaves the old one or the
+ * new one. cubby_volimap_load puts those of a file. Returns CUBBY_OK, CUBBY_CORRUPT (the file fails
+ * a check; nothing has been put), CUBBY_FORMAT_VERSION, or an errno; or as cubby_volimap_put, and
+ * then some have been put. */
+int cubby_volimap_save(cubby_volimap_session *session, const char *path);
+int cubby_volimap_load(cubby_volimap_session *session, const char *path);
+
 /* cdef:end */
 
 #ifdef __cplusplus
