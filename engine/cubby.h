@@ -1213,7 +1213,7 @@ int cubby_volimap_get_many(cubby_volimap_session *session, size_t count, const u
 int cubby_volimap_clear(cubby_volimap_session *session);
 
 /* How many pairs there are; exact while nothing changes. Thread-safe. */
-uint64_t cubby_volimap_count(const cubby_volimap *map);
+uint64_t cubby_volimap_count(cubby_volimap *map);
 
 /* Thread-safe. */
 void cubby_volimap_stat(cubby_volimap *map, struct cubby_volimap_stat *stat);

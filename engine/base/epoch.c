@@ -1,14 +1,18 @@
 /* epoch.c -- see epoch.h. */
 #include "engine/base/epoch.h"
 
+#include <linux/membarrier.h>
 #include <stddef.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "engine/base/cubby_assert.h"
 
 void epoch_open(struct epoch *epoch)
 {
     atomic_init(&epoch->global, 1);
+    epoch->is_fenced = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
     int status = pthread_mutex_init(&epoch->lock, NULL);
     CUBBY_ASSERT(status == 0);
     epoch->slots = NULL;
@@ -45,6 +49,15 @@ void epoch_unregister(struct epoch *epoch, struct epoch_slot *slot)
 uint64_t epoch_advance(struct epoch *epoch)
 {
     return atomic_fetch_add(&epoch->global, 1);
+}
+
+void epoch_fence_readers(const struct epoch *epoch)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!epoch->is_fenced) {
+        long status = syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+        CUBBY_ASSERT(status == 0); /* it has been registered */
+    }
 }
 
 bool epoch_has_passed(struct epoch *epoch, uint64_t advanced)

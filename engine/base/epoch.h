@@ -6,7 +6,11 @@
  *
  *   global: 1, 2, 3, ...      slot: 0 outside, else the global epoch when its reader entered
  *
- * Depends on: nothing.   Used by: engine/store.
+ * Where entering has to cost less than that, it can do without the fence (epoch_enter_quick): then
+ * whoever has unpublished something has the kernel do it for all threads of the process, by
+ * epoch_fence_readers, after epoch_advance and before epoch_has_passed.
+ *
+ * Depends on: nothing.   Used by: engine/store, engine/nibble, engine/volimap.
  */
 #ifndef CUBBY_EPOCH_H
 #define CUBBY_EPOCH_H
@@ -24,6 +28,7 @@ struct epoch_slot {
 
 struct epoch {
     _Atomic uint64_t global;
+    bool is_fenced;       /* the kernel cannot: epoch_enter_quick has the fence too; constant */
     pthread_mutex_t lock; /* guards the list */
     struct epoch_slot *slots;
 };
@@ -44,6 +49,18 @@ static inline void epoch_enter(struct epoch *epoch, struct epoch_slot *slot)
     atomic_store_explicit(&slot->entered, now, memory_order_seq_cst);
 }
 
+/* As epoch_enter, where epoch_fence_readers is called before epoch_has_passed. */
+static inline void epoch_enter_quick(struct epoch *epoch, struct epoch_slot *slot)
+{
+    if (epoch->is_fenced) {
+        epoch_enter(epoch, slot);
+        return;
+    }
+    uint64_t now = atomic_load_explicit(&epoch->global, memory_order_relaxed);
+    atomic_store_explicit(&slot->entered, now, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 static inline void epoch_leave(struct epoch_slot *slot)
 {
     atomic_store_explicit(&slot->entered, 0, memory_order_release);
@@ -51,6 +68,10 @@ static inline void epoch_leave(struct epoch_slot *slot)
 
 /* Begin a new epoch, after unpublishing; returns what to ask epoch_has_passed about. */
 uint64_t epoch_advance(struct epoch *epoch);
+
+/* See to it that whoever entered by epoch_enter_quick before this either is seen by
+ * epoch_has_passed, or sees what was unpublished. Costs some microseconds where threads run. */
+void epoch_fence_readers(const struct epoch *epoch);
 
 /* Whether every reader that was inside when epoch_advance returned this has left. */
 bool epoch_has_passed(struct epoch *epoch, uint64_t advanced);

@@ -1,0 +1,49 @@
+/* arena.h -- the memory of one map: pages of nodes and directories, of 20 sizes, 1 to 65 units of 64 bytes.
+ *
+ * A small map has each from malloc. A larger one has chunks of 2 MiB, in huge pages where the
+ * kernel gives them, which are divided into spans, each for objects of one size; a span without
+ * objects can be of another size, and a chunk without spans goes back to the system. So what pages
+ * of a size have left behind when they have grown is used by those of another.
+ *
+ *   chunk, 2 MiB = 16 spans of 128 KiB; the first one is less by what describes them
+ *
+ * Thread-safe. Depends on: base.   Used by: engine/volimap.
+ */
+#ifndef CUBBY_VOLIMAP_ARENA_H
+#define CUBBY_VOLIMAP_ARENA_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    ARENA_UNIT_BYTES = 64,
+    ARENA_UNITS_MAX = 65,
+    ARENA_SIZES = 20, /* 1, 2, 3 units, and 5, 9, 13 and so on: no others are taken */
+};
+
+struct arena_chunk;
+struct arena_span;
+
+struct arena {
+    pthread_mutex_t lock;                                /* guards all that follows */
+    struct arena_span *partial[ARENA_SIZES]; /* by size: spans that have room; */
+    struct arena_span *empty;                /* those that are of no size; */
+    struct arena_chunk *chunks;              /* all */
+    uint64_t used_bytes;                     /* of objects */
+    uint64_t taken_bytes;                    /* from the system */
+};
+
+void arena_open(struct arena *arena);
+
+/* Everything must have been freed. */
+void arena_close(struct arena *arena);
+
+/* Memory of so many units, aligned to one, zeroed; NULL if there is none. *is_small must be given
+ * to arena_free. */
+void *arena_take(struct arena *arena, unsigned units, bool *is_small);
+void arena_free(struct arena *arena, void *object, unsigned units, bool is_small);
+
+void arena_usage(struct arena *arena, uint64_t *used_bytes, uint64_t *taken_bytes);
+
+#endif

@@ -1,0 +1,303 @@
+/* change.c -- see change.h. */
+#include "engine/volimap/change.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/base/cubby_assert.h"
+#include "engine/cubby.h"
+#include "engine/volimap/build.h"
+#include "engine/volimap/retire.h"
+
+static struct outcome off = {.is_off = true};
+
+/* Claims ----------------------------------------------------------------------------------------
+ */
+
+/* Have every object be this change's. Returns false if one is another's. */
+static bool claim(struct change *change)
+{
+    for (unsigned i = 0; i < change->count; i++) {
+        struct change *found = NULL;
+        if (!atomic_compare_exchange_strong(&change->objects[i]->change, &found, change) &&
+            found != change) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void unclaim(struct change *change)
+{
+    for (unsigned i = 0; i < change->count; i++) {
+        struct change *found = change;
+        atomic_compare_exchange_strong(&change->objects[i]->change, &found, NULL);
+    }
+}
+
+static void freeze(struct object *object)
+{
+    if (!object->is_directory) {
+        page_freeze(object);
+        return;
+    }
+    for (size_t i = 0; i < (size_t)1 << object->depth; i++) {
+        atomic_fetch_or(&object_entries(object)[i], ENTRY_FROZEN);
+    }
+}
+
+/* Swings ----------------------------------------------------------------------------------------
+ */
+
+static bool is_old(const struct change *change, uint64_t entry)
+{
+    for (unsigned i = 0; i < change->count; i++) {
+        if (entry_object(entry) == change->objects[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Have an entry lead to the outcome, if it leads to what that replaces. *is_held: it is frozen. */
+static void swing_entry(const struct change *change, _Atomic uint64_t *at, uint64_t to,
+                        bool *is_held)
+{
+    uint64_t entry = atomic_load(at);
+    while (is_old(change, entry)) {
+        if ((entry & ENTRY_FROZEN) != 0) {
+            *is_held = true;
+            return;
+        }
+        if (atomic_compare_exchange_strong(at, &entry, to)) {
+            return;
+        }
+    }
+}
+
+/* Of the directory, or the root, that has all of a range's entries. */
+struct range_entries {
+    struct object *directory; /* NULL: the root */
+    _Atomic uint64_t *entries; /* the range's, */
+    size_t count;
+    uint64_t first; /* key of the first one */
+    unsigned entry_bits;
+};
+
+/* Find them: in the last directory on the way that has the whole range, and is not itself replaced.
+ */
+static struct range_entries find_range(struct volimap *map, const struct change *change,
+                                       uint64_t prefix, unsigned bits)
+{
+    struct range_entries found = {
+        .entries = &map->root[prefix >> ROOT_ENTRY_BITS],
+        .first = prefix,
+        .entry_bits = ROOT_ENTRY_BITS,
+    };
+    for (;;) {
+        uint64_t entry = atomic_load(found.entries);
+        struct object *child = entry_object(entry);
+        if ((entry & ENTRY_DIRECTORY) == 0 || !object_has(child, prefix) || child->bits < bits ||
+            is_old(change, entry)) {
+            break;
+        }
+        found.directory = child;
+        found.entries = &object_entries(child)[entry_index(entry, prefix)];
+        found.entry_bits = directory_entry_bits(child);
+    }
+    /* Fewer than one entry: what is to be replaced there has been. */
+    found.count = bits < found.entry_bits ? 0 : (size_t)1 << (bits - found.entry_bits);
+    return found;
+}
+
+/* Replace a directory that was found frozen. */
+static int help_directory(struct volimap_session *session, struct object *directory)
+{
+    CUBBY_ASSERT(directory != NULL);
+    struct change *change = atomic_load(&directory->change);
+    if (change != NULL) {
+        return change_help(session, change);
+    }
+    /* It was frozen for a change that was off. */
+    const struct change copy = {
+        .kind = CHANGE_DIRECTORY,
+        .count = 1,
+        .objects = {directory},
+        .key = directory->prefix,
+    };
+    return change_do(session, &copy, NULL);
+}
+
+/* Have the range's entries lead to the outcome. */
+static bool swing_range(struct volimap *map, const struct change *change,
+                        const struct outcome *outcome, struct object **held)
+{
+    struct range_entries range = find_range(map, change, outcome->prefix, outcome->bits);
+    bool is_held = false;
+    for (size_t i = 0; i < range.count; i++) {
+        uint64_t key = range.first + ((uint64_t)i << range.entry_bits);
+        swing_entry(change, &range.entries[i], division_entry(&outcome->division, key), &is_held);
+    }
+    *held = range.directory;
+    return !is_held;
+}
+
+/* Have the entry of a directory lead to what replaces it. */
+static bool swing_whole(struct volimap *map, const struct change *change,
+                        const struct outcome *outcome, struct object **held)
+{
+    const struct object *old = change->objects[outcome->replaced];
+    _Atomic uint64_t *at = &map->root[old->prefix >> ROOT_ENTRY_BITS];
+    *held = NULL;
+    for (;;) {
+        uint64_t entry = atomic_load(at);
+        struct object *child = entry_object(entry);
+        if (child == old) {
+            if ((entry & ENTRY_FROZEN) != 0) {
+                return false;
+            }
+            if (atomic_compare_exchange_strong(at, &entry, outcome->whole)) {
+                return true;
+            }
+            continue;
+        }
+        if ((entry & ENTRY_DIRECTORY) == 0 || !object_has(child, old->prefix) ||
+            child->bits <= old->bits) {
+            return true;
+        }
+        *held = child;
+        at = &object_entries(child)[entry_index(entry, old->prefix)];
+    }
+}
+
+/* Returns CUBBY_OK, or ENOMEM: then some entries still lead to what is replaced, and who comes
+ * there helps. */
+static int swing(struct volimap_session *session, const struct change *change,
+                 const struct outcome *outcome)
+{
+    for (;;) {
+        struct object *held;
+        if (outcome->is_directory ? swing_whole(session->map, change, outcome, &held)
+                                  : swing_range(session->map, change, outcome, &held)) {
+            return CUBBY_OK;
+        }
+        int status = help_directory(session, held);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+    }
+}
+
+/* Changes ---------------------------------------------------------------------------------------
+ */
+
+static void discard(struct volimap_session *session, struct outcome *outcome)
+{
+    while (outcome->made != NULL) {
+        struct object *next = (struct object *)outcome->made->retired.next;
+        object_discard(session, outcome->made);
+        outcome->made = next;
+    }
+    free(outcome);
+}
+
+static void count(_Atomic uint64_t *counter)
+{
+    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, now + 1, memory_order_relaxed);
+}
+
+static void count_change(struct volimap_session *session, const struct change *change,
+                         const struct outcome *outcome)
+{
+    if (change->kind == CHANGE_MERGE) {
+        count(&session->counters.page_merges);
+    } else if (change->kind == CHANGE_REWRITE ||
+               (change->kind == CHANGE_PAGE &&
+                outcome->division.sides[0] != outcome->division.sides[1])) {
+        count(&session->counters.page_splits);
+    }
+}
+
+/* Have the change get an outcome. */
+static int decide(struct volimap_session *session, struct change *change)
+{
+    struct outcome *none = NULL;
+    if (!claim(change)) {
+        atomic_compare_exchange_strong(&change->outcome, &none, &off);
+        return CUBBY_OK;
+    }
+    if (atomic_load(&change->outcome) != NULL) {
+        return CUBBY_OK;
+    }
+    for (unsigned i = 0; i < change->count; i++) {
+        freeze(change->objects[i]);
+    }
+    struct outcome *outcome = calloc(1, sizeof *outcome);
+    if (outcome == NULL) {
+        return ENOMEM;
+    }
+    int status = build(session, change, outcome);
+    if (status == ENOMEM) {
+        discard(session, outcome);
+        return ENOMEM;
+    }
+    /* Not as it was thought to be, now that it is frozen. */
+    struct outcome *own = status == CUBBY_OK ? outcome : &off;
+    if (!atomic_compare_exchange_strong(&change->outcome, &none, own) || own == &off) {
+        discard(session, outcome);
+    } else {
+        count_change(session, change, outcome);
+    }
+    return CUBBY_OK;
+}
+
+int change_help(struct volimap_session *session, struct change *change)
+{
+    struct outcome *outcome = atomic_load(&change->outcome);
+    if (outcome == NULL) {
+        int status = decide(session, change);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+        outcome = atomic_load(&change->outcome);
+    }
+    if (outcome->is_off) {
+        unclaim(change);
+        return CUBBY_OK;
+    }
+    int status = swing(session, change, outcome);
+    if (status == CUBBY_OK && !atomic_exchange(&outcome->is_done, true)) {
+        for (unsigned i = 0; i < change->count; i++) {
+            retire(session, &change->objects[i]->retired, RETIRED_OBJECT);
+        }
+        retire(session, &change->retired, RETIRED_CHANGE);
+        retire(session, &outcome->retired, RETIRED_OUTCOME);
+    }
+    return status;
+}
+
+int change_do(struct volimap_session *session, const struct change *model, bool *was_done)
+{
+    struct change *change = malloc(sizeof *change);
+    if (change == NULL) {
+        return ENOMEM;
+    }
+    *change = *model;
+    int status = change_help(session, change);
+    struct outcome *outcome = atomic_load(&change->outcome);
+    if (status == ENOMEM && outcome == NULL) {
+        /* Others may have met it, and do it: unless they have, it is off. */
+        if (atomic_compare_exchange_strong(&change->outcome, &outcome, &off)) {
+            outcome = &off;
+            unclaim(change);
+        }
+    }
+    if (outcome->is_off) {
+        retire(session, &change->retired, RETIRED_CHANGE);
+    }
+    if (was_done != NULL) {
+        *was_done = !outcome->is_off;
+    }
+    return status;
+}

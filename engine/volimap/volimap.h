@@ -1,0 +1,155 @@
+/* volimap.h -- VoliMap: an ordered map of numbers whose index is a page table.
+ *
+ *   object.h    pages and directories, and the way from a key to its page
+ *   page.h      what happens in a page
+ *   change.h    how pages and directories are replaced while everyone works
+ *   build.h     what they are replaced by
+ *   retire.h    when what was replaced can be freed
+ *   walk.h      pairs in order
+ *   arena.h     memory
+ *
+ * See README.md here. These functions take any key.
+ *
+ * Threads: a map is shared; a session is one thread's at a time.
+ *
+ * Depends on: base, and the parts above.   Used by: api.c, engine/store.
+ */
+#ifndef CUBBY_VOLIMAP_H
+#define CUBBY_VOLIMAP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/base/epoch.h"
+#include "engine/volimap/arena.h"
+#include "engine/volimap/object.h"
+#include "engine/volimap/page.h"
+
+/* Counters of one session, written by its thread alone. */
+struct volimap_counters {
+    _Atomic int64_t pairs; /* put, less removed */
+    _Atomic uint64_t page_splits;
+    _Atomic uint64_t page_merges;
+    _Atomic uint64_t page_copies;
+    _Atomic uint64_t directory_copies;
+    _Atomic uint64_t page_copies_max; /* of one call */
+    _Atomic uint64_t directory_copies_max;
+    _Atomic int64_t pages; /* made, less retired, likewise the next two */
+    _Atomic int64_t page_bytes;
+    _Atomic int64_t directories;
+    _Atomic int64_t directory_bytes;
+    _Atomic uint64_t retired_bytes; /* that its list has */
+};
+
+struct volimap {
+    _Atomic uint64_t root[ROOT_ENTRIES]; /* entries, by a key's three highest bits */
+    struct arena arena;
+    struct epoch epoch;
+    pthread_mutex_t lock; /* guards all that follows */
+    struct volimap_session *sessions;
+    struct retired *orphans; /* of sessions that have been closed */
+    struct volimap_counters ended;
+};
+
+struct volimap_session {
+    struct epoch_slot slot;
+    struct volimap *map;             /* constant */
+    struct volimap_session *next;    /* guarded by volimap.lock */
+    struct volimap_counters counters;
+    /* What follows is its thread's. */
+    struct retired *retired;      /* newest first */
+    uint32_t retired_count;       /* that have come since it was last looked through */
+    uint32_t call_page_copies;    /* of the call that is going on */
+    uint32_t call_directory_copies;
+    bool has_sparse; /* something may be mergeable near the key */
+    uint64_t sparse_key;
+};
+
+int volimap_open(struct volimap *map);
+
+/* After all its sessions. */
+void volimap_close(struct volimap *map);
+
+int volimap_session_open(struct volimap *map, struct volimap_session *session);
+void volimap_session_close(struct volimap_session *session);
+
+/* Whether a key has a pair. Wait-free. */
+bool volimap_get(struct volimap_session *session, uint64_t key, uint64_t *value);
+
+/* Look up some keys at once, at most VOLIMAP_MANY. */
+enum { VOLIMAP_MANY = 16 };
+void volimap_get_many(struct volimap_session *session, unsigned count, const uint64_t *keys,
+                      uint64_t *values, uint8_t *founds);
+
+/* Do to a key's pair what write says. *result: one of the first five, if it returns 0; else ENOMEM,
+ * and nothing has changed. */
+int volimap_write(struct volimap_session *session, uint64_t key, struct page_write *write,
+                  enum page_result *result);
+
+uint64_t volimap_count(struct volimap *map);
+
+/* Count pairs that a session has put, less those it has removed: for maps that are not in pages. */
+void volimap_count_pairs(struct volimap_session *session, int64_t more);
+
+struct volimap_memory {
+    uint64_t used_bytes;  /* by pages and directories, also retired ones */
+    uint64_t taken_bytes; /* from the system, for them */
+    uint64_t session_count;
+};
+
+void volimap_memory(struct volimap *map, struct volimap_memory *memory);
+
+/* The sums of all sessions, open and closed. */
+void volimap_sum(struct volimap *map, struct volimap_counters *sum);
+
+static inline void volimap_enter(struct volimap_session *session)
+{
+    epoch_enter_quick(&session->map->epoch, &session->slot);
+}
+
+static inline void volimap_leave(struct volimap_session *session)
+{
+    epoch_leave(&session->slot);
+}
+
+/* Entries ---------------------------------------------------------------------------------------
+ */
+
+/* An entry, and where it is. */
+struct spot {
+    struct object *directory; /* that it is in; NULL: the root */
+    _Atomic uint64_t *at;
+    uint64_t entry;
+    unsigned entry_bits; /* of the directory */
+};
+
+/* The way from a key to its page, without looking whether it is the one: an entry of a page, or 0.
+ */
+static inline uint64_t volimap_find_page(const struct volimap *map, uint64_t key)
+{
+    uint64_t entry = atomic_load_explicit(&map->root[key >> ROOT_ENTRY_BITS], memory_order_acquire);
+    while ((entry & ENTRY_DIRECTORY) != 0) {
+        entry = atomic_load_explicit(
+            &object_entries(entry_object(entry))[entry_index(entry, key)], memory_order_acquire);
+    }
+    return entry;
+}
+
+/* The last entry that stands for a key: of its page, or of a directory that has not got it, or 0
+ * in the root. */
+static inline struct spot volimap_find_spot(struct volimap *map, uint64_t key)
+{
+    struct spot spot = {.at = &map->root[key >> ROOT_ENTRY_BITS], .entry_bits = ROOT_ENTRY_BITS};
+    spot.entry = atomic_load(spot.at);
+    while ((spot.entry & ENTRY_DIRECTORY) != 0 && object_has(entry_object(spot.entry), key)) {
+        spot.directory = entry_object(spot.entry);
+        spot.at = &object_entries(spot.directory)[entry_index(spot.entry, key)];
+        spot.entry_bits = directory_entry_bits(spot.directory);
+        spot.entry = atomic_load(spot.at);
+    }
+    return spot;
+}
+
+#endif

@@ -1,0 +1,212 @@
+/* walk.c -- see walk.h. */
+#include "engine/volimap/walk.h"
+
+#include <string.h>
+
+#include "engine/base/cubby_assert.h"
+
+enum {
+    BUCKETS = 256,
+    FEW = 16, /* that are sorted by insertion alone */
+};
+
+/* The keys around one that have the same page, or that none has. */
+struct piece {
+    struct object *page; /* NULL: none */
+    uint64_t low;
+    uint64_t high;
+};
+
+static struct piece find_piece(struct volimap *map, uint64_t key)
+{
+    const struct spot spot = volimap_find_spot(map, key);
+    struct piece piece = {.low = key & ~key_mask(spot.entry_bits)};
+    piece.high = piece.low | key_mask(spot.entry_bits);
+    struct object *object = entry_object(spot.entry);
+    if (object == NULL) {
+        return piece;
+    }
+    uint64_t end = object->prefix | key_mask(object->bits);
+    if ((spot.entry & ENTRY_DIRECTORY) == 0) {
+        return (struct piece){object, object->prefix, end};
+    }
+    if (key < object->prefix) {
+        piece.high = object->prefix - 1;
+    } else {
+        piece.low = end + 1;
+    }
+    return piece;
+}
+
+/* Sorting ----------------------------------------------------------------------------------------
+ */
+
+static void sort_by_insertion(struct volimap_pair *pairs, unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        const struct volimap_pair own = pairs[i];
+        unsigned at = i;
+        for (; at > 0 && pairs[at - 1].key > own.key; at--) {
+            pairs[at] = pairs[at - 1];
+        }
+        pairs[at] = own;
+    }
+}
+
+/* Sort at most PAGE_NODES_MAX pairs, by the highest eight bits that differ, and then by insertion.
+ */
+static void sort(struct volimap_pair *pairs, unsigned count)
+{
+    uint64_t differing = 0;
+    for (unsigned i = 0; i < count; i++) {
+        differing |= pairs[i].key ^ pairs[0].key;
+    }
+    if (count > FEW && differing != 0) {
+        unsigned highest = highest_bit(differing);
+        unsigned shift = highest >= 7 ? highest - 7 : 0;
+        uint16_t ends[BUCKETS + 1] = {0};
+        struct volimap_pair copy[PAGE_NODES_MAX];
+        for (unsigned i = 0; i < count; i++) {
+            copy[i] = pairs[i];
+            ends[(pairs[i].key >> shift & (BUCKETS - 1)) + 1]++;
+        }
+        for (unsigned i = 1; i <= BUCKETS; i++) {
+            ends[i] = (uint16_t)(ends[i] + ends[i - 1]);
+        }
+        for (unsigned i = 0; i < count; i++) {
+            pairs[ends[copy[i].key >> shift & (BUCKETS - 1)]++] = copy[i];
+        }
+    }
+    sort_by_insertion(pairs, count);
+}
+
+/* Pages ------------------------------------------------------------------------------------------
+ */
+
+/* Copy out a page's pairs from first to last, sorted. */
+static unsigned copy_sorted(const struct object *page, uint64_t first, uint64_t last,
+                            struct volimap_pair *pairs)
+{
+    const uint64_t high = page->prefix & ~key_mask(ROOT_ENTRY_BITS);
+    const struct node *nodes = object_nodes(page);
+    unsigned node_count = page->lines * (unsigned)LINE_NODES;
+    unsigned count = 0;
+    for (unsigned i = 0; i < node_count; i++) {
+        uint64_t word = node_word(&nodes[i]);
+        uint64_t key = high | word >> NODE_STATE_BITS;
+        pairs[count] = (struct volimap_pair){key, node_value(&nodes[i])};
+        count += ((word & NODE_LIVE) != 0) & (key >= first) & (key <= last);
+    }
+    sort(pairs, count);
+    return count;
+}
+
+/* Whether the nodes of a page are in the order of their keys, from that of its lowest key on, and
+ * round: no line can have more keys than nodes. */
+static bool is_in_order(const struct object *page)
+{
+    return page->bits <= WINDOW_LOWEST && page->lines == PAGE_LINES_MAX && !page->is_crowded;
+}
+
+/* As copy_sorted, of such a page. */
+static unsigned copy_in_order(const struct object *page, uint64_t first, uint64_t last,
+                              struct volimap_pair *pairs)
+{
+    const struct node *nodes = object_nodes(page);
+    uint64_t low = first > page->prefix ? first : page->prefix;
+    uint64_t end = page->prefix | key_mask(page->bits);
+    uint64_t high = last < end ? last : end;
+    unsigned at =
+        page_home_line(low, PAGE_LINES_MAX, line_factor(PAGE_LINES_MAX)) * LINE_NODES + (low & 3);
+    unsigned count = 0;
+    for (uint64_t i = 0; i <= high - low; i++) {
+        const struct node *node = &nodes[(at + i) & (PAGE_NODES_MAX - 1)];
+        pairs[count] = (struct volimap_pair){low + i, node_value(node)};
+        count += (node_word(node) & NODE_LIVE) != 0;
+    }
+    return count;
+}
+
+static unsigned copy_page(const struct object *page, uint64_t first, uint64_t last,
+                          struct volimap_pair *pairs)
+{
+    return is_in_order(page) ? copy_in_order(page, first, last, pairs)
+                             : copy_sorted(page, first, last, pairs);
+}
+
+/* Ranges -----------------------------------------------------------------------------------------
+ */
+
+size_t walk_range(struct volimap_session *session, uint64_t first, uint64_t last, bool descending,
+                  size_t limit, uint64_t *keys, uint64_t *values)
+{
+    size_t count = 0;
+    volimap_enter(session);
+    while (count < limit && first <= last) {
+        struct piece piece = find_piece(session->map, descending ? last : first);
+        struct volimap_pair pairs[PAGE_NODES_MAX];
+        unsigned found = piece.page != NULL ? copy_page(piece.page, first, last, pairs) : 0;
+        for (unsigned i = 0; i < found && count < limit; i++, count++) {
+            const struct volimap_pair *pair = &pairs[descending ? found - 1 - i : i];
+            keys[count] = pair->key;
+            values[count] = pair->value;
+        }
+        if (descending ? piece.low <= first : piece.high >= last) {
+            break;
+        }
+        first = descending ? first : piece.high + 1;
+        last = descending ? piece.low - 1 : last;
+    }
+    volimap_leave(session);
+    return count;
+}
+
+/* The pair of a page that is next to key on one side of it. */
+static bool find_next(const struct object *page, uint64_t key, bool above,
+                      struct volimap_pair *found)
+{
+    const uint64_t high = page->prefix & ~key_mask(ROOT_ENTRY_BITS);
+    const struct node *nodes = object_nodes(page);
+    unsigned node_count = page->lines * (unsigned)LINE_NODES;
+    uint64_t least = UINT64_MAX;
+    bool was_found = false;
+    for (unsigned i = 0; i < node_count; i++) {
+        uint64_t word = node_word(&nodes[i]);
+        uint64_t own = high | word >> NODE_STATE_BITS;
+        uint64_t distance = above ? own - key : key - own;
+        bool is_there = (word & NODE_LIVE) != 0 && (above ? own >= key : own <= key);
+        if (is_there && (distance < least || !was_found)) {
+            *found = (struct volimap_pair){own, node_value(&nodes[i])};
+            least = distance;
+            was_found = true;
+        }
+    }
+    return was_found;
+}
+
+static bool find_beside(struct volimap_session *session, uint64_t key, bool above,
+                        struct volimap_pair *found)
+{
+    bool was_found = false;
+    volimap_enter(session);
+    for (;;) {
+        struct piece piece = find_piece(session->map, key);
+        was_found = piece.page != NULL && find_next(piece.page, key, above, found);
+        if (was_found || (above ? piece.high == UINT64_MAX : piece.low == 0)) {
+            break;
+        }
+        key = above ? piece.high + 1 : piece.low - 1;
+    }
+    volimap_leave(session);
+    return was_found;
+}
+
+bool walk_floor(struct volimap_session *session, uint64_t key, struct volimap_pair *found)
+{
+    return find_beside(session, key, false, found);
+}
+
+bool walk_ceiling(struct volimap_session *session, uint64_t key, struct volimap_pair *found)
+{
+    return find_beside(session, key, true, found);
+}
