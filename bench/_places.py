@@ -16,10 +16,11 @@ import click
 from cubbydb.bench._devices import csd_drive, ext4_folder, why_no_zram, zram_device
 from cubbydb.blockdev.device import BlockDevice
 
-__all__ = ["BORROWERS", "OURS", "Place", "Space", "places_for", "why_not_on"]
+__all__ = ["BORROWERS", "IN_MEMORY", "OURS", "Place", "Space", "places_for", "why_not_on"]
 
 OURS = "cubby"
 BORROWERS = ("pread", "null", "lying")  # have no data of their own, so nothing is loaded for them
+IN_MEMORY = ("volimap",)  # need no place, and have no limit: all pairs are in their process
 
 ZRAM_PER_PAIR_BYTES = 16  # zram is given out as it is used: a large device costs nothing
 ZRAM_BYTES_MIN = 64 << 30
@@ -125,6 +126,9 @@ def places_for(
         places: dict[str, Place] = {}
         for name, in_folder in engines.items():
             if name in BORROWERS:
+                continue
+            if name in IN_MEMORY:
+                places[name] = Place("nowhere", "nothing but its process's memory")
                 continue
             if medium == "zram":
                 place = _zram_place(in_folder, data_bytes)

@@ -16,6 +16,7 @@ NAMES = {
     "rocksdb": "RocksDB",
     "wiredtiger": "WiredTiger",
     "lmdb": "LMDB",
+    "volimap": "VoliMap",
     "pread": "bare reads",
     "null": "nothing (null)",
     "lying": "lying",

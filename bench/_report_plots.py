@@ -17,6 +17,7 @@ COLOURS = {
     "rocksdb": "#e08e1b",
     "wiredtiger": "#4f6bd8",
     "lmdb": "#a0449a",
+    "volimap": "#45a67a",
     "pread": "#b0b0b0",
     "null": "#dddddd",
     "lying": "#dddddd",

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cubbydb.bench._memory_group import why_no_memory_group
-from cubbydb.bench._places import BORROWERS, OURS, Place
+from cubbydb.bench._places import BORROWERS, IN_MEMORY, OURS, Place
 from cubbydb.bench._ycsb_driver import NO_ORDER, Job, RunFailed, YcsbDriver, workload_file
 from cubbydb.bench._ycsb_figures import Cell, DeviceCost, figures_of, spread
 
@@ -95,7 +95,7 @@ class Matrix:
 
     def _job(self, name: str, engine: str, path: str | None = None) -> Job:
         terms = self.terms
-        memory = terms.memory_bytes
+        memory = None if engine in IN_MEMORY else terms.memory_bytes
         if memory is not None:
             memory = max(memory - PROCESS_BYTES, memory // 2)
         return Job(
@@ -116,7 +116,7 @@ class Matrix:
         place = self.places[engine]
         self.say(f"loading {engine} on {place.what}")
         job = self._job("load", engine)
-        if engine != OURS:  # the store's size follows from its memory
+        if engine != OURS and engine not in IN_MEMORY:  # the store's size follows from its memory
             job = replace(job, engine_memory=LOAD_BYTES)
         job.properties.update(batchsize=LOAD_BATCH, threadcount=threads)
         run, _ = self.driver.run(job)
@@ -171,7 +171,8 @@ class Matrix:
         job = replace(job, patience_seconds=terms.seconds + terms.warm_seconds + PATIENCE_SECONDS)
         before = place.space()
         try:
-            run, self.summary = self.driver.run(job, self.limit_bytes)
+            limit = None if cell.engine in IN_MEMORY else self.limit_bytes
+            run, self.summary = self.driver.run(job, limit)
         except RunFailed as error:
             cell.failure = str(error)
             self.say(f"{cell.engine}, workload {cell.workload}: {error}")

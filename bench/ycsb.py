@@ -9,7 +9,8 @@ checked.  Figures are medians of the rounds.
     cubby bench ycsb -e cubby -w a --pairs 1000000    # one workload: YCSB's own summary
     cubby bench ycsb -P my.properties -p readproportion=0.7
 
-E scans ranges, which a hash has no order for: only engines that order keys can run it.
+E scans ranges, which a hash has no order for: only engines that order keys can run it.  volimap
+(-e volimap) keeps nothing: all its pairs are in memory, without a limit, put before each run.
 """
 
 import os
@@ -23,7 +24,7 @@ import rich.console
 import rich.table
 
 from cubbydb.bench._machine import describe_machine, expect_results, write_results
-from cubbydb.bench._places import OURS, places_for, why_not_on
+from cubbydb.bench._places import IN_MEMORY, OURS, places_for, why_not_on
 from cubbydb.bench._signals import ended_in_order
 from cubbydb.bench._ycsb_driver import RunFailed, YcsbDriver
 from cubbydb.bench._ycsb_figures import Cell
@@ -144,6 +145,9 @@ def _say_terms(console: rich.console.Console, matrix: Matrix, absent: dict[str, 
     text += f"; promise {terms.durability}; the engines' compression "
     text += "on" if terms.compress else "off"
     console.print(text)
+    for name in IN_MEMORY:
+        if name in matrix.places:
+            console.print(f"{name}: all pairs in memory, without a limit, and nothing on a device")
     for name, reason in absent.items():
         console.print(f"without {name}: {reason}")
 

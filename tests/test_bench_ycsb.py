@@ -122,6 +122,28 @@ def test_a_hash_has_no_ranges(loaded: Path) -> None:
     assert "no order of keys" in run.stderr
 
 
+@pytest.mark.parametrize("keys", [[], ["-p", "keybytes=16"], ["-p", "insertorder=ordered"]])
+@pytest.mark.parametrize("workload", ["a", "b", "c", "d", "e", "f"])
+def test_an_ordered_map_in_memory_is_loaded_before_each_run(workload: str, keys: list[str]) -> None:
+    answer = results_of(
+        drive(
+            *("run", "--engine", "volimap", "-P", str(workload_file(workload)), "--json", "-"),
+            *("-p", "recordcount=2000", "-p", "operationcount=3000", "-threads", "3", *keys),
+        )
+    )
+    assert answer["operations"] == 3000
+    kinds = {name: kind["operations"] for name, kind in answer["kinds"].items()}
+    assert ("SCAN" in kinds) == (workload == "e")
+    assert answer["record_count"] == 2000 + kinds.get("INSERT", 0)
+    assert not answer["has_device_counters"]
+
+
+def test_an_engine_on_a_device_needs_a_path() -> None:
+    run = drive("run", "-P", str(workload_file("c")))
+    assert run.returncode == 2
+    assert "--path: is missing" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -174,6 +196,21 @@ def test_command_compares_and_writes_results(tmp_path: Path) -> None:
         assert name in results["terms"]
     assert results["engines"]["cubby"]["space"]["physical_bytes"] > 0
     assert list(tmp_path.iterdir()) == [output.parent]  # the stores are gone
+
+
+def test_command_compares_what_keeps_nothing(tmp_path: Path) -> None:
+    output = tmp_path / "memory.json"
+    run = cubby(
+        *("bench", "ycsb", "-e", "cubby", "-e", "volimap", "-w", "ce", "--pairs", "2000"),
+        *("--seconds", "0.1", "--warm", "0.1", "--on", str(tmp_path), "--output", str(output)),
+    )
+    assert run.returncode == 0, run.stderr
+    assert "volimap: all pairs in memory" in run.stdout
+    results = json.loads(output.read_text())
+    assert "in memory" in results["engines"]["volimap"]["settings"]
+    failures = {(cell["engine"], cell["workload"]): cell["failure"] for cell in results["cells"]}
+    assert failures.pop(("cubby", "E")) is not None
+    assert set(failures.values()) == {None}
 
 
 def test_one_run_prints_ycsbs_summary(tmp_path: Path) -> None:

@@ -336,6 +336,7 @@ int main(int argument_count, char **arguments)
     job.place.memory_bytes = memory > NIBBLE_BYTES_MIN ? memory : NIBBLE_BYTES_MIN;
     job.place.pair_count = job.trace.key_count;
     job.place.pair_bytes = TRACE_KEY_BYTES + job.options.classes[0].from;
+    job.place.key_bytes = TRACE_KEY_BYTES;
     write_trace(&job);
     for (size_t i = 0; i < job.rounds * job.engine_count && status == CUBBY_OK; i++) {
         printf("%s", i == 0 ? "" : ", ");

@@ -31,6 +31,7 @@ static const struct entry entries[] = {
 #endif
     {"pread", &pread_engine, NULL, false},
     {"nibble", &nibble_engine, NULL, true},
+    {"volimap", &volimap_engine, NULL, true},
 #ifdef BENCH_LIBCUCKOO
     {"libcuckoo", &libcuckoo_engine, NULL, true},
 #else

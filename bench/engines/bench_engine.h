@@ -11,6 +11,8 @@
  * and in memory, where nothing is kept:
  *
  *   nibble      Nibble, through cubby.h
+ *   volimap     VoliMap, through cubby.h: for keys that are numbers, or are "user" and digits, as
+ *               those of YCSB; values in blobs of their own
  *   bare        the accesses to memory that a table cannot do without, and no more
  *   libcuckoo, tbb, unordered (in shards), boost    its peers, where their headers were there; for
  *               keys of 8 bytes, and values in blobs of their own, as values of any size must be
@@ -48,6 +50,7 @@ struct bench_place {
     uint32_t fill_percent;            /* cubby: 0: its default */
     uint64_t pair_count;              /* pairs that are, or will be, in the store */
     uint64_t pair_bytes;              /* of each, key and value */
+    size_t key_bytes;                 /* of each key; 0: they differ in size */
     /* nibble: as in struct cubby_nibble_options */
     uint64_t segment_bytes;
     uint64_t block_bytes;
@@ -57,8 +60,10 @@ struct bench_place {
 
 struct bench_engine {
     const char *name;
-    bool holds_values; /* what get returns is what was put */
-    bool in_folder;    /* path is a folder, not a device or a file */
+    bool holds_values;     /* what get returns is what was put */
+    bool in_folder;        /* path is a folder, not a device or a file */
+    bool is_loaded_in_run; /* keeps nothing, but takes YCSB's keys: cubby-ycsb loads it before a
+                              run, in the same process */
 
     int (*open)(const struct bench_place *place, void **store, char *message, size_t message_size);
     int (*close)(void *store);
@@ -98,6 +103,7 @@ extern const struct bench_engine lying_engine;
 extern const struct bench_engine pread_engine;
 extern const struct bench_engine cubby_engine;
 extern const struct bench_engine nibble_engine;
+extern const struct bench_engine volimap_engine;
 extern const struct bench_engine bare_engine;
 /* Each only where it was there at build time: BENCH_ROCKSDB, BENCH_WIREDTIGER, BENCH_LMDB. */
 extern const struct bench_engine rocksdb_engine;

@@ -207,6 +207,7 @@ int main(int argument_count, char **arguments)
         .memory_bytes = memory_for(bytes, first, second),
         .pair_count = bytes / (smallest + KEY_BYTES),
         .pair_bytes = smallest + KEY_BYTES,
+        .key_bytes = KEY_BYTES,
     };
     char message[CUBBY_MESSAGE_BYTES] = "";
     if (run.value_sizes == NULL) {

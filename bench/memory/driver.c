@@ -32,7 +32,8 @@ const char *malloc_conf = "thp:always";
 
 const char usage_text[] =
     "usage: cubby-memory [options]\n"
-    "  --engines LIST       of nibble, libcuckoo, tbb, unordered, boost, bare  [all there are]\n"
+    "  --engines LIST       of nibble, volimap, libcuckoo, tbb, unordered, boost, bare  [all there "
+    "are]\n"
     "  --workloads LIST     of get, put, getmany, putmany  [get,put,getmany,putmany]\n"
     "  --pairs N            [2000000]\n"
     "  --value-bytes V      8 or more  [64]\n"

@@ -248,6 +248,7 @@ static void choose(const struct rounds *rounds, uint32_t *choices)
 int rounds_run(struct rounds *rounds, char *message, size_t message_size)
 {
     rounds->place.pair_bytes = KEY_BYTES + rounds->value_bytes;
+    rounds->place.key_bytes = KEY_BYTES;
     if (rounds->place.memory_bytes == 0) {
         uint64_t needed = rounds->place.pair_count * (rounds->place.pair_bytes + 40);
         rounds->place.memory_bytes = needed + needed / 2 + (64 << 20);

@@ -7,6 +7,9 @@
  *   cubby-ycsb load --path data.cubby -P workloads/workloada -p recordcount=1000000
  *   cubby-ycsb run --path data.cubby -P workloads/workloada -p maxexecutiontime=10 -threads 2
  *
+ * An engine that keeps nothing (volimap) has no PATH, and is loaded before a run, in its process;
+ * that does not count.
+ *
  * YCSB's summary goes to stdout (or with --json - the JSON object in its place), failures to
  * stderr. Exit code 0, 1 after a failure, a wrong value among them, 2 for wrong usage.
  *
@@ -26,7 +29,8 @@ const char usage_text[] =
     "usage: cubby-ycsb load|run --path PATH [options]\n"
     "       cubby-ycsb engines\n"
     "  --path PATH          a device or file, mem:SIZE, csd:...; of a peer a folder\n"
-    "  --engine NAME        cubby, rocksdb, wiredtiger, lmdb; pread, null, lying  [cubby]\n"
+    "  --engine NAME        cubby, volimap, rocksdb, wiredtiger, lmdb; pread, null, lying  "
+    "[cubby]\n"
     "  -P FILE              a property file, as YCSB's workloada; may be repeated\n"
     "  -p NAME=VALUE        a property; bench/ycsb/spec.h lists them\n"
     "  -threads N           the same as -p threadcount=N  [1]\n"
@@ -169,14 +173,16 @@ static int print_engines(void)
     const char *comma = "";
     printf("{");
     for (size_t i = 0; (name = bench_engine_name(i)) != NULL; i++) {
-        if (bench_engine_is_in_memory(name)) {
+        const struct bench_engine *engine = bench_engine_find(name);
+        bool in_memory = bench_engine_is_in_memory(name);
+        if (in_memory && (engine == NULL || !engine->is_loaded_in_run)) {
             continue; /* what is loaded now has to be there later */
         }
-        const struct bench_engine *engine = bench_engine_find(name);
         const char *absence = bench_engine_absence(name);
-        printf("%s\"%s\": {\"is_here\": %s, \"in_folder\": %s, \"absence\": ", comma, name,
-               engine != NULL ? "true" : "false",
-               engine != NULL && engine->in_folder ? "true" : "false");
+        printf("%s\"%s\": {\"is_here\": %s, \"in_folder\": %s, \"in_memory\": %s, \"absence\": ",
+               comma, name, engine != NULL ? "true" : "false",
+               engine != NULL && engine->in_folder ? "true" : "false",
+               in_memory ? "true" : "false");
         printf(absence == NULL ? "null}" : "\"%s\"}", absence);
         comma = ", ";
     }
@@ -201,8 +207,11 @@ static void parse_command(struct command *command, int argc, char **argv)
     if (strcmp(command->job, "load") != 0 && strcmp(command->job, "run") != 0) {
         fail_usage("there is no such job", command->job);
     }
-    if (command->place.path == NULL) {
+    if (command->place.path == NULL && !command->engine->is_loaded_in_run) {
         fail_usage("--path", "is missing");
+    }
+    if (command->engine->is_loaded_in_run) {
+        command->place.path = ""; /* nothing is there */
     }
 }
 
@@ -243,6 +252,25 @@ static int write_results(const struct command *command, const struct run_options
     return failed ? fail(command->json_path, "it could not be written") : 0;
 }
 
+/* Put all records, by themselves: what a load would have left. */
+static int load_before_run(const struct run_options *options, char *message)
+{
+    struct spec spec = *options->spec;
+    struct run_options load = *options;
+    struct run_result *result = calloc(1, sizeof *result);
+    if (result == NULL) {
+        snprintf(message, SPEC_MESSAGE_BYTES, "%s", strerror(ENOMEM));
+        return ENOMEM;
+    }
+    spec.insert_start = 0;
+    spec.insert_count = spec.record_count;
+    spec.batch = 1;
+    load.spec = &spec;
+    int status = run_load(&load, result, message);
+    free(result);
+    return status;
+}
+
 /* Do the job on the open store. Returns the exit code. */
 static int do_job(const struct command *command, const struct run_options *options)
 {
@@ -255,8 +283,14 @@ static int do_job(const struct command *command, const struct run_options *optio
     if (options->engine->describe != NULL) {
         options->engine->describe(options->store, settings, sizeof settings);
     }
-    int status = strcmp(command->job, "load") == 0 ? run_load(options, result, message)
-                                                   : run_mix(options, result, message);
+    bool loads = strcmp(command->job, "load") == 0;
+    int status = CUBBY_OK;
+    if (!loads && options->engine->is_loaded_in_run) {
+        status = load_before_run(options, message);
+    }
+    if (status == CUBBY_OK) {
+        status = (loads ? run_load : run_mix)(options, result, message);
+    }
     int exit_code = status == CUBBY_OK ? write_results(command, options, settings, result)
                                        : fail(command->job, message);
     free(result);
@@ -277,7 +311,8 @@ static int run(struct command *command, const struct spec *spec, const struct re
         .engine = command->engine, .spec = spec, .records = records, .device = &device};
     struct bench_place *place = &command->place;
     place->create = strcmp(command->job, "load") == 0;
-    place->read_only = !place->create && is_read_only(spec);
+    place->read_only = !place->create && is_read_only(spec) && !options.engine->is_loaded_in_run;
+    place->key_bytes = spec->key_bytes;
     place->pair_count = spec->record_count;
     place->pair_bytes =
         (spec->key_bytes != 0 ? spec->key_bytes : RECORDS_YCSB_KEY_BYTES) + spec_value_bytes(spec);

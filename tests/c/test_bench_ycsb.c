@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench/common/key_number.h"
 #include "bench/ycsb/chooser.h"
 #include "bench/ycsb/records.h"
 #include "tests/c/check.h"
@@ -278,6 +279,99 @@ static void test_properties_are_read_and_refused(void)
     unlink(path);
 }
 
+static int compare_bytes(const uint8_t *one, size_t one_size, const uint8_t *other,
+                         size_t other_size)
+{
+    int order = memcmp(one, other, one_size < other_size ? one_size : other_size);
+    if (order == 0) {
+        order = one_size < other_size ? -1 : one_size > other_size;
+    }
+    return order < 0 ? -1 : order > 0;
+}
+
+static uint64_t number_of_text(const char *key, size_t same_size)
+{
+    uint64_t number;
+    CHECK(key_number_of((const uint8_t *)key, strlen(key), same_size, &number));
+    return number;
+}
+
+static void check_orders(const char *const *ascending, size_t count, size_t same_size)
+{
+    for (size_t i = 1; i < count; i++) {
+        CHECK(number_of_text(ascending[i - 1], same_size) <
+              number_of_text(ascending[i], same_size));
+    }
+}
+
+static void test_keys_become_numbers_in_their_order(void)
+{
+    static const char *const of_any_size[] = {
+        "user0",
+        "user00",
+        "user0000000000000000000",
+        "user0000000000000000001",
+        "user01",
+        "user1",
+        "user10",
+        "user1999999999999999999",
+        "user2",
+        "user25",
+        "user6284781860667377211",
+        "user9",
+        "user999",
+        "user9999",
+        "user9999999999999999999",
+    };
+    static const char *const of_one_size[] = {"user000000000000", "user000000000001",
+                                              "user000000000010", "user999999999999"};
+    check_orders(of_any_size, sizeof of_any_size / sizeof *of_any_size, 0);
+    check_orders(of_one_size, sizeof of_one_size / sizeof *of_one_size, 16);
+    CHECK(number_of_text("user0", 0) == 1);
+    CHECK(number_of_text("user9999999999999999999", 0) == UINT64_C(11111111111111111110));
+    CHECK(number_of_text("user000000000042", 16) == 42);
+
+    /* Of random strings of digits, each beside the one before it. */
+    uint8_t keys[2][PAIRS_KEY_PREFIX_BYTES + KEY_NUMBER_DIGITS_MAX];
+    size_t sizes[2] = {0};
+    uint64_t numbers[2] = {0};
+    uint64_t random = 3;
+    for (unsigned i = 0; i < DRAWS / 10; i++) {
+        unsigned at = i % 2;
+        sizes[at] = PAIRS_KEY_PREFIX_BYTES + 1 + pairs_next_below(&random, KEY_NUMBER_DIGITS_MAX);
+        memcpy(keys[at], "user", PAIRS_KEY_PREFIX_BYTES);
+        for (size_t j = PAIRS_KEY_PREFIX_BYTES; j < sizes[at]; j++) {
+            keys[at][j] = (uint8_t)('0' + pairs_next_below(&random, i % 3 == 0 ? 10 : 2));
+        }
+        CHECK(key_number_of(keys[at], sizes[at], 0, &numbers[at]));
+        int order = compare_bytes(keys[0], sizes[0], keys[1], sizes[1]);
+        CHECK(i == 0 || order == (numbers[0] < numbers[1] ? -1 : numbers[0] > numbers[1]));
+    }
+}
+
+static void test_keys_that_are_no_numbers_are_refused(void)
+{
+    static const struct {
+        const char *key;
+        size_t same_size;
+    } refused[] = {
+        {"", 0},
+        {"user", 0},
+        {"user12x", 0},
+        {"pair12", 0},
+        {"user00000000000000000000", 0},  /* 20 digits */
+        {"user12", 16},                   /* another size */
+        {"user10000000000000000000", 24}, /* more than 19 behind the zeros */
+    };
+    uint64_t number;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        CHECK(!key_number_of((const uint8_t *)refused[i].key, strlen(refused[i].key),
+                             refused[i].same_size, &number));
+    }
+    uint64_t raw = UINT64_MAX;
+    CHECK(key_number_of((const uint8_t *)&raw, sizeof raw, sizeof raw, &number) && number == raw);
+}
+
 int main(void)
 {
     RUN(test_zipf_has_its_distribution);
@@ -285,6 +379,8 @@ int main(void)
     RUN(test_chooser_has_ycsbs_distributions);
     RUN(test_inserts_count_in_order);
     RUN(test_keys_are_ycsbs_or_of_a_size);
+    RUN(test_keys_become_numbers_in_their_order);
+    RUN(test_keys_that_are_no_numbers_are_refused);
     RUN(test_values_are_checked_whole);
     RUN(test_values_come_from_a_file);
     RUN(test_properties_are_read_and_refused);
