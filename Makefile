@@ -231,6 +231,10 @@ bench-utilisation: bench-build .venv/.bench ## Nibble from 10 to 95 % full, appe
 bench-sweep: bench-build .venv/.bench ## Nibble's segments, blocks and cleaners: 2 minutes, 4 GB of memory
 	@$(BIN)/python -m cubbydb.bench.sweep
 
+.PHONY: bench-ordered
+bench-ordered: bench-build .venv/.bench ## VoliMap beside other ordered maps: 10 minutes, 3 GB of memory
+	@$(BIN)/python -m cubbydb.bench.ordered
+
 .PHONY: bench-growth
 bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.growth

@@ -1,4 +1,4 @@
-"""The plots of Nibble's benchmarks: matplotlib figures, one function for each file of results."""
+"""The plots of Nibble's and VoliMap's benchmarks: a figure for each file of results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -189,10 +189,61 @@ def _sweep(content: Results) -> Figure:
     return figure
 
 
+ORDERED_STEPS = (
+    ("hit", "get of a key that is there, ns"),
+    ("miss", "get of one that is not, ns"),
+    ("put", "put into an empty map, ns"),
+    ("range", "100 pairs from a key on, ns each"),
+    ("scan", "all pairs in order, ns each"),
+    ("bytes_per_key", "bytes by key"),
+)
+ORDERED_MAPS = {
+    "volimap": ("VoliMap", NIBBLE),
+    "volimap-array": ("VoliMap, bounded", "#74bf9b"),
+    "btree": ("absl::btree_map", PEERS[0]),
+    "map": ("std::map", PEERS[1]),
+    "array": ("sorted array", NIBBLE_2),
+    "flat": ("flat hash", "#555555"),
+    "libcuckoo": ("libcuckoo", "#bbbbbb"),
+}
+
+
+def _ordered_height(figures: Results, step: str) -> float | None:
+    """A bar's height; None: the map has none. A hash table's scan is a sort of its keys."""
+    if step == "bytes_per_key":
+        return figures.get(step)
+    found = figures.get(step) or (figures.get("sort") if step == "scan" else None)
+    return None if found is None else found["median_ns"]
+
+
+def _ordered(content: Results) -> Figure:
+    """A panel for each thing that is done, a group for each set of keys, a bar for each map."""
+    figure, panels = make_panels(2, 3, 13.5, 3.2)
+    sets = content["sets"]
+    width = 0.86 / len(ORDERED_MAPS)
+    for axes, (step, title) in zip(panels, ORDERED_STEPS, strict=True):
+        for index, (name, (label, colour)) in enumerate(ORDERED_MAPS.items()):
+            heights = [_ordered_height(run["maps"].get(name, {}), step) for run in sets]
+            shown = [(at, height) for at, height in enumerate(heights) if height is not None]
+            axes.bar(
+                [at + (index - (len(ORDERED_MAPS) - 1) / 2) * width for at, _ in shown],
+                [height for _, height in shown],
+                width * 0.94,
+                color=colour,
+                label=label,
+            )
+        axes.set_xticks(range(len(sets)), [run["set"] for run in sets], fontsize=9)
+        axes.set_title(title)
+    panels[4].set_title("all pairs in order (flat hash: its keys, sorted), ns each", fontsize=10)
+    legend(figure, panels[0])
+    return figure
+
+
 # What "benchmark" says in a file of results -> what draws it.
 PLOTS: dict[str, Callable[[Results], Figure]] = {
     "fragment": _fragment,
     "churn": _churn,
     "utilisation": _utilisation,
     "sweep": _sweep,
+    "ordered": _ordered,
 }

@@ -1,6 +1,6 @@
-"""Draw what the benchmarks of Nibble have measured, without measuring it again.
+"""Draw what the benchmarks of Nibble and VoliMap have measured, without measuring it again.
 
-    python -m cubbydb.bench.nibble_plots bench/results/{fragment,churn,utilisation,sweep}.json
+    python -m cubbydb.bench.nibble_plots bench/results/{churn,ordered}.json
 
 Each plot is an SVG in the folder "report" beside its file.
 """
@@ -30,7 +30,7 @@ def draw(path: Path) -> Path:
         figure = plots.PLOTS[content["benchmark"]](content)
     except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise click.ClickException(
-            f"{path} holds no results of Nibble ({type(error).__name__}: {error})"
+            f"{path} holds no results that can be drawn ({type(error).__name__}: {error})"
         ) from error
     drawn = path.parent / "report" / f"{path.stem}.svg"
     drawn.parent.mkdir(exist_ok=True)
