@@ -85,13 +85,16 @@ def _sum_up_crowd(run: dict[str, Any]) -> None:
 
 
 def _crowd_table(run: dict[str, Any]) -> rich.table.Table:
-    title = f"{run['set']}: ns of a thread's processor time by operation, half puts (times alone)"
+    title = f"{run['set']}, half puts: a thread's ns of processor time (times alone; run at once)"
     table = rich.table.Table(title=title, box=rich.box.SIMPLE, title_justify="left")
     table.add_column("threads")
     for threads in next(iter(run["maps"].values())):
         table.add_column(threads, justify="right")
     for name, sizes in run["maps"].items():
-        cells = [f"{f['median_ns']:.1f} ({f['times_alone']:.2f})" for f in sizes.values()]
+        cells = [
+            f"{figures['median_ns']:.1f} ({figures['times_alone']:.2f}; {figures['running']:.1f})"
+            for figures in sizes.values()
+        ]
         table.add_row(name, *cells)
     return table
 

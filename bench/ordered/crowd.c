@@ -96,10 +96,11 @@ static void run_slice(struct crew_member *member)
     member->end_ns = clock_ns(CLOCK_MONOTONIC);
 }
 
-/* One map, with so many threads, for a slice; ns: set to what an operation costs one. */
-static int run_threads(struct crowd *crowd, struct crowd_map *shared, struct worker *workers,
-                       unsigned threads, double *ns, char *message)
+/* One map, with a power of two of threads, for a slice. */
+static int run_threads(const struct crowd *crowd, struct crowd_map *shared, struct worker *workers,
+                       unsigned size, unsigned round, char *message)
 {
+    unsigned threads = 1U << size;
     double seconds;
     for (unsigned i = 0; i < threads; i++) {
         workers[i].member.engine = &crew_engine;
@@ -114,7 +115,10 @@ static int run_threads(struct crowd *crowd, struct crowd_map *shared, struct wor
         operations += workers[i].operations;
         processor_ns += workers[i].processor_ns;
     }
-    *ns = operations == 0 ? 0 : (double)processor_ns / (double)operations;
+    if (status == CUBBY_OK) {
+        shared->ns[size][round] = (double)processor_ns / (double)operations;
+        shared->running[size][round] = (double)processor_ns / 1e9 / seconds;
+    }
     return status;
 }
 
@@ -125,8 +129,7 @@ static int run_rounds(struct crowd *crowd, struct worker *workers, char *message
         for (unsigned size = 0; size < CROWD_SIZES && 1U << size <= crowd->threads_max; size++) {
             for (size_t i = 0; i < crowd->map_count && status == CUBBY_OK; i++) {
                 struct crowd_map *shared = &crowd->maps[i];
-                status = run_threads(crowd, shared, workers, 1U << size, &shared->ns[size][round],
-                                     message);
+                status = run_threads(crowd, shared, workers, size, round, message);
             }
         }
     }
@@ -208,10 +211,10 @@ free_all:
     return status;
 }
 
-static double median_of(const struct crowd *crowd, const struct crowd_map *shared, unsigned size)
+static double median_of(const struct crowd *crowd, const double *rounds)
 {
     double numbers[SETS_ROUNDS_MAX];
-    memcpy(numbers, shared->ns[size], crowd->rounds * sizeof *numbers);
+    memcpy(numbers, rounds, crowd->rounds * sizeof *numbers);
     return median(numbers, crowd->rounds);
 }
 
@@ -222,7 +225,7 @@ void crowd_print(const struct crowd *crowd, FILE *out)
     for (size_t i = 0; i < crowd->map_count; i++) {
         fprintf(out, "%-14s", crowd->maps[i].map->name);
         for (unsigned size = 0; size < CROWD_SIZES && 1U << size <= crowd->threads_max; size++) {
-            fprintf(out, " %8.1f", median_of(crowd, &crowd->maps[i], size));
+            fprintf(out, " %8.1f", median_of(crowd, crowd->maps[i].ns[size]));
         }
         fputs("\n", out);
     }
@@ -236,8 +239,9 @@ void crowd_write_json(const struct crowd *crowd, FILE *out)
         const struct crowd_map *shared = &crowd->maps[i];
         fprintf(out, "%s\"%s\": {", i == 0 ? "" : ", ", shared->map->name);
         for (unsigned size = 0; size < CROWD_SIZES && 1U << size <= crowd->threads_max; size++) {
-            fprintf(out, "%s\"%u\": {\"median_ns\": %.2f, \"rounds_ns\": [", size == 0 ? "" : ", ",
-                    1U << size, median_of(crowd, shared, size));
+            fprintf(out, "%s\"%u\": {\"running\": %.2f, \"median_ns\": %.2f, \"rounds_ns\": [",
+                    size == 0 ? "" : ", ", 1U << size, median_of(crowd, shared->running[size]),
+                    median_of(crowd, shared->ns[size]));
             for (unsigned round = 0; round < crowd->rounds; round++) {
                 fprintf(out, "%s%.2f", round == 0 ? "" : ", ", shared->ns[size][round]);
             }

@@ -22,6 +22,9 @@ struct crowd_map {
     const struct number_map *map;
     void *opened;
     double ns[CROWD_SIZES][SETS_ROUNDS_MAX]; /* processor time of an operation */
+    /* How many threads had a processor at a time, on average: where it is fewer than there are, the
+     * machine was busy, and they met less often than they would. */
+    double running[CROWD_SIZES][SETS_ROUNDS_MAX];
 };
 
 struct crowd {
