@@ -3,7 +3,7 @@
  * The seed mixes the LBA with a secret of the store, so a block that was written to the wrong
  * place, left by another store, or smuggled in inside a value fails its check.
  *
- * Pure. Depends on: libxxhash's header.   Used by: engine/store.
+ * Pure. Depends on: libxxhash's header.   Used by: engine/store, engine/volimap.
  */
 #ifndef CUBBY_CHECKSUM_H
 #define CUBBY_CHECKSUM_H
