@@ -3,12 +3,10 @@
 Each thread that uses a Nibble gets a native session of its own on its first call; the global
 interpreter lock is released during every call of the C side.
 
-Depends on: many.py, mapping.py, session.py.  Used by: cubbydb.
+Depends on: in_memory.py, many.py, mapping.py, session.py.  Used by: cubbydb.
 """
 
-import os
 import sys
-import threading
 from array import array
 from collections.abc import (
     Callable,
@@ -25,8 +23,8 @@ from itertools import islice
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar, cast, overload
 
 from cubbydb._native import ffi, lib
-from cubbydb.blockdev.closing import Closing
 from cubbydb.blockdev.sizes import size_in_bytes
+from cubbydb.engine.in_memory import InMemory, MemorySession, check_limit
 from cubbydb.engine.many import BATCH_PAIRS, append_values, pair_batches
 from cubbydb.engine.mapping import Items, Pair, Values
 from cubbydb.engine.session import (
@@ -81,43 +79,31 @@ class NibbleStat(TypedDict):
     evicted_bytes: int
 
 
-class _Session:
-    """A native session, the structs that its calls fill, and a spare one while it is busy."""
+class _Session(MemorySession):
+    """A native session, and the structs that its calls fill."""
 
-    __slots__ = ("busy", "handle", "pairs", "pid", "position", "spare", "value", "version")
+    __slots__ = ("pairs", "position", "value", "version")
+
+    native_open = lib.cubby_nibble_session_open
+    native_close = lib.cubby_nibble_session_close
+    native_message = lib.cubby_nibble_session_message
+    native_type = "cubby_nibble_session *"
 
     def __init__(self, nibble: Any) -> None:
-        self.handle = ffi.NULL
-        self.busy = False
-        self.spare: _Session | None = None
         self.value = Slice()
         self.version = ffi.new("uint64_t *")
         self.position = ffi.new("uint64_t *")
         self.pairs = ffi.new("struct cubby_nibble_pairs *")
-        self.pid = os.getpid()
-        out = ffi.new("cubby_nibble_session **")
-        raise_for_status(lib.cubby_nibble_session_open(nibble, out), "Nibble")
-        self.handle = out[0]
+        super().__init__(nibble, "Nibble")
 
-    # The defaults keep what is needed alive until the interpreter's end.
-    def __del__(self, getpid: Any = os.getpid, close: Any = lib.cubby_nibble_session_close) -> None:
-        if getattr(self, "pid", None) == getpid():  # made, and made by this process
-            close(self.handle)
-
-    def fail(self, status: int, subject: bytes | str, value_size: int = 0) -> NoReturn:
-        """Raise what the status of the last call on this session means."""
-        if status == lib.CUBBY_BAD_ARGUMENT and isinstance(subject, bytes):
-            check_pair_size(subject, value_size)
-        raise_for_status(status, subject, self.message())
-        raise AssertionError(f"status {status} is no failure")
-
-    def message(self) -> str:
-        """The C side's sentence about the last call that failed."""
-        text: bytes = ffi.string(lib.cubby_nibble_session_message(self.handle))
-        return text.decode(errors="replace")
+    def fail_pair(self, status: int, key: bytes, value_size: int = 0) -> NoReturn:
+        """Raise what a call's status means for a key, sizes that are out of range first."""
+        if status == lib.CUBBY_BAD_ARGUMENT:
+            check_pair_size(key, value_size)
+        self.fail(status, key)
 
 
-class Nibble(MutableMapping[bytes, bytes], Closing):
+class Nibble(MutableMapping[bytes, bytes], InMemory[_Session]):
     """Pairs in memory, within a number of bytes: a context manager and a MutableMapping.
 
     Keys have 1 to 65,535 bytes, values up to 1 GiB; both may be bytes, bytearray or memoryview.
@@ -141,12 +127,11 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
     (b'value', [b'two', None], 3)
     """
 
+    _what = "Nibble"
+
     def __init__(self, memory: int | str, *, cleaners: int = 1, append_only: bool = False) -> None:
-        self._handle: Any = None
+        super().__init__()
         self._memory_bytes = size_in_bytes(memory)
-        self._pid = os.getpid()
-        self._lock = threading.RLock()  # opening sessions excludes closing
-        self._local = threading.local()
         if not 0 <= self._memory_bytes < 1 << 63:
             raise ValueError(f"memory is at least 16 MiB, not {memory!r}")
         if isinstance(cleaners, bool) or not isinstance(cleaners, int):
@@ -165,21 +150,14 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
 
     # Life ----------------------------------------------------------------------------------------
 
+    def _session_of(self, handle: Any) -> _Session:
+        return _Session(handle)
+
     def close(self) -> None:
         """Give the memory back; closing twice is allowed.  Calls of other threads end first."""
-        if self._pid != os.getpid():
-            self._handle = None  # its cleaners, and perhaps its locks, are the parent's
-            return
-        with self._lock:
-            handle, self._handle = self._handle, None
-            if handle is not None:
-                lib.cubby_nibble_close(handle)
-            self._local = threading.local()
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has been closed."""
-        return self._handle is None
+        handle = self._give_up_handle()
+        if handle is not None:
+            lib.cubby_nibble_close(handle)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
@@ -188,34 +166,6 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self._memory_bytes:,} bytes"
         return f"<cubbydb.Nibble, {state}>"
-
-    @contextmanager
-    def _kept_open(self) -> Iterator[Any]:
-        """The handle, which is this process's and is not closed meanwhile."""
-        if self._pid != os.getpid():
-            raise_for_status(lib.CUBBY_FORKED, "Nibble")
-        with self._lock:
-            if self._handle is None:
-                raise_for_status(lib.CUBBY_CLOSED, "Nibble", "the Nibble has been closed")
-            yield self._handle
-
-    def _new_session(self) -> _Session:
-        with self._kept_open() as handle:
-            return _Session(handle)
-
-    def _session(self) -> _Session:
-        """An idle session of this thread; the caller marks it busy at once, without a call."""
-        try:
-            session: _Session = self._local.session
-        except AttributeError:
-            session = self._local.session = self._new_session()
-        if session.pid != os.getpid():
-            raise_for_status(lib.CUBBY_FORKED, "Nibble")
-        while session.busy:
-            if session.spare is None:
-                session.spare = self._new_session()
-            session = session.spare
-        return session
 
     # One pair ------------------------------------------------------------------------------------
 
@@ -234,7 +184,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
                 return _unpack(value.data[0], value.size[0]), session.version[0]
             if status == lib.CUBBY_NOT_FOUND:
                 return None, session.version[0]
-            session.fail(status, key)
+            session.fail_pair(status, key)
         finally:
             session.busy = False
 
@@ -286,7 +236,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
                 )
             unmet = (lib.CUBBY_EXISTS, lib.CUBBY_NOT_FOUND, lib.CUBBY_DIFFERS)
             if status not in (lib.CUBBY_OK, *unmet):
-                session.fail(status, key, len(value))
+                session.fail_pair(status, key, len(value))
             return int(status)
         finally:
             session.busy = False
@@ -331,7 +281,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
         try:
             status = call(session.handle, key, len(key))
             if status not in (lib.CUBBY_OK, lib.CUBBY_NOT_FOUND):
-                session.fail(status, key)
+                session.fail_pair(status, key)
             return bool(status == lib.CUBBY_OK)
         finally:
             session.busy = False
@@ -367,7 +317,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
         value = session.value
         status = lib.cubby_nibble_view(session.handle, key, len(key), value.struct)
         if status != 0:
-            session.fail(status, key)
+            session.fail_pair(status, key)
         buffer = ffi.buffer(value.data[0], value.size[0])
         memory = memoryview(buffer).toreadonly()
         try:
@@ -476,10 +426,7 @@ class Nibble(MutableMapping[bytes, bytes], Closing):
             keys_only: iterate over keys alone.
         """
         prefix = prefix if type(prefix) is bytes else key_bytes(prefix)
-        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int)):
-            raise TypeError(f"a limit is an int, not {type(limit).__name__}")
-        if limit is not None and limit < 0:
-            raise ValueError(f"a limit is 0 or more, not {limit}")
+        check_limit(limit)
         session = self._new_session()
         return islice(_walk(session, prefix, keys_only), limit)
 

@@ -26,6 +26,7 @@ STRUCTS = {
     "Latency": "cubby_latency",
     "NibbleStat": "cubby_nibble_stat",
     "StoreStat": "cubby_stat",
+    "VoliMapStat": "cubby_volimap_stat",
 }
 
 

@@ -20,6 +20,8 @@ WITH_EXAMPLE = {
     *("cubbydb.Space", "cubbydb.blockdev", "cubbydb.blockdev.BlockDevice"),
     *(f"cubbydb.Store.{name}" for name in ("get", "put", "delete", "get_many", "put_many")),
     *(f"cubbydb.Store.{name}" for name in ("scan", "space", "add", "compare_and_swap", "incr")),
+    *(f"cubbydb.VoliMap.{name}" for name in ("floor", "put_many", "range", "save", "popitem")),
+    *("cubbydb.VoliMap", "cubbydb.VoliMap.compare_and_swap"),
     *(f"cubbydb.Store.{name}" for name in ("pop", "get_into", "get_view", "stats", "check")),
 }
 

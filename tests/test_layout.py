@@ -23,7 +23,7 @@ TOP_LEVEL = {*FOLDERS, "tests", "pyproject.toml", "README.md", "ARCHITECTURE.md"
 }
 
 FILE_LINES_MAX = 700
-HEADER_LINES_MAX = 1200  # of cubby.h, which is the manual, too: most of it is comments
+HEADER_LINES_MAX = 1300  # of cubby.h, which is the manual, too: most of it is comments
 FUNCTION_LINES_MAX = 70
 
 # What every unit may use, and what uses nothing but itself.

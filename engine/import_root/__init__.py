@@ -31,6 +31,7 @@ the examples of these pages *store* is an open, empty one.
 | see how full it is, and make it larger | `Store.stats`, `Store.resize` |
 | look for damage, and repair it | `Store.check`, `Store.repair` |
 | keep pairs in memory alone, within a number of bytes | `Nibble` |
+| keep numbers by numbers in memory, in order: the next key, ranges | `VoliMap` |
 | look at single blocks | `Store.inspect_lba`, `Store.inspect_key` |
 
 # What is promised
@@ -68,6 +69,7 @@ from cubbydb.engine.nibble_mapping import Nibble, NibbleStat
 from cubbydb.engine.options import StoreOptions
 from cubbydb.engine.stats import Latency, StoreStat
 from cubbydb.engine.store import Batch, Compaction, Damage, Scan, Space, Store, open
+from cubbydb.engine.volimap_mapping import VoliMap, VoliMapStat
 
 __all__ = [
     "Batch",
@@ -84,6 +86,8 @@ __all__ = [
     "Store",
     "StoreOptions",
     "StoreStat",
+    "VoliMap",
+    "VoliMapStat",
     "__version__",
     "errors",
     "open",

@@ -72,9 +72,14 @@ class Error(Exception):
 
 
 class NotFound(Error, KeyError):
-    """No pair has this key; args[0] is the key."""
+    """No pair has this key; args[0] is the key.
+
+    Where no key was asked for, but the nearest one, or the first, args[1] says so.
+    """
 
     def __str__(self) -> str:
+        if len(self.args) > 1:
+            return str(self.args[1])
         return f"no pair has the key {key_text(self.args[0])}" if self.args else "no such pair"
 
 
@@ -182,19 +187,21 @@ EXCEPTION_OF_STATUS: dict[int, type[Exception]] = {
 }
 
 
-def key_text(key: bytes) -> str:
+def key_text(key: bytes | int) -> str:
     """Show a key in a message: its repr, a long one cut short and its size given."""
+    if isinstance(key, int):
+        return repr(key)
     if len(key) <= KEY_TEXT_BYTES_MAX:
         return repr(key)
     return f"{key[:KEY_TEXT_BYTES_MAX]!r}... ({len(key):,} bytes)"
 
 
-def raise_for_status(status: int, subject: bytes | str, message: str = "") -> None:
+def raise_for_status(status: int, subject: bytes | int | str, message: str = "") -> None:
     """Turn a C status into an exception; return if it is CUBBY_OK.
 
     Args:
         status: what the C function returned: 0, an errno, or a negative enum cubby_status.
-        subject: what the call was about: a key (bytes) or the path of the store (str).
+        subject: what the call was about: a key (bytes or int) or the path of the store (str).
         message: the C side's own sentence about the failure, if it gave one.
     """
     if status == lib.CUBBY_OK:
@@ -202,7 +209,7 @@ def raise_for_status(status: int, subject: bytes | str, message: str = "") -> No
     if status == lib.CUBBY_NOT_FOUND:
         raise NotFound(subject)
     sentence = message or ffi.string(lib.cubby_status_text(status)).decode(errors="replace")
-    if isinstance(subject, bytes):
+    if not isinstance(subject, str):
         sentence = f"{sentence} (key {key_text(subject)})"
     elif subject not in sentence:
         sentence = f"{subject}: {sentence}"
