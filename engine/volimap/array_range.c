@@ -191,6 +191,7 @@ static void take_scattered(const struct array *array, uint64_t first, uint64_t l
     size_t limit = take->limit - take->count;
     uint64_t flip = take->descending ? UINT64_MAX : 0;
     struct heap heap = {.ranks = take->keys + take->count, .values = take->values + take->count};
+    uint64_t top = UINT64_MAX; /* ranks beyond it are not wanted */
     uint64_t page_count = (array->place_count - 1) / ARRAY_PAGE_PLACES + 1;
     for (uint64_t page = 0; page < page_count; page++) {
         page = bitmap_next(&array->pages, page);
@@ -201,15 +202,17 @@ static void take_scattered(const struct array *array, uint64_t first, uint64_t l
             uint64_t index = page * ARRAY_PAGE_PLACES + i;
             struct place place = place_load(array_place_at(array, index));
             uint64_t key = (place.word >> 1) * array->window + index;
-            if (place.word == 0 || key - first > last - first) {
+            uint64_t rank = key ^ flip;
+            /* One branch, which is seldom taken once the heap is full. */
+            if (((place.word != 0) & (key - first <= last - first) & (rank <= top)) == 0) {
                 continue;
             }
-            uint64_t rank = key ^ flip;
             if (heap.count < limit) {
                 heap_push(&heap, rank, place.value);
-            } else if (rank < heap.ranks[0]) {
+            } else {
                 heap_sink(&heap, rank, place.value);
             }
+            top = heap.count < limit ? UINT64_MAX : heap.ranks[0];
         }
     }
     heap_sort(&heap);

@@ -328,8 +328,70 @@ static void test_counters_and_tokens_lose_no_step(void)
     free(counting);
 }
 
+/* Two keys of one place, which has now one and now the other. */
+struct turns {
+    struct array array;
+    atomic_bool done;
+};
+
+enum {
+    TURNS_WINDOW = 256,
+};
+
+static void *take_turns(void *state)
+{
+    struct turns *turns = state;
+    for (uint64_t step = 0; step < 4 * THREAD_STEPS; step++) {
+        uint64_t key = step % 2 * TURNS_WINDOW;
+        put(&turns->array, key, value_of(key, step));
+        CHECK_EQUAL(array_remove(&turns->array, key, NULL, NULL), CUBBY_OK);
+    }
+    atomic_store(&turns->done, true);
+    return NULL;
+}
+
+static void *watch_turns(void *state)
+{
+    struct turns *turns = state;
+    uint64_t seen[2] = {0};
+    for (uint64_t step = 0; !atomic_load_explicit(&turns->done, memory_order_relaxed); step++) {
+        uint64_t key = step % 2 * TURNS_WINDOW;
+        uint64_t value = 0;
+        if (array_get(&turns->array, key, &value) == CUBBY_OK) {
+            uint64_t round = round_of(key, value);
+            CHECK(round >= seen[step % 2]);
+            seen[step % 2] = round;
+        }
+        uint64_t keys[2];
+        uint64_t values[2];
+        size_t count = array_range(&turns->array, 0, TURNS_WINDOW, false, 2, keys, values);
+        for (size_t i = 0; i < count; i++) {
+            round_of(keys[i], values[i]);
+        }
+    }
+    return NULL;
+}
+
+static void test_a_pair_is_read_as_a_whole(void)
+{
+    struct turns *turns = calloc(1, sizeof *turns);
+    CHECK(turns != NULL);
+    open_array(&turns->array, 0, 0, TURNS_WINDOW);
+    pthread_t threads[3];
+    CHECK_EQUAL(pthread_create(&threads[0], NULL, take_turns, turns), 0);
+    CHECK_EQUAL(pthread_create(&threads[1], NULL, watch_turns, turns), 0);
+    CHECK_EQUAL(pthread_create(&threads[2], NULL, watch_turns, turns), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQUAL(pthread_join(threads[i], NULL), 0);
+    }
+    check_is_empty(&turns->array);
+    array_close(&turns->array);
+    free(turns);
+}
+
 int main(void)
 {
+    RUN(test_a_pair_is_read_as_a_whole);
     RUN(test_threads_lose_nothing_and_see_whole_pairs);
     RUN(test_threads_in_a_window_do_too);
     RUN(test_counters_and_tokens_lose_no_step);
