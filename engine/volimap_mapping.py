@@ -71,7 +71,7 @@ class VoliMap(MutableMapping[int, int], InMemory[NativeSession]):
         high: the greatest key that there can be; *low* is 0 if only this one is given.
         window: for keys that come in order and go in about that order, as times do: the map is an
             array of so many places, 256 to 2**40, and a key's is key % window.  To put a key while
-            another one has its place is errors.Full.
+            another one has its place is errors.Full (but where the system refuses an array).
         path: a file to load from and to save to.
 
     >>> with cubbydb.VoliMap({30: 3, 10: 1, 20: 2}) as numbers:

@@ -27,6 +27,7 @@ __all__ = [
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+_LAST = "map"
 STAT_FIELDS = [name for name, _ in ffi.typeof("struct cubby_volimap_stat").fields]
 
 
@@ -51,13 +52,17 @@ class VoliMapStat(TypedDict):
 
 
 class NativeMap:
-    """A native map, which ends when neither its VoliMap nor a session of it is there any more."""
+    """A native map, which ends when it is not needed any more, and after all its sessions.
 
-    __slots__ = ("handle", "pid")
+    The garbage collector ends objects that hold each other in any order: so each takes a token off
+    a list, which is one step to other threads, and who takes the last one has to close the map.
+    """
+
+    __slots__ = ("handle", "pid", "tokens")
 
     def __init__(self, low: int, high: int, window: int) -> None:
         self.handle = ffi.NULL
-        self.pid = os.getpid()
+        self.tokens = [_LAST]  # this object's own; sessions append theirs
         options = ffi.new("struct cubby_volimap_options *")
         options.low = low
         options.high = high if high < END - 1 else 0  # 0: any keys
@@ -67,10 +72,16 @@ class NativeMap:
         status = lib.cubby_volimap_open(options, out, message, len(message))
         raise_for_status(status, "VoliMap", ffi.string(message).decode(errors="replace"))
         self.handle = out[0]
+        self.pid = os.getpid()
 
     # The defaults keep what is needed alive until the interpreter's end.
-    def __del__(self, getpid: Any = os.getpid, close: Any = lib.cubby_volimap_close) -> None:
+    def __del__(self, getpid: Any = os.getpid) -> None:
         if getattr(self, "pid", None) == getpid():  # in a child its threads' locks are the parent's
+            self.release()
+
+    def release(self, last: str = _LAST, close: Any = lib.cubby_volimap_close) -> None:
+        """Give one token back."""
+        if self.tokens.pop() == last:
             close(self.handle)
 
 
@@ -90,7 +101,13 @@ class NativeSession(MemorySession):
         self.value = ffi.new("uint64_t *")
         self.room = 0
         self.keys = self.values = ffi.NULL
+        of.tokens.append("session")
         super().__init__(of.handle, "VoliMap")
+
+    def __del__(self, getpid: Any = os.getpid) -> None:
+        super().__del__(getpid)
+        if getattr(self, "pid", None) == getpid():
+            self.map.release()
 
     def make_room(self, pairs: int) -> None:
         """Have keys and values for so many pairs."""

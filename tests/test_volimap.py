@@ -355,7 +355,9 @@ def test_a_window_has_room_for_keys_that_come_in_order():
             if len(numbers) > 200:
                 numbers.popitem(last=False)
         assert list(numbers) == list(range(1_001_800, 1_002_000))
-        with pytest.raises(errors.Full):
+        if not numbers.stats()["is_array"]:
+            pytest.skip("the system has refused an array")
+        with pytest.raises(errors.Full, match="window"):
             numbers[1_001_800 + 256] = 1
         assert numbers[1_001_800] == 1_001_800 * 2
         assert 1_001_800 + 256 not in numbers
@@ -471,6 +473,18 @@ def test_memory_is_given_back():
     del numbers
     gc.collect()
     assert resident() - before < 40 << 20
+
+
+def test_the_garbage_collector_may_end_a_map_before_its_sessions():
+    for is_last in (False, True) * 10:
+        numbers = VoliMap({1: 10})
+        session = numbers._session()  # which holds the native map
+        cycle = [numbers, session, session.map]
+        if is_last:
+            cycle.reverse()
+        cycle.append(cycle)
+        del numbers, session, cycle
+        gc.collect()
 
 
 def test_figures(numbers):

@@ -227,6 +227,8 @@ class WindowMachine(VoliMapMachine):
     key = st.one_of(st.integers(0, 700), ENDS)
 
     def refusal(self, key):
+        if not self.numbers.stats()["is_array"]:  # the system has refused one
+            return None
         other = any(each % 300 == key % 300 and each != key for each in self.model.pairs)
         return errors.Full if other else None
 
