@@ -5,6 +5,26 @@
 
 #include "engine/base/cubby_assert.h"
 
+bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value)
+{
+    unsigned lines = entry_lines(entry);
+    bool has_all = (entry & ENTRY_CROWDED) != 0 || lines < PAGE_PROBES;
+    unsigned probes = has_all ? lines : PAGE_PROBES;
+    for (unsigned i = 1; i < probes; i++) {
+        line = line + 1 < lines ? line + 1 : 0;
+        const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
+        struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE);
+        if (view.found != 0) {
+            *value = node_value(&four[__builtin_ctz(view.found) / 2]);
+            return true;
+        }
+        if (view.empty != 0) {
+            return false;
+        }
+    }
+    return false;
+}
+
 /* A key's places in a page, in the order in which they are looked at. */
 static struct node *place_of(const struct object *page, uint64_t key, unsigned line, unsigned index)
 {

@@ -14,7 +14,21 @@
 #ifndef CUBBY_VOLIMAP_PAGE_H
 #define CUBBY_VOLIMAP_PAGE_H
 
+#include <emmintrin.h>
+
 #include "engine/volimap/object.h"
+
+/* ThreadSanitizer wants to see atomic loads. */
+#if defined(__SANITIZE_THREAD__)
+#define CUBBY_VOLIMAP_SCALAR 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CUBBY_VOLIMAP_SCALAR 1
+#endif
+#endif
+#ifndef CUBBY_VOLIMAP_SCALAR
+#define CUBBY_VOLIMAP_SCALAR 0
+#endif
 
 /* A pair, out of its page. */
 struct volimap_pair {
@@ -30,33 +44,74 @@ static inline unsigned page_home_line(uint64_t key, unsigned lines, uint64_t fac
     return (unsigned)(number - (number * factor >> LINE_FACTOR_SHIFT) * lines);
 }
 
+/* What is to be seen in a line: bit 2i of found says that node i has the key, live; of empty, that
+ * it is empty. (Compared as pairs of halves, for which any x86-64 has instructions: a compiler makes
+ * jumps of four comparisons, which it guesses wrong half the time, and each wrong guess waits for
+ * memory.) */
+struct line_view {
+    unsigned found;
+    unsigned empty;
+};
+
+#if CUBBY_VOLIMAP_SCALAR
+
+static inline struct line_view line_look(const struct node *line, uint64_t wanted)
+{
+    struct line_view view = {0};
+    for (unsigned i = 0; i < LINE_NODES; i++) {
+        uint64_t word = node_word(&line[i]) & ~(uint64_t)NODE_FROZEN;
+        view.found |= (unsigned)(word == wanted) << 2 * i;
+        view.empty |= (unsigned)(word == 0) << 2 * i;
+    }
+    return view;
+}
+
+#else
+
+/* Of four numbers, in two vectors, which are equal to another one: a bit each. */
+static inline unsigned line_equal(__m128i low, __m128i high, __m128i other)
+{
+    unsigned halves = (unsigned)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(low, other))) |
+                      (unsigned)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(high, other)))
+                          << 4;
+    return halves & halves >> 1 & 0x55;
+}
+
+static inline struct line_view line_look(const struct node *line, uint64_t wanted)
+{
+    const __m128i *nodes = (const __m128i *)line;
+    const __m128i mask = _mm_set1_epi64x(~(long long)NODE_FROZEN);
+    __m128i low = _mm_unpacklo_epi64(_mm_load_si128(nodes), _mm_load_si128(nodes + 1));
+    __m128i high = _mm_unpacklo_epi64(_mm_load_si128(nodes + 2), _mm_load_si128(nodes + 3));
+    atomic_signal_fence(memory_order_acquire); /* the processor keeps loads in order */
+    low = _mm_and_si128(low, mask);
+    high = _mm_and_si128(high, mask);
+    return (struct line_view){
+        .found = line_equal(low, high, _mm_set1_epi64x((long long)wanted)),
+        .empty = line_equal(low, high, _mm_setzero_si128()),
+    };
+}
+
+#endif
+
+/* As page_get, when the key's own line has not settled it. */
+bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value);
+
 /* Find a key in the page that an entry leads to; an entry of 0 leads to a page without lines. */
 static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
 {
     unsigned lines = entry_lines(entry);
-    const struct node *nodes = object_nodes(entry_object(entry));
-    const uint64_t wanted = node_key_bits(key) | NODE_LIVE;
-    const uint64_t mask = ~(uint64_t)NODE_FROZEN;
-    unsigned line = page_home_line(key, lines, entry >> ENTRY_FACTOR_SHIFT);
-    const unsigned probes = (entry & ENTRY_CROWDED) != 0 || lines < PAGE_PROBES ? lines : PAGE_PROBES;
-    for (unsigned i = 0; i < probes; i++) {
-        const struct node *four = &nodes[line * LINE_NODES];
-        uint64_t a = node_word(&four[0]) & mask;
-        uint64_t b = node_word(&four[1]) & mask;
-        uint64_t c = node_word(&four[2]) & mask;
-        uint64_t d = node_word(&four[3]) & mask;
-        unsigned found = (unsigned)(a == wanted) | (unsigned)(b == wanted) << 1 |
-                         (unsigned)(c == wanted) << 2 | (unsigned)(d == wanted) << 3;
-        if (found != 0) {
-            *value = node_value(&four[__builtin_ctz(found)]);
-            return true;
-        }
-        if ((a == 0) | (b == 0) | (c == 0) | (d == 0)) {
-            return false;
-        }
-        line = line + 1 < lines ? line + 1 : 0;
+    if (lines == 0) {
+        return false;
     }
-    return false;
+    unsigned line = page_home_line(key, lines, entry >> ENTRY_FACTOR_SHIFT);
+    const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
+    struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE);
+    if (view.found != 0) {
+        *value = node_value(&four[__builtin_ctz(view.found) / 2]);
+        return true;
+    }
+    return view.empty == 0 && page_get_beyond(entry, key, line, value);
 }
 
 /* What is to be done with a key's pair. */
