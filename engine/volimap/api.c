@@ -22,8 +22,8 @@ enum {
 /* Opening ----------------------------------------------------------------------------------------
  */
 
-__attribute__((format(printf, 4, 5))) static int say(int status, char *message,
-                                                     size_t message_size, const char *format, ...)
+__attribute__((format(printf, 4, 5))) static int say(int status, char *message, size_t message_size,
+                                                     const char *format, ...)
 {
     if (message != NULL && message_size > 0) {
         va_list arguments;
@@ -58,8 +58,8 @@ static int check_options(const struct cubby_volimap_options *options, char *mess
     return CUBBY_OK;
 }
 
-/* Make the array that is wanted. Where the system, or the processor, does not allow it the map is an
- * ordinary one. */
+/* Make the array that is wanted. Where the system, or the processor, does not allow it the map is
+ * an ordinary one. */
 static int open_array(cubby_volimap *map, const struct cubby_volimap_options *options)
 {
     struct array *array = malloc(sizeof *array);
@@ -131,6 +131,7 @@ int cubby_volimap_session_open(cubby_volimap *map, cubby_volimap_session **opene
         return ENOMEM;
     }
     session->owner = map;
+    session->array = map->array;
     volimap_session_open(&map->map, &session->inner);
     *opened = session;
     return CUBBY_OK;
@@ -205,9 +206,8 @@ static bool has_key(const cubby_volimap *map, uint64_t key)
 
 int cubby_volimap_get(cubby_volimap_session *session, uint64_t key, uint64_t *value)
 {
-    CUBBY_ASSERT(session != NULL && value != NULL);
-    if (session->owner->array != NULL) {
-        return array_get(session->owner->array, key, value);
+    if (session->array != NULL) {
+        return array_get(session->array, key, value);
     }
     return volimap_get(&session->inner, key, value) ? CUBBY_OK : CUBBY_NOT_FOUND;
 }
@@ -216,8 +216,8 @@ int cubby_volimap_get(cubby_volimap_session *session, uint64_t key, uint64_t *va
 static int write_page(cubby_volimap_session *session, uint64_t key, struct page_write *write)
 {
     static const int statuses[] = {
-        [PAGE_DONE] = CUBBY_OK,           [PAGE_ADDED] = CUBBY_OK,
-        [PAGE_EXISTS] = CUBBY_EXISTS,     [PAGE_DIFFERS] = CUBBY_DIFFERS,
+        [PAGE_DONE] = CUBBY_OK,          [PAGE_ADDED] = CUBBY_OK,
+        [PAGE_EXISTS] = CUBBY_EXISTS,    [PAGE_DIFFERS] = CUBBY_DIFFERS,
         [PAGE_ABSENT] = CUBBY_NOT_FOUND,
     };
     enum page_result result;
@@ -228,7 +228,7 @@ static int write_page(cubby_volimap_session *session, uint64_t key, struct page_
 static int put(cubby_volimap_session *session, uint64_t key, uint64_t value, bool if_absent,
                uint64_t *existing)
 {
-    struct array *array = session->owner->array;
+    struct array *array = session->array;
     if (!has_key(session->owner, key)) {
         return CUBBY_BAD_ARGUMENT;
     }
@@ -269,7 +269,7 @@ int cubby_volimap_compare_and_swap(cubby_volimap_session *session, uint64_t key,
                                    uint64_t value, uint64_t *existing)
 {
     CUBBY_ASSERT(session != NULL);
-    struct array *array = session->owner->array;
+    struct array *array = session->array;
     if (array != NULL) {
         return explain_key(session, key,
                            array_compare_and_swap(array, key, expected, value, existing));
@@ -286,7 +286,7 @@ int cubby_volimap_compare_and_swap(cubby_volimap_session *session, uint64_t key,
 static int remove_pair(cubby_volimap_session *session, uint64_t key, const uint64_t *expected,
                        uint64_t *value)
 {
-    struct array *array = session->owner->array;
+    struct array *array = session->array;
     if (array != NULL) {
         int status = array_remove(array, key, expected, value);
         volimap_count_pairs(&session->inner, status == CUBBY_OK ? -1 : 0);
@@ -322,8 +322,8 @@ int cubby_volimap_floor(cubby_volimap_session *session, uint64_t key, uint64_t *
                         uint64_t *value)
 {
     CUBBY_ASSERT(session != NULL && found != NULL && value != NULL);
-    if (session->owner->array != NULL) {
-        return array_floor(session->owner->array, key, found, value);
+    if (session->array != NULL) {
+        return array_floor(session->array, key, found, value);
     }
     struct volimap_pair pair;
     if (!walk_floor(&session->inner, key, &pair)) {
@@ -338,8 +338,8 @@ int cubby_volimap_ceiling(cubby_volimap_session *session, uint64_t key, uint64_t
                           uint64_t *value)
 {
     CUBBY_ASSERT(session != NULL && found != NULL && value != NULL);
-    if (session->owner->array != NULL) {
-        return array_ceiling(session->owner->array, key, found, value);
+    if (session->array != NULL) {
+        return array_ceiling(session->array, key, found, value);
     }
     struct volimap_pair pair;
     if (!walk_ceiling(&session->inner, key, &pair)) {
@@ -355,9 +355,8 @@ int cubby_volimap_range(cubby_volimap_session *session, uint64_t first, uint64_t
                         size_t *count)
 {
     CUBBY_ASSERT(session != NULL && count != NULL);
-    if (session->owner->array != NULL) {
-        *count = array_range(session->owner->array, first, last, descending != 0, limit, keys,
-                             values);
+    if (session->array != NULL) {
+        *count = array_range(session->array, first, last, descending != 0, limit, keys, values);
     } else {
         *count = walk_range(&session->inner, first, last, descending != 0, limit, keys, values);
     }
@@ -374,7 +373,13 @@ int cubby_volimap_put_many(cubby_volimap_session *session, size_t count, const u
     int status = CUBBY_OK;
     size_t done = 0;
     while (done < count && status == CUBBY_OK) {
-        status = explain_key(session, keys[done], put(session, keys[done], values[done], false, NULL));
+        size_t left = count - done;
+        if (done % VOLIMAP_MANY == 0 && left > 1 && session->array == NULL) {
+            unsigned some = left < VOLIMAP_MANY ? (unsigned)left : (unsigned)VOLIMAP_MANY;
+            volimap_approach(&session->inner, some, keys + done);
+        }
+        status =
+            explain_key(session, keys[done], put(session, keys[done], values[done], false, NULL));
         done += status == CUBBY_OK;
     }
     if (put_count != NULL) {
@@ -387,7 +392,7 @@ int cubby_volimap_get_many(cubby_volimap_session *session, size_t count, const u
                            uint64_t *values, uint8_t *founds)
 {
     CUBBY_ASSERT(session != NULL);
-    const struct array *array = session->owner->array;
+    const struct array *array = session->array;
     for (size_t i = 0; i < count && array != NULL; i++) {
         founds[i] = array_get(array, keys[i], &values[i]) == CUBBY_OK;
     }
@@ -442,8 +447,8 @@ void cubby_volimap_stat(cubby_volimap *map, struct cubby_volimap_stat *stat)
     volimap_memory(&map->map, &memory);
     *stat = (struct cubby_volimap_stat){
         .pairs = clamp(&sum.pairs),
-        .memory_bytes = sizeof *map + memory.session_count * sizeof(cubby_volimap_session) +
-                        memory.taken_bytes,
+        .memory_bytes =
+            sizeof *map + memory.session_count * sizeof(cubby_volimap_session) + memory.taken_bytes,
         .page_bytes = clamp(&sum.page_bytes),
         .directory_bytes = clamp(&sum.directory_bytes),
         .retired_bytes = atomic_load(&sum.retired_bytes),

@@ -21,8 +21,9 @@ struct cubby_volimap {
 
 struct cubby_volimap_session {
     struct volimap_session inner;
-    cubby_volimap *owner; /* constant */
-    char *message;        /* of CUBBY_MESSAGE_BYTES; NULL: none yet */
+    struct array *array; /* the map's; constant, as the next one */
+    cubby_volimap *owner;
+    char *message; /* of CUBBY_MESSAGE_BYTES; NULL: none yet */
 };
 
 /* Have the session say why a call failed; returns its status. */

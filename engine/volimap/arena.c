@@ -14,6 +14,11 @@ enum {
     SPANS = CHUNK_BYTES / SPAN_BYTES,
     /* Until a map has taken so much it is malloc's. */
     SMALL_BYTES = 1 << 20,
+    /* Spans without objects keep their memory up to so much of what is used, as it is dear to get
+     * again. */
+    SPARE_SHARE = 64,
+    SPARE_SPANS = 4,
+    PAGE_BYTES = 4096,
 };
 
 /* An object that is free. */
@@ -23,14 +28,15 @@ struct free_object {
 
 /* Guarded by arena.lock, as is a chunk. */
 struct arena_span {
-    struct arena_span *next; /* in arena.partial or arena.empty; */
+    struct arena_span *next;  /* in arena.partial or arena.empty; */
     struct arena_span **link; /* what refers to it there, or NULL: it is in neither */
     uint8_t *start;
     struct free_object *free;
-    uint32_t units; /* of each object; 0: none yet */
-    uint32_t used;  /* objects */
-    uint32_t fresh; /* objects that have ever been taken: those behind them are zeros */
-    uint32_t room;  /* objects that fit in */
+    uint32_t units;     /* of each object; 0: none yet */
+    uint32_t used;      /* objects */
+    uint32_t fresh;     /* objects that have ever been taken: those behind them are zeros */
+    uint32_t room;      /* objects that fit in */
+    bool is_given_back; /* its memory is not there until it is used again */
 };
 
 struct arena_chunk {
@@ -133,19 +139,23 @@ static bool add_chunk(struct arena *arena)
     }
     arena->chunks = chunk;
     arena->taken_bytes += CHUNK_BYTES;
+    arena->spare_bytes += CHUNK_BYTES;
     return true;
 }
 
 static void drop_chunk(struct arena *arena, struct arena_chunk *chunk)
 {
     for (size_t i = 0; i < SPANS; i++) {
+        if (!chunk->spans[i].is_given_back) {
+            arena->taken_bytes -= SPAN_BYTES;
+            arena->spare_bytes -= SPAN_BYTES;
+        }
         unlist_span(&chunk->spans[i]);
     }
     *chunk->link = chunk->next;
     if (chunk->next != NULL) {
         chunk->next->link = chunk->link;
     }
-    arena->taken_bytes -= CHUNK_BYTES;
     munmap(chunk, CHUNK_BYTES);
 }
 
@@ -154,6 +164,12 @@ static struct arena_span *assign_span(struct arena *arena, unsigned units)
 {
     struct arena_span *span = arena->empty;
     unlist_span(span);
+    if (span->is_given_back) {
+        span->is_given_back = false;
+        arena->taken_bytes += SPAN_BYTES;
+    } else {
+        arena->spare_bytes -= SPAN_BYTES;
+    }
     struct arena_chunk *chunk = chunk_of(span->start);
     size_t index = (size_t)(span - chunk->spans);
     uint8_t *end = (uint8_t *)chunk + (index + 1) * SPAN_BYTES;
@@ -210,6 +226,20 @@ void *arena_take(struct arena *arena, unsigned units, bool *is_small)
     return object;
 }
 
+/* Give the memory of an empty span back, but not of what describes the chunk. */
+static void give_back(struct arena *arena, struct arena_span *span)
+{
+    struct arena_chunk *chunk = chunk_of(span);
+    uint8_t *end = (uint8_t *)chunk + (size_t)(span - chunk->spans + 1) * SPAN_BYTES;
+    size_t own = (size_t)(span->start - (end - SPAN_BYTES));
+    own = (own + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    if (madvise(end - SPAN_BYTES + own, SPAN_BYTES - own, MADV_DONTNEED) == 0) {
+        span->is_given_back = true;
+        arena->spare_bytes -= SPAN_BYTES;
+        arena->taken_bytes -= SPAN_BYTES;
+    }
+}
+
 static void free_in_span(struct arena *arena, struct arena_span *span, struct free_object *object)
 {
     object->next = span->free;
@@ -226,9 +256,12 @@ static void free_in_span(struct arena *arena, struct arena_span *span, struct fr
     list_span(&arena->empty, span);
     span->units = 0;
     chunk->used_spans--;
-    /* One that is empty stays, as memory that has been touched is dear to get again. */
+    arena->spare_bytes += SPAN_BYTES;
     if (chunk->used_spans == 0 && chunk != arena->chunks) {
         drop_chunk(arena, chunk);
+    } else if (arena->spare_bytes >
+               arena->used_bytes / SPARE_SHARE + (uint64_t)SPARE_SPANS * SPAN_BYTES) {
+        give_back(arena, span);
     }
 }
 

@@ -1,9 +1,10 @@
-/* arena.h -- the memory of one map: pages of nodes and directories, of 20 sizes, 1 to 65 units of 64 bytes.
+/* arena.h -- the memory of one map: pages of nodes and directories, of 20 sizes, 1 to 65 units of
+ * 64 bytes.
  *
  * A small map has each from malloc. A larger one has chunks of 2 MiB, in huge pages where the
  * kernel gives them, which are divided into spans, each for objects of one size; a span without
- * objects can be of another size, and a chunk without spans goes back to the system. So what pages
- * of a size have left behind when they have grown is used by those of another.
+ * objects can be of another size, or give its memory back to the system, as a chunk without objects
+ * does. So what pages of a size have left behind when they have grown is used by those of another.
  *
  *   chunk, 2 MiB = 16 spans of 128 KiB; the first one is less by what describes them
  *
@@ -26,12 +27,13 @@ struct arena_chunk;
 struct arena_span;
 
 struct arena {
-    pthread_mutex_t lock;                                /* guards all that follows */
+    pthread_mutex_t lock;                    /* guards all that follows */
     struct arena_span *partial[ARENA_SIZES]; /* by size: spans that have room; */
     struct arena_span *empty;                /* those that are of no size; */
     struct arena_chunk *chunks;              /* all */
     uint64_t used_bytes;                     /* of objects */
     uint64_t taken_bytes;                    /* from the system */
+    uint64_t spare_bytes;                    /* of them, in spans of no size */
 };
 
 void arena_open(struct arena *arena);

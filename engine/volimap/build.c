@@ -12,10 +12,10 @@
  */
 
 enum {
-    ROOM_PERCENT = 140,     /* nodes for so many pairs per hundred: more would take memory, less
-                               would have the page replaced again soon */
-    FULL_NODES = 224,       /* pairs that a page can have at most and still get a few more, unless
-                               they follow each other */
+    ROOM_PERCENT = 150, /* nodes for so many pairs per hundred: more would take memory, less
+                           would have the page replaced again soon */
+    FULL_NODES = 224,   /* pairs that a page can have at most and still get a few more, unless
+                           they follow each other */
 };
 
 /* Lines for so many pairs. */
@@ -35,8 +35,8 @@ static void note_made(struct outcome *outcome, struct object *object)
 /* Make a page of at least so many lines that has these pairs, and room for *wanted, if that is not
  * NULL; they are at most FULL_NODES, or follow each other. Returns NULL without memory. */
 static struct object *make_page(struct volimap_session *session, struct outcome *outcome,
-                                unsigned lines, const struct volimap_pair *pairs, unsigned count,
-                                const uint64_t *wanted)
+                                unsigned bits, unsigned lines, const struct volimap_pair *pairs,
+                                unsigned count, const uint64_t *wanted)
 {
     bool is_crowded = false;
     for (;;) {
@@ -44,6 +44,7 @@ static struct object *make_page(struct volimap_session *session, struct outcome 
         if (page == NULL) {
             return NULL;
         }
+        page->bits = (uint8_t)bits;
         page->is_crowded = is_crowded;
         if (page_fill(page, pairs, count, wanted)) {
             note_made(outcome, page);
@@ -56,11 +57,10 @@ static struct object *make_page(struct volimap_session *session, struct outcome 
     }
 }
 
-/* The entry of a page for a range of keys. */
-static uint64_t place_page(struct object *page, uint64_t key, unsigned bits)
+/* The entry of a page for the keys about this one. */
+static uint64_t place_page(struct object *page, uint64_t key)
 {
-    page->prefix = key & ~key_mask(bits);
-    page->bits = (uint8_t)bits;
+    page->prefix = key & ~key_mask(page->bits);
     return entry_make(page);
 }
 
@@ -73,7 +73,8 @@ static uint64_t make_empty(struct volimap_session *session, struct outcome *outc
         return 0;
     }
     note_made(outcome, page);
-    return place_page(page, key, bits);
+    page->bits = (uint8_t)bits;
+    return place_page(page, key);
 }
 
 /* Lines for a page that is to have so many pairs, and one more if it is to have room for a key;
@@ -85,8 +86,8 @@ static unsigned lines_wanted(const struct object *page, unsigned count, bool wan
     unsigned lines = lines_for(wanted);
     if (are_dense) {
         /* Numbers that come in order fill a page to the last node. */
-        bool grows = wants_room && lines > page->lines && 2 * page->lines <= PAGE_LINES_MAX;
-        return grows && lines < 2u * page->lines ? 2u * page->lines : lines;
+        bool grows = wants_room && lines > page->lines && 4 * page->lines <= PAGE_LINES_MAX;
+        return grows && lines < 4u * page->lines ? 4u * page->lines : lines;
     }
     if (wanted > FULL_NODES) {
         return PAGE_LINES_MAX + 1;
@@ -156,14 +157,14 @@ static bool make_sides(struct volimap_session *session, struct outcome *outcome,
             own_count += (pairs[i].key >> division->split & 1) == side;
         }
         bool is_wanted = wanted != NULL && (*wanted >> division->split & 1) == side;
-        struct object *page = make_page(session, outcome, lines_for(own_count + is_wanted), own,
-                                        own_count, is_wanted ? wanted : NULL);
+        struct object *page =
+            make_page(session, outcome, division->split, lines_for(own_count + is_wanted), own,
+                      own_count, is_wanted ? wanted : NULL);
         if (page == NULL) {
             return false;
         }
         uint64_t key = division->key & ~(UINT64_C(1) << division->split);
-        division->sides[side] =
-            place_page(page, key | (uint64_t)side << division->split, division->split);
+        division->sides[side] = place_page(page, key | (uint64_t)side << division->split);
     }
     return true;
 }
@@ -245,12 +246,12 @@ static int build_page(struct volimap_session *session, const struct change *chan
         return CUBBY_NOT_FOUND; /* it was not, when the change was made */
     }
     if (plan->kind == PLAN_RESIZE) {
-        struct object *resized = make_page(session, outcome, plan->lines, contents.pairs,
-                                           contents.count, contents.wanted);
+        struct object *resized = make_page(session, outcome, page->bits, plan->lines,
+                                           contents.pairs, contents.count, contents.wanted);
         if (resized == NULL) {
             return ENOMEM;
         }
-        *division = undivided(place_page(resized, page->prefix, page->bits), page);
+        *division = undivided(place_page(resized, page->prefix), page);
         return CUBBY_OK;
     }
     *division = (struct division){.key = plan->key, .split = plan->split};
@@ -277,11 +278,12 @@ static int build_merge(struct volimap_session *session, const struct change *cha
     if (count > FULL_NODES) {
         return CUBBY_NOT_FOUND; /* they have grown */
     }
-    struct object *page = make_page(session, outcome, lines_for(count), pairs, count, NULL);
+    struct object *page =
+        make_page(session, outcome, left->bits + 1u, lines_for(count), pairs, count, NULL);
     if (page == NULL) {
         return ENOMEM;
     }
-    uint64_t entry = place_page(page, left->prefix, left->bits + 1u);
+    uint64_t entry = place_page(page, left->prefix);
     outcome->prefix = page->prefix;
     outcome->bits = page->bits;
     outcome->division = undivided(entry, page);
@@ -433,18 +435,20 @@ static int build_collapse(struct volimap_session *session, const struct change *
 {
     const struct object *child = change->objects[0];
     const struct object *old = change->objects[1];
-    const struct object *directory = change->count == CHANGE_OBJECTS_MAX ? change->objects[2] : NULL;
+    const struct object *directory =
+        change->count == CHANGE_OBJECTS_MAX ? change->objects[2] : NULL;
     struct volimap_pair pairs[PAGE_NODES_MAX];
     unsigned count = page_collect(old, pairs);
     if (!has_only(child, old) || count > FULL_NODES) {
         return CUBBY_NOT_FOUND;
     }
-    struct object *page = make_page(session, outcome, lines_for(count), pairs, count, NULL);
+    unsigned bits = directory != NULL ? directory_entry_bits(directory) : ROOT_ENTRY_BITS;
+    struct object *page = make_page(session, outcome, bits, lines_for(count), pairs, count, NULL);
     if (page == NULL) {
         return ENOMEM;
     }
     if (directory == NULL) {
-        uint64_t entry = place_page(page, child->prefix, ROOT_ENTRY_BITS);
+        uint64_t entry = place_page(page, child->prefix);
         outcome->prefix = page->prefix;
         outcome->bits = page->bits;
         outcome->division = undivided(entry, page);
@@ -458,7 +462,7 @@ static int build_collapse(struct volimap_session *session, const struct change *
     if (entry_object(atomic_load(at)) != child) {
         return CUBBY_NOT_FOUND; /* there is another one between them */
     }
-    atomic_store(at, place_page(page, child->prefix, directory_entry_bits(directory)));
+    atomic_store(at, place_page(page, child->prefix));
     publish_directory(outcome, 2, copy);
     return CUBBY_OK;
 }

@@ -15,9 +15,9 @@ enum {
 /* What a page without room, or with few pairs, is best replaced by. */
 struct page_plan {
     enum page_plan_kind {
-        PLAN_RESIZE, /* by one page */
-        PLAN_SPLIT,  /* by several, for which the directory has entries */
-        PLAN_HANG,   /* by a directory, under its one entry */
+        PLAN_RESIZE,  /* by one page */
+        PLAN_SPLIT,   /* by several, for which the directory has entries */
+        PLAN_HANG,    /* by a directory, under its one entry */
         PLAN_REWRITE, /* the directory has to be replaced, too */
     } kind;
     unsigned lines; /* PLAN_RESIZE */

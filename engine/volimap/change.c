@@ -77,7 +77,7 @@ static void swing_entry(const struct change *change, _Atomic uint64_t *at, uint6
 
 /* Of the directory, or the root, that has all of a range's entries. */
 struct range_entries {
-    struct object *directory; /* NULL: the root */
+    struct object *directory;  /* NULL: the root */
     _Atomic uint64_t *entries; /* the range's, */
     size_t count;
     uint64_t first; /* key of the first one */

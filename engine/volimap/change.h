@@ -10,8 +10,8 @@
  *   swing     each entry that leads to one of the objects leads to its part of the outcome
  *   retire    who is the first to have swung all retires the objects
  *
- * So there is no lock, and nobody waits: what holds one up, one does oneself. An entry that is to be
- * swung may be in a directory that is itself being replaced: then that is done first.
+ * So there is no lock, and nobody waits: what holds one up, one does oneself. An entry that is to
+ * be swung may be in a directory that is itself being replaced: then that is done first.
  *
  * An object that was frozen for a change that was off stays so, and is replaced by the next one.
  *
@@ -24,12 +24,13 @@
 
 enum change_kind {
     CHANGE_PAGE,      /* [page]: by a larger or smaller one, or by several */
-    CHANGE_DIRECTORY, /* [directory]: by one that is deeper, so that it can part a key from others */
-    CHANGE_REWRITE,   /* [directory, page]: a page by several, and the directory it is in by one that
-                         has entries for them */
-    CHANGE_MERGE,     /* [page, page]: two neighbours, of the same directory, by one */
-    CHANGE_COLLAPSE,  /* [child, page] or [child, page, directory]: a child that has no other page,
-                         by a page in the directory that it is in; without that: in the root */
+    CHANGE_DIRECTORY, /* [directory]: by one that is deeper, so that it can part a key from others
+                       */
+    CHANGE_REWRITE,  /* [directory, page]: a page by several, and the directory it is in by one that
+                        has entries for them */
+    CHANGE_MERGE,    /* [page, page]: two neighbours, of the same directory, by one */
+    CHANGE_COLLAPSE, /* [child, page] or [child, page, directory]: a child that has no other page,
+                        by a page in the directory that it is in; without that: in the root */
 };
 
 enum { CHANGE_OBJECTS_MAX = 3 };
@@ -50,21 +51,21 @@ struct change {
  * keys agree with key above it; where they do not, by the highest bit in which they differ. */
 struct division {
     uint64_t key;
-    unsigned split;                         /* the bit */
-    uint64_t sides[2];                      /* its entries, by the bit */
-    uint64_t others[DIRECTORY_DEPTH_MAX];   /* by how far the highest bit is above it, less one */
+    unsigned split;                       /* the bit */
+    uint64_t sides[2];                    /* its entries, by the bit */
+    uint64_t others[DIRECTORY_DEPTH_MAX]; /* by how far the highest bit is above it, less one */
 };
 
 /* What is there in place of the objects. */
 struct outcome {
     struct retired retired;
     atomic_bool is_done; /* all is swung, and the objects are retired */
-    bool is_off;        /* nothing: the change was off */
-    bool is_directory;  /* whole is the entry of what replaces objects[replaced]; else division is
-                           for the entries of a range of keys */
+    bool is_off;         /* nothing: the change was off */
+    bool is_directory;   /* whole is the entry of what replaces objects[replaced]; else division is
+                            for the entries of a range of keys */
     unsigned replaced;
     uint64_t whole;
-    uint64_t prefix;    /* of the range, 2^bits keys */
+    uint64_t prefix; /* of the range, 2^bits keys */
     unsigned bits;
     struct division division;
     struct object *made; /* new objects, listed by retired.next */

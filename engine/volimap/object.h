@@ -12,7 +12,8 @@
  * lead to it, an aligned range of 2^bits; a directory has one entry that leads to it, and may have
  * fewer keys than that entry stands for.
  *
- *   entry = address of the object | FROZEN | DIRECTORY | more, see entry_make_*; 0: nothing is there
+ *   entry = address of the object | FROZEN | DIRECTORY | more, see entry_make_*; 0: nothing is
+ * there
  *
  * An entry has what a lookup needs besides, so that it need not look at the object itself: it goes
  * from entry to entry, and does not even ask whether the key is among the directory's, since the
@@ -37,8 +38,8 @@ enum {
     LINES_STEP = 4, /* a page's lines are a multiple of it */
     LINE_FACTOR_SHIFT = 12,
     PAGE_NODES_MAX = PAGE_LINES_MAX * LINE_NODES,
-    PAGE_PROBES = 4, /* lines from a key's own one on, in which it is or is not; in a crowded page it
-                        may be in any */
+    PAGE_PROBES = 4, /* lines from a key's own one on, in which it is or is not; in a crowded page
+                        it may be in any */
     OBJECT_HEADER_BYTES = 64,
     DIRECTORY_DEPTH_MAX = 9,
     WINDOW_BITS = 9,
@@ -65,10 +66,11 @@ struct object {
     uint64_t prefix;                 /* its lowest key */
     uint8_t bits;                    /* it has the keys from there, 2^bits */
     bool is_directory;
-    bool is_small; /* where its memory is from */
-    bool is_crowded; /* a page of PAGE_LINES_MAX whose keys may be in any line */
-    uint8_t lines; /* of a page */
-    uint8_t depth; /* of a directory */
+    bool is_small;           /* where its memory is from */
+    bool is_crowded;         /* a page of PAGE_LINES_MAX whose keys may be in any line */
+    uint8_t lines;           /* of a page */
+    uint8_t depth;           /* of a directory */
+    uint16_t line_factor;    /* of a page: line_factor(lines) */
     _Atomic int32_t removed; /* nodes of a page that have been: about */
     uint8_t filler[OBJECT_HEADER_BYTES - 52];
 };
@@ -81,10 +83,11 @@ _Static_assert(sizeof(struct object) == OBJECT_HEADER_BYTES, "what follows is in
 #define ENTRY_FROZEN UINT64_C(1)
 #define ENTRY_DIRECTORY UINT64_C(2)
 #define ENTRY_CROWDED UINT64_C(4)
+#define ENTRY_EXACT UINT64_C(8)
 #define ENTRY_ADDRESS UINT64_C(0x0000ffffffffffc0)
 
 enum {
-    ENTRY_MORE_SHIFT = 48,  /* of a page: lines / LINES_STEP in 5 bits; of a directory: entry_bits */
+    ENTRY_MORE_SHIFT = 48, /* of a page: lines / LINES_STEP in 5 bits; of a directory: entry_bits */
     ENTRY_FACTOR_SHIFT = 53, /* of a page: line_factor */
     ENTRY_DEPTH_SHIFT = 56,  /* of a directory: depth */
 };
@@ -116,6 +119,13 @@ static inline unsigned directory_entry_bits(const struct object *directory)
     return (unsigned)directory->bits - directory->depth;
 }
 
+/* Whether a page has a node for each of its keys: the lowest 8 bits of a key are its number. Such
+ * pages are those of dense keys. */
+static inline bool page_is_exact(const struct object *page)
+{
+    return page->bits == WINDOW_LOWEST && page->lines == PAGE_LINES_MAX;
+}
+
 static inline uint64_t entry_make(const struct object *object)
 {
     uint64_t address = (uint64_t)(uintptr_t)object;
@@ -125,8 +135,9 @@ static inline uint64_t entry_make(const struct object *object)
                (uint64_t)object->depth << ENTRY_DEPTH_SHIFT;
     }
     return address | (object->is_crowded ? ENTRY_CROWDED : 0) |
+           (page_is_exact(object) ? ENTRY_EXACT : 0) |
            (uint64_t)(object->lines / LINES_STEP) << ENTRY_MORE_SHIFT |
-           line_factor(object->lines) << ENTRY_FACTOR_SHIFT;
+           (uint64_t)object->line_factor << ENTRY_FACTOR_SHIFT;
 }
 
 static inline unsigned entry_lines(uint64_t entry)

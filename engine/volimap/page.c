@@ -25,23 +25,16 @@ bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *valu
     return false;
 }
 
-/* A key's places in a page, in the order in which they are looked at. */
-static struct node *place_of(const struct object *page, uint64_t key, unsigned line, unsigned index)
-{
-    unsigned at = line + index / LINE_NODES;
-    at = at < page->lines ? at : at - page->lines;
-    return &object_nodes(page)[at * LINE_NODES + ((key + index) & (LINE_NODES - 1))];
-}
-
-static unsigned home_of(const struct object *page, uint64_t key)
-{
-    return page_home_line(key, page->lines, line_factor(page->lines));
-}
-
-static unsigned place_count(const struct object *page)
+/* How many lines a key may be in, from its own one on; of a page that is not exact. */
+static unsigned probes_of(const struct object *page)
 {
     bool has_all = page->is_crowded || page->lines < PAGE_PROBES;
-    return LINE_NODES * (has_all ? page->lines : PAGE_PROBES);
+    return has_all ? page->lines : (unsigned)PAGE_PROBES;
+}
+
+static struct node *exact_node(const struct object *page, uint64_t key)
+{
+    return &object_nodes(page)[key & (PAGE_NODES_MAX - 1)];
 }
 
 /* Writing ---------------------------------------------------------------------------------------
@@ -52,8 +45,7 @@ static bool adds(const struct page_write *write)
     return write->how == PAGE_PUT || write->how == PAGE_PUT_IF_ABSENT;
 }
 
-/* The key has this node, whose state is word's. Returns PAGE_FROZEN where it has changed: look
- * again. */
+/* The key has this node, whose state is word's. */
 static enum page_result write_own(struct object *page, struct node *node, uint64_t word,
                                   struct page_write *write)
 {
@@ -64,7 +56,7 @@ static enum page_result write_own(struct object *page, struct node *node, uint64
             return PAGE_ABSENT;
         }
         if (!node_swap(node, word, value, key_bits | NODE_LIVE, write->value)) {
-            return PAGE_FROZEN;
+            return PAGE_RETRY;
         }
         atomic_fetch_sub_explicit(&page->removed, 1, memory_order_relaxed);
         return PAGE_ADDED;
@@ -80,7 +72,7 @@ static enum page_result write_own(struct object *page, struct node *node, uint64
     bool swapped = removes ? node_swap(node, word, value, key_bits | NODE_REMOVED, value)
                            : node_swap(node, word, value, word, write->value);
     if (!swapped) {
-        return PAGE_FROZEN;
+        return PAGE_RETRY;
     }
     if (removes) {
         atomic_fetch_add_explicit(&page->removed, 1, memory_order_relaxed);
@@ -88,40 +80,83 @@ static enum page_result write_own(struct object *page, struct node *node, uint64
     return PAGE_DONE;
 }
 
-enum page_result page_write(struct object *page, uint64_t key, struct page_write *write)
+/* A node that may be changed: it is empty, or the key's. Returns PAGE_RETRY when it was changed
+ * meanwhile. */
+static enum page_result write_node(struct object *page, struct node *node, uint64_t key,
+                                   struct page_write *write)
 {
-    const uint64_t key_bits = node_key_bits(key);
-    unsigned line = home_of(page, key);
-    unsigned count = place_count(page);
-    for (unsigned i = 0; i < count;) {
-        struct node *node = place_of(page, key, line, i);
+    uint64_t word = node_word(node);
+    if ((word & NODE_FROZEN) != 0) {
+        return PAGE_FROZEN;
+    }
+    if (word != 0) {
+        bool is_own = (word & ~(uint64_t)NODE_STATES) == node_key_bits(key);
+        return is_own ? write_own(page, node, word, write) : PAGE_RETRY;
+    }
+    if (!adds(write)) {
+        return PAGE_ABSENT;
+    }
+    if (!object_has(page, key)) {
+        return PAGE_NOT_ITS;
+    }
+    return node_swap(node, 0, 0, node_key_bits(key) | NODE_LIVE, write->value) ? PAGE_ADDED
+                                                                               : PAGE_RETRY;
+}
+
+/* The key's node in a line, also a removed or frozen one, or else the first that is empty, in an
+ * order that is the key's: of two who put the same key none may take another node than the other
+ * would. NULL: the line has neither. */
+static inline struct node *find_in_line(struct node *line, uint64_t key)
+{
+    struct node *empty = NULL;
+    for (unsigned i = LINE_NODES; i-- > 0;) {
+        struct node *node = &line[(key + i) & (LINE_NODES - 1)];
         uint64_t word = node_word(node);
-        if ((word & NODE_FROZEN) != 0) {
-            return PAGE_FROZEN;
+        /* The key 0 that is frozen, and an empty node that is, have no bits of a key either. */
+        if ((word & ~(uint64_t)NODE_STATES) == node_key_bits(key) &&
+            (word & (NODE_LIVE | NODE_REMOVED)) != 0) {
+            return node;
         }
-        if (word == 0) {
-            if (!adds(write)) {
-                return PAGE_ABSENT;
-            }
-            if (!object_has(page, key)) {
-                return PAGE_NOT_ITS;
-            }
-            if (node_swap(node, 0, 0, key_bits | NODE_LIVE, write->value)) {
-                return PAGE_ADDED;
-            }
-        } else if ((word & ~(uint64_t)NODE_STATES) == key_bits) {
-            enum page_result result = write_own(page, node, word, write);
-            if (result != PAGE_FROZEN) {
-                return result;
-            }
-        } else {
-            i++;
-        } /* else it has changed: look at the same node again */
+        empty = (word & ~(uint64_t)NODE_FROZEN) == 0 ? node : empty;
+    }
+    return empty;
+}
+
+static enum page_result write_exact(struct object *page, uint64_t key, struct page_write *write)
+{
+    if (!object_has(page, key)) { /* so the node is another key's */
+        return adds(write) ? PAGE_NOT_ITS : PAGE_ABSENT;
+    }
+    return write_node(page, exact_node(page, key), key, write);
+}
+
+static enum page_result write_once(struct object *page, uint64_t key, struct page_write *write)
+{
+    if (page_is_exact(page)) {
+        return write_exact(page, key, write);
+    }
+    unsigned line = page_home_line(key, page->lines, page->line_factor);
+    unsigned probes = probes_of(page);
+    for (unsigned i = 0; i < probes; i++) {
+        struct node *node = find_in_line(&object_nodes(page)[line * LINE_NODES], key);
+        if (node != NULL) {
+            return write_node(page, node, key, write);
+        }
+        line = line + 1 < page->lines ? line + 1 : 0;
     }
     if (!adds(write)) {
         return PAGE_ABSENT;
     }
     return object_has(page, key) ? PAGE_NO_ROOM : PAGE_NOT_ITS;
+}
+
+enum page_result page_write(struct object *page, uint64_t key, struct page_write *write)
+{
+    enum page_result result;
+    do {
+        result = write_once(page, key, write);
+    } while (result == PAGE_RETRY);
+    return result;
 }
 
 /* As a whole ------------------------------------------------------------------------------------
@@ -160,16 +195,20 @@ unsigned page_count(const struct object *page)
     return count;
 }
 
-/* The node that a key which is not in a page would get; NULL: none. */
-static struct node *free_place(const struct object *page, uint64_t key)
+/* Take the node that a key which is not in a page gets; NULL: there is none. used: how many nodes
+ * of each line are taken. */
+static inline struct node *take_place(const struct object *page, uint64_t key, uint8_t *used)
 {
-    unsigned line = home_of(page, key);
-    unsigned count = place_count(page);
-    for (unsigned i = 0; i < count; i++) {
-        struct node *node = place_of(page, key, line, i);
-        if (node->word == 0) {
-            return node;
+    if (page_is_exact(page)) {
+        return exact_node(page, key);
+    }
+    unsigned line = page_home_line(key, page->lines, page->line_factor);
+    unsigned probes = probes_of(page);
+    for (unsigned i = 0; i < probes; i++) {
+        if (used[line] < LINE_NODES) {
+            return &object_nodes(page)[line * LINE_NODES + used[line]++];
         }
+        line = line + 1 < page->lines ? line + 1 : 0;
     }
     return NULL;
 }
@@ -177,9 +216,10 @@ static struct node *free_place(const struct object *page, uint64_t key)
 bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned count,
                const uint64_t *wanted)
 {
+    uint8_t used[PAGE_LINES_MAX] = {0};
     bool is_there = wanted == NULL;
     for (unsigned i = 0; i < count; i++) {
-        struct node *node = free_place(page, pairs[i].key);
+        struct node *node = take_place(page, pairs[i].key, used);
         if (node == NULL) {
             return false;
         }
@@ -187,5 +227,5 @@ bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned c
         node->value = pairs[i].value;
         is_there = is_there || pairs[i].key == *wanted;
     }
-    return is_there || free_place(page, *wanted) != NULL;
+    return is_there || take_place(page, *wanted, used) != NULL;
 }

@@ -3,9 +3,11 @@
  * A key has a line of 4 nodes of its own, and in it a node. If that is taken it is in one of the
  * other three, or in one of the next lines; it is within PAGE_PROBES lines, or the page has to be
  * replaced by a larger one, or by two. (In the largest, where keys of one line come together that
- * are too many, it may be in any line: the page is crowded.) Numbers that follow each other have nodes that do, so that a
- * page of 256 such numbers is full to the last node; numbers that have the same low bits are spread
- * by their higher ones.
+ * are too many, it may be in any line: the page is crowded.) Numbers that follow each other have
+ * nodes that do, so that a page of 256 such numbers is full to the last node; numbers that have the
+ * same low bits are spread by their higher ones. A page of the largest size that has no other keys
+ * than 256 such numbers has each in the node of its lowest 8 bits (page_is_exact): an array, as the
+ * seed has it.
  *
  *   line = ((key >> 2) + spread(key >> 8)) mod 64 mod the page's lines       node = key & 3
  *
@@ -45,9 +47,9 @@ static inline unsigned page_home_line(uint64_t key, unsigned lines, uint64_t fac
 }
 
 /* What is to be seen in a line: bit 2i of found says that node i has the key, live; of empty, that
- * it is empty. (Compared as pairs of halves, for which any x86-64 has instructions: a compiler makes
- * jumps of four comparisons, which it guesses wrong half the time, and each wrong guess waits for
- * memory.) */
+ * it is empty. (Compared as pairs of halves, for which any x86-64 has instructions: a compiler
+ * makes jumps of four comparisons, which it guesses wrong half the time, and each wrong guess waits
+ * for memory.) */
 struct line_view {
     unsigned found;
     unsigned empty;
@@ -94,21 +96,28 @@ static inline struct line_view line_look(const struct node *line, uint64_t wante
 
 #endif
 
-/* As page_get, when the key's own line has not settled it. */
+/* As page_get, for what is not in the key's own line, which is line. */
 bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value);
 
 /* Find a key in the page that an entry leads to; an entry of 0 leads to a page without lines. */
 static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
 {
+    const struct node *nodes = object_nodes(entry_object(entry));
+    const uint64_t wanted = node_key_bits(key) | NODE_LIVE;
+    if ((entry & ENTRY_EXACT) != 0) {
+        const struct node *node = &nodes[key & (PAGE_NODES_MAX - 1)];
+        bool is_there = (node_word(node) & ~(uint64_t)NODE_FROZEN) == wanted;
+        *value = node_value(node);
+        return is_there;
+    }
     unsigned lines = entry_lines(entry);
     if (lines == 0) {
         return false;
     }
     unsigned line = page_home_line(key, lines, entry >> ENTRY_FACTOR_SHIFT);
-    const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
-    struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE);
+    struct line_view view = line_look(&nodes[line * LINE_NODES], wanted);
     if (view.found != 0) {
-        *value = node_value(&four[__builtin_ctz(view.found) / 2]);
+        *value = node_value(&nodes[line * LINE_NODES + (unsigned)__builtin_ctz(view.found) / 2]);
         return true;
     }
     return view.empty == 0 && page_get_beyond(entry, key, line, value);
@@ -129,14 +138,15 @@ struct page_write {
 };
 
 enum page_result {
-    PAGE_DONE,     /* a pair was changed that was there, or removed */
-    PAGE_ADDED,    /* one is there that was not */
-    PAGE_EXISTS,   /* it has been there before: nothing was done */
-    PAGE_DIFFERS,  /* likewise, its value is another */
-    PAGE_ABSENT,   /* it is not there */
-    PAGE_FROZEN,   /* the page is being replaced */
-    PAGE_NO_ROOM,  /* it must be */
-    PAGE_NOT_ITS,  /* it is not there, and the page is not the one where it would be */
+    PAGE_DONE,    /* a pair was changed that was there, or removed */
+    PAGE_ADDED,   /* one is there that was not */
+    PAGE_EXISTS,  /* it has been there before: nothing was done */
+    PAGE_DIFFERS, /* likewise, its value is another */
+    PAGE_ABSENT,  /* it is not there */
+    PAGE_FROZEN,  /* the page is being replaced */
+    PAGE_NO_ROOM, /* it must be */
+    PAGE_NOT_ITS, /* it is not there, and the page is not the one where it would be */
+    PAGE_RETRY,   /* the node was changed meanwhile; page_write does not return it */
 };
 
 /* Do it in a page. */
@@ -151,8 +161,8 @@ unsigned page_collect(const struct object *page, struct volimap_pair *pairs);
 /* How many pairs there are. */
 unsigned page_count(const struct object *page);
 
-/* Fill a page that nobody sees yet, and which is empty. Returns false if they do not all fit, and
- * a node besides for *wanted, if that is not NULL and not among them. */
+/* Fill a page that nobody sees yet, which is empty and has its bits. Returns false if they do not
+ * all fit, and a node besides for *wanted, if that is not NULL and not among them. */
 bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned count,
                const uint64_t *wanted);
 

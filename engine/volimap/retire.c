@@ -7,8 +7,8 @@
 #include "engine/base/cubby_assert.h"
 
 enum {
-    LOOK_COUNT = 64,           /* retired things, after which to look which can be freed; */
-    LOOK_BYTES = 256 << 10,    /* or so many bytes of them, */
+    LOOK_COUNT = 64,        /* retired things, after which to look which can be freed; */
+    LOOK_BYTES = 256 << 10, /* or so many bytes of them, */
 };
 
 static unsigned units_of(const struct object *object)
@@ -53,6 +53,7 @@ static struct object *make(struct volimap_session *session, const struct object 
     object->is_directory = model->is_directory;
     object->lines = model->lines;
     object->depth = model->depth;
+    object->line_factor = (uint16_t)line_factor(model->lines);
     object->is_small = is_small;
     count_object(session, object, 1);
     return object;

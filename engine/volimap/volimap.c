@@ -112,12 +112,18 @@ void volimap_sum(struct volimap *map, struct volimap_counters *sum)
 /* Reading ----------------------------------------------------------------------------------------
  */
 
-bool volimap_get(struct volimap_session *session, uint64_t key, uint64_t *value)
+/* Find the pages of some keys, and have the nodes that are looked at first come nearer. */
+static void approach(const struct volimap *map, unsigned count, const uint64_t *keys,
+                     uint64_t *pages)
 {
-    volimap_enter(session);
-    bool found = page_get(volimap_find_page(session->map, key), key, value);
-    volimap_leave(session);
-    return found;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t page = volimap_find_page(map, keys[i]);
+        unsigned line = page_home_line(keys[i], entry_lines(page), page >> ENTRY_FACTOR_SHIFT);
+        size_t node =
+            (page & ENTRY_EXACT) != 0 ? keys[i] & (PAGE_NODES_MAX - 1) : line * (size_t)LINE_NODES;
+        __builtin_prefetch(&object_nodes(entry_object(page))[node]);
+        pages[i] = page;
+    }
 }
 
 void volimap_get_many(struct volimap_session *session, unsigned count, const uint64_t *keys,
@@ -126,15 +132,19 @@ void volimap_get_many(struct volimap_session *session, unsigned count, const uin
     uint64_t pages[VOLIMAP_MANY];
     CUBBY_ASSERT(count <= VOLIMAP_MANY);
     volimap_enter(session);
-    for (unsigned i = 0; i < count; i++) {
-        pages[i] = volimap_find_page(session->map, keys[i]);
-        unsigned line =
-            page_home_line(keys[i], entry_lines(pages[i]), pages[i] >> ENTRY_FACTOR_SHIFT);
-        __builtin_prefetch(&object_nodes(entry_object(pages[i]))[line * LINE_NODES]);
-    }
+    approach(session->map, count, keys, pages);
     for (unsigned i = 0; i < count; i++) {
         founds[i] = page_get(pages[i], keys[i], &values[i]);
     }
+    volimap_leave(session);
+}
+
+void volimap_approach(struct volimap_session *session, unsigned count, const uint64_t *keys)
+{
+    uint64_t pages[VOLIMAP_MANY];
+    CUBBY_ASSERT(count <= VOLIMAP_MANY);
+    volimap_enter(session);
+    approach(session->map, count, keys, pages);
     volimap_leave(session);
 }
 
@@ -207,8 +217,8 @@ static int make_place(struct volimap_session *session, uint64_t key)
         return CUBBY_OK; /* it has one by now */
     }
     struct object *parent = spot.directory;
-    bool deepens = parent != NULL && highest_bit(key ^ child->prefix) >=
-                                         window_of(parent->bits - 1u);
+    bool deepens =
+        parent != NULL && highest_bit(key ^ child->prefix) >= window_of(parent->bits - 1u);
     struct object *replaced = deepens ? parent : child;
     struct change *met = atomic_load(&replaced->change);
     if (met != NULL) {

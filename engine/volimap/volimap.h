@@ -55,13 +55,13 @@ struct volimap {
 
 struct volimap_session {
     struct epoch_slot slot;
-    struct volimap *map;             /* constant */
-    struct volimap_session *next;    /* guarded by volimap.lock */
+    struct volimap *map;          /* constant */
+    struct volimap_session *next; /* guarded by volimap.lock */
     struct volimap_counters counters;
     /* What follows is its thread's. */
-    struct retired *retired;      /* newest first */
-    uint32_t retired_count;       /* that have come since it was last looked through */
-    uint32_t call_page_copies;    /* of the call that is going on */
+    struct retired *retired;   /* newest first */
+    uint32_t retired_count;    /* that have come since it was last looked through */
+    uint32_t call_page_copies; /* of the call that is going on */
     uint32_t call_directory_copies;
     bool has_sparse; /* something may be mergeable near the key */
     uint64_t sparse_key;
@@ -75,9 +75,6 @@ void volimap_close(struct volimap *map);
 int volimap_session_open(struct volimap *map, struct volimap_session *session);
 void volimap_session_close(struct volimap_session *session);
 
-/* Whether a key has a pair. Wait-free. */
-bool volimap_get(struct volimap_session *session, uint64_t key, uint64_t *value);
-
 /* Look up some keys at once, at most VOLIMAP_MANY. */
 enum { VOLIMAP_MANY = 16 };
 void volimap_get_many(struct volimap_session *session, unsigned count, const uint64_t *keys,
@@ -87,6 +84,9 @@ void volimap_get_many(struct volimap_session *session, unsigned count, const uin
  * and nothing has changed. */
 int volimap_write(struct volimap_session *session, uint64_t key, struct page_write *write,
                   enum page_result *result);
+
+/* Have the places where some keys are put, at most VOLIMAP_MANY, come nearer. */
+void volimap_approach(struct volimap_session *session, unsigned count, const uint64_t *keys);
 
 uint64_t volimap_count(struct volimap *map);
 
@@ -131,10 +131,19 @@ static inline uint64_t volimap_find_page(const struct volimap *map, uint64_t key
 {
     uint64_t entry = atomic_load_explicit(&map->root[key >> ROOT_ENTRY_BITS], memory_order_acquire);
     while ((entry & ENTRY_DIRECTORY) != 0) {
-        entry = atomic_load_explicit(
-            &object_entries(entry_object(entry))[entry_index(entry, key)], memory_order_acquire);
+        entry = atomic_load_explicit(&object_entries(entry_object(entry))[entry_index(entry, key)],
+                                     memory_order_acquire);
     }
     return entry;
+}
+
+/* Whether a key has a pair. Wait-free. */
+static inline bool volimap_get(struct volimap_session *session, uint64_t key, uint64_t *value)
+{
+    volimap_enter(session);
+    bool found = page_get(volimap_find_page(session->map, key), key, value);
+    volimap_leave(session);
+    return found;
 }
 
 /* The last entry that stands for a key: of its page, or of a directory that has not got it, or 0

@@ -101,26 +101,17 @@ static unsigned copy_sorted(const struct object *page, uint64_t first, uint64_t 
     return count;
 }
 
-/* Whether the nodes of a page are in the order of their keys, from that of its lowest key on, and
- * round: no line can have more keys than nodes. */
-static bool is_in_order(const struct object *page)
-{
-    return page->bits <= WINDOW_LOWEST && page->lines == PAGE_LINES_MAX && !page->is_crowded;
-}
-
-/* As copy_sorted, of such a page. */
+/* As copy_sorted, of an exact page, whose nodes are in the order of their keys. */
 static unsigned copy_in_order(const struct object *page, uint64_t first, uint64_t last,
                               struct volimap_pair *pairs)
 {
     const struct node *nodes = object_nodes(page);
     uint64_t low = first > page->prefix ? first : page->prefix;
-    uint64_t end = page->prefix | key_mask(page->bits);
+    uint64_t end = page->prefix | key_mask(WINDOW_LOWEST);
     uint64_t high = last < end ? last : end;
-    unsigned at =
-        page_home_line(low, PAGE_LINES_MAX, line_factor(PAGE_LINES_MAX)) * LINE_NODES + (low & 3);
     unsigned count = 0;
     for (uint64_t i = 0; i <= high - low; i++) {
-        const struct node *node = &nodes[(at + i) & (PAGE_NODES_MAX - 1)];
+        const struct node *node = &nodes[(low + i) & (PAGE_NODES_MAX - 1)];
         pairs[count] = (struct volimap_pair){low + i, node_value(node)};
         count += (node_word(node) & NODE_LIVE) != 0;
     }
@@ -130,8 +121,8 @@ static unsigned copy_in_order(const struct object *page, uint64_t first, uint64_
 static unsigned copy_page(const struct object *page, uint64_t first, uint64_t last,
                           struct volimap_pair *pairs)
 {
-    return is_in_order(page) ? copy_in_order(page, first, last, pairs)
-                             : copy_sorted(page, first, last, pairs);
+    return page_is_exact(page) ? copy_in_order(page, first, last, pairs)
+                               : copy_sorted(page, first, last, pairs);
 }
 
 /* Ranges -----------------------------------------------------------------------------------------
