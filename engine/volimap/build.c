@@ -236,6 +236,9 @@ static int build_page(struct volimap_session *session, const struct change *chan
 {
     const struct object *page = change->objects[0];
     struct spot spot = volimap_find_spot(session->map, page->prefix);
+    if (entry_object(spot.entry) != page) {
+        return CUBBY_NOT_FOUND; /* others have done it: a directory there may be much deeper */
+    }
     struct contents contents;
     read_contents(change, page, spot.directory, &contents);
     const struct page_plan *plan = &contents.plan;
