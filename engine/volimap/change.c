@@ -59,20 +59,20 @@ static bool is_old(const struct change *change, uint64_t entry)
     return false;
 }
 
-/* Have an entry lead to the outcome, if it leads to what that replaces. *is_held: it is frozen. */
-static void swing_entry(const struct change *change, _Atomic uint64_t *at, uint64_t to,
-                        bool *is_held)
+/* Have an entry lead to the outcome, if it leads to what that replaces. Returns false if it is
+ * frozen. */
+static bool swing_entry(const struct change *change, _Atomic uint64_t *at, uint64_t to)
 {
     uint64_t entry = atomic_load(at);
     while (is_old(change, entry)) {
         if ((entry & ENTRY_FROZEN) != 0) {
-            *is_held = true;
-            return;
+            return false;
         }
         if (atomic_compare_exchange_strong(at, &entry, to)) {
-            return;
+            break;
         }
     }
+    return true;
 }
 
 /* Of the directory, or the root, that has all of a range's entries. */
@@ -128,18 +128,20 @@ static int help_directory(struct volimap_session *session, struct object *direct
     return change_do(session, &copy, NULL);
 }
 
-/* Have the range's entries lead to the outcome. */
+/* Have the range's entries lead to the outcome, from the first one on: one of them is never swung
+ * before those in front of it. */
 static bool swing_range(struct volimap *map, const struct change *change,
                         const struct outcome *outcome, struct object **held)
 {
     struct range_entries range = find_range(map, change, outcome->prefix, outcome->bits);
-    bool is_held = false;
+    *held = range.directory;
     for (size_t i = 0; i < range.count; i++) {
         uint64_t key = range.first + ((uint64_t)i << range.entry_bits);
-        swing_entry(change, &range.entries[i], division_entry(&outcome->division, key), &is_held);
+        if (!swing_entry(change, &range.entries[i], division_entry(&outcome->division, key))) {
+            return false;
+        }
     }
-    *held = range.directory;
-    return !is_held;
+    return true;
 }
 
 /* Have the entry of a directory lead to what replaces it. */

@@ -151,6 +151,24 @@ void volimap_approach(struct volimap_session *session, unsigned count, const uin
 /* Making room ------------------------------------------------------------------------------------
  */
 
+/* What an entry of a page's keys leads to besides it; NULL: they all lead to it. spot: of its lowest
+ * key. As long as there is something the change that has made the page is not done, and would yet
+ * have such entries lead to it: so it must not be replaced before. */
+static struct object *find_other(const struct spot *spot, const struct object *page)
+{
+    if (entry_object(spot->entry) != page) {
+        return entry_object(spot->entry);
+    }
+    size_t count = (size_t)1 << (page->bits - spot->entry_bits);
+    for (size_t i = 1; i < count; i++) {
+        struct object *found = entry_object(atomic_load(&spot->at[i]));
+        if (found != page) {
+            return found;
+        }
+    }
+    return NULL;
+}
+
 /* A key's page is frozen, or has no room: have it replaced. */
 static int make_room(struct volimap_session *session, struct object *page, uint64_t key,
                      bool wants_room)
@@ -160,8 +178,10 @@ static int make_room(struct volimap_session *session, struct object *page, uint6
         return change_help(session, met);
     }
     struct spot spot = volimap_find_spot(session->map, page->prefix);
-    if (entry_object(spot.entry) != page) {
-        return CUBBY_OK; /* it has been */
+    struct object *other = find_other(&spot, page);
+    if (other != NULL) {
+        met = atomic_load(&other->change);
+        return met != NULL ? change_help(session, met) : CUBBY_OK; /* it has been */
     }
     struct volimap_pair pairs[PAGE_NODES_MAX];
     unsigned count = page_collect(page, pairs);
@@ -278,6 +298,10 @@ static bool plan_merge(struct volimap *map, const struct spot *spot, struct chan
     struct object *buddy = entry_object(other.entry);
     if (other.directory != directory || (other.entry & ENTRY_DIRECTORY) != 0 ||
         buddy->bits != page->bits || count + page_count(buddy) > MERGE_NODES_MAX) {
+        return false;
+    }
+    const struct spot own = volimap_find_spot(map, page->prefix);
+    if (find_other(&other, buddy) != NULL || find_other(&own, page) != NULL) {
         return false;
     }
     bool is_left = (page->prefix & bit) == 0;
