@@ -28,7 +28,12 @@ static struct piece find_piece(struct volimap *map, uint64_t key)
     }
     uint64_t end = object->prefix | key_mask(object->bits);
     if ((spot.entry & ENTRY_DIRECTORY) == 0) {
-        return (struct piece){object, object->prefix, end};
+        piece.page = object;
+        if (atomic_load(&object->change) == NULL) {
+            piece.low = object->prefix;
+            piece.high = end;
+        } /* else other entries may lead to what is there in its place, and has changed since */
+        return piece;
     }
     if (key < object->prefix) {
         piece.high = object->prefix - 1;
@@ -83,7 +88,7 @@ static void sort(struct volimap_pair *pairs, unsigned count)
 /* Pages ------------------------------------------------------------------------------------------
  */
 
-/* Copy out a page's pairs from first to last, sorted. */
+/* Copy out a page's pairs from first to last, which are among its keys, sorted. */
 static unsigned copy_sorted(const struct object *page, uint64_t first, uint64_t last,
                             struct volimap_pair *pairs)
 {
@@ -106,14 +111,12 @@ static unsigned copy_in_order(const struct object *page, uint64_t first, uint64_
                               struct volimap_pair *pairs)
 {
     const struct node *nodes = object_nodes(page);
-    uint64_t low = first > page->prefix ? first : page->prefix;
-    uint64_t end = page->prefix | key_mask(WINDOW_LOWEST);
-    uint64_t high = last < end ? last : end;
     unsigned count = 0;
-    for (uint64_t i = 0; i <= high - low; i++) {
-        const struct node *node = &nodes[(low + i) & (PAGE_NODES_MAX - 1)];
-        pairs[count] = (struct volimap_pair){low + i, node_value(node)};
-        count += (node_word(node) & NODE_LIVE) != 0;
+    for (uint64_t i = 0; i <= last - first; i++) {
+        const struct node *node = &nodes[(first + i) & (PAGE_NODES_MAX - 1)];
+        uint64_t word = node_word(node); /* before the value, see node.h */
+        pairs[count] = (struct volimap_pair){first + i, node_value(node)};
+        count += (word & NODE_LIVE) != 0;
     }
     return count;
 }
@@ -136,7 +139,9 @@ size_t walk_range(struct volimap_session *session, uint64_t first, uint64_t last
     while (count < limit && first <= last) {
         struct piece piece = find_piece(session->map, descending ? last : first);
         struct volimap_pair pairs[PAGE_NODES_MAX];
-        unsigned found = piece.page != NULL ? copy_page(piece.page, first, last, pairs) : 0;
+        uint64_t low = first > piece.low ? first : piece.low;
+        uint64_t high = last < piece.high ? last : piece.high;
+        unsigned found = piece.page != NULL ? copy_page(piece.page, low, high, pairs) : 0;
         for (unsigned i = 0; i < found && count < limit; i++, count++) {
             const struct volimap_pair *pair = &pairs[descending ? found - 1 - i : i];
             keys[count] = pair->key;
@@ -152,10 +157,13 @@ size_t walk_range(struct volimap_session *session, uint64_t first, uint64_t last
     return count;
 }
 
-/* The pair of a page that is next to key on one side of it. */
-static bool find_next(const struct object *page, uint64_t key, bool above,
+/* The pair of a piece's page that is next to key on one side of it. */
+static bool find_next(const struct piece *piece, uint64_t key, bool above,
                       struct volimap_pair *found)
 {
+    const struct object *page = piece->page;
+    const uint64_t first = above ? key : piece->low;
+    const uint64_t last = above ? piece->high : key;
     const uint64_t high = page->prefix & ~key_mask(ROOT_ENTRY_BITS);
     const struct node *nodes = object_nodes(page);
     unsigned node_count = page->lines * (unsigned)LINE_NODES;
@@ -165,7 +173,7 @@ static bool find_next(const struct object *page, uint64_t key, bool above,
         uint64_t word = node_word(&nodes[i]);
         uint64_t own = high | word >> NODE_STATE_BITS;
         uint64_t distance = above ? own - key : key - own;
-        bool is_there = (word & NODE_LIVE) != 0 && (above ? own >= key : own <= key);
+        bool is_there = (word & NODE_LIVE) != 0 && own >= first && own <= last;
         if (is_there && (distance < least || !was_found)) {
             *found = (struct volimap_pair){own, node_value(&nodes[i])};
             least = distance;
@@ -182,7 +190,7 @@ static bool find_beside(struct volimap_session *session, uint64_t key, bool abov
     volimap_enter(session);
     for (;;) {
         struct piece piece = find_piece(session->map, key);
-        was_found = piece.page != NULL && find_next(piece.page, key, above, found);
+        was_found = piece.page != NULL && find_next(&piece, key, above, found);
         if (was_found || (above ? piece.high == UINT64_MAX : piece.low == 0)) {
             break;
         }
