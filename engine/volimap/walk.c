@@ -114,7 +114,7 @@ static unsigned copy_in_order(const struct object *page, uint64_t first, uint64_
     unsigned count = 0;
     for (uint64_t i = 0; i <= last - first; i++) {
         const struct node *node = &nodes[(first + i) & (PAGE_NODES_MAX - 1)];
-        uint64_t word = node_word(node); /* before the value, see node.h */
+        uint64_t word = node_word(node); /* first: a value is its key's once the key is seen */
         pairs[count] = (struct volimap_pair){first + i, node_value(node)};
         count += (word & NODE_LIVE) != 0;
     }
