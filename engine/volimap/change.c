@@ -19,20 +19,17 @@ static bool claim(struct change *change)
 {
     for (unsigned i = 0; i < change->count; i++) {
         struct change *found = NULL;
-        if (!atomic_compare_exchange_strong(&change->objects[i]->change, &found, change) &&
-            found != change) {
+        if (!atomic_compare_exchange_strong(&change->objects[i]->change, &found, change)) {
             return false;
         }
     }
     return true;
 }
 
-static void unclaim(struct change *change)
+static void unclaim(struct object *object, struct change *change)
 {
-    for (unsigned i = 0; i < change->count; i++) {
-        struct change *found = change;
-        atomic_compare_exchange_strong(&change->objects[i]->change, &found, NULL);
-    }
+    struct change *found = change;
+    atomic_compare_exchange_strong(&object->change, &found, NULL);
 }
 
 static void freeze(struct object *object)
@@ -116,7 +113,7 @@ static int help_directory(struct volimap_session *session, struct object *direct
     CUBBY_ASSERT(directory != NULL);
     struct change *change = atomic_load(&directory->change);
     if (change != NULL) {
-        return change_help(session, change);
+        return change_help(session, directory, change);
     }
     /* It was frozen for a change that was off. */
     const struct change copy = {
@@ -225,11 +222,8 @@ static void count_change(struct volimap_session *session, const struct change *c
 static int decide(struct volimap_session *session, struct change *change)
 {
     struct outcome *none = NULL;
-    if (!claim(change)) {
+    if (!atomic_load(&change->is_claimed)) {
         atomic_compare_exchange_strong(&change->outcome, &none, &off);
-        return CUBBY_OK;
-    }
-    if (atomic_load(&change->outcome) != NULL) {
         return CUBBY_OK;
     }
     for (unsigned i = 0; i < change->count; i++) {
@@ -254,7 +248,8 @@ static int decide(struct volimap_session *session, struct change *change)
     return CUBBY_OK;
 }
 
-int change_help(struct volimap_session *session, struct change *change)
+/* Do a change as far as it has not been done. Returns CUBBY_OK, also where it is off, or ENOMEM. */
+static int finish(struct volimap_session *session, struct change *change)
 {
     struct outcome *outcome = atomic_load(&change->outcome);
     if (outcome == NULL) {
@@ -265,7 +260,6 @@ int change_help(struct volimap_session *session, struct change *change)
         outcome = atomic_load(&change->outcome);
     }
     if (outcome->is_off) {
-        unclaim(change);
         return CUBBY_OK;
     }
     int status = swing(session, change, outcome);
@@ -279,6 +273,15 @@ int change_help(struct volimap_session *session, struct change *change)
     return status;
 }
 
+int change_help(struct volimap_session *session, struct object *met, struct change *change)
+{
+    int status = finish(session, change);
+    if (status == CUBBY_OK && atomic_load(&change->outcome)->is_off) {
+        unclaim(met, change);
+    }
+    return status;
+}
+
 int change_do(struct volimap_session *session, const struct change *model, bool *was_done)
 {
     struct change *change = malloc(sizeof *change);
@@ -286,16 +289,24 @@ int change_do(struct volimap_session *session, const struct change *model, bool 
         return ENOMEM;
     }
     *change = *model;
-    int status = change_help(session, change);
-    struct outcome *outcome = atomic_load(&change->outcome);
-    if (status == ENOMEM && outcome == NULL) {
-        /* Others may have met it, and do it: unless they have, it is off. */
-        if (atomic_compare_exchange_strong(&change->outcome, &outcome, &off)) {
-            outcome = &off;
-            unclaim(change);
-        }
+    /* One object is claimed as soon as anyone can meet it there. */
+    atomic_init(&change->is_claimed, change->count == 1);
+    if (claim(change)) {
+        atomic_store(&change->is_claimed, true);
+    } else {
+        atomic_store(&change->outcome, &off);
     }
+    int status = finish(session, change);
+    struct outcome *outcome = NULL;
+    if (status == ENOMEM) {
+        /* Others may have met it, and do it: unless they have, it is off. */
+        atomic_compare_exchange_strong(&change->outcome, &outcome, &off);
+    }
+    outcome = atomic_load(&change->outcome);
     if (outcome->is_off) {
+        for (unsigned i = 0; i < change->count; i++) {
+            unclaim(change->objects[i], change);
+        }
         retire(session, &change->retired, RETIRED_CHANGE);
     }
     if (was_done != NULL) {

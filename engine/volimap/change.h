@@ -3,7 +3,8 @@
  * A change replaces one to three objects. Whoever needs it, or meets it, does it, as far as it has
  * not been done:
  *
- *   claim     each object's change becomes this one; if another one is there, this one is off
+ *   claim     each object's change becomes this one; if another one is there, this one is off. That
+ *             is done by its maker alone, and who meets it before it has them all puts it off
  *   freeze    each object: nodes and entries stay as they are from now on
  *   build     what they are replaced by, from what is frozen (build.h): anybody may, and the first
  *             one to publish it as the outcome is the one; the others throw theirs away
@@ -14,6 +15,11 @@
  * be swung may be in a directory that is itself being replaced: then that is done first.
  *
  * An object that was frozen for a change that was off stays so, and is replaced by the next one.
+ *
+ * Who meets a change in one object may look at its others only while it has them all: then they are
+ * not retired, nor have they been before that one came in. An object that it has not got yet, or no
+ * longer, may have been freed for all but the change's maker, who was inside when it found it. And
+ * as the maker alone claims, nothing leads to a change that is off once its maker retires it.
  *
  * Depends on: volimap.h.   Used by: map.c, build.c.
  */
@@ -44,6 +50,7 @@ struct change {
     struct object *objects[CHANGE_OBJECTS_MAX];
     uint64_t key; /* that there must be room for, with which wants_room is set */
     bool wants_room;
+    atomic_bool is_claimed; /* it has had them all */
     _Atomic(struct outcome *) outcome; /* NULL: there is none yet */
 };
 
@@ -85,7 +92,7 @@ static inline uint64_t division_entry(const struct division *division, uint64_t 
  * Returns CUBBY_OK or ENOMEM; then nothing has been changed. Inside. */
 int change_do(struct volimap_session *session, const struct change *model, bool *was_done);
 
-/* Do a change that was met. As above. */
-int change_help(struct volimap_session *session, struct change *change);
+/* Do a change that was met in an object. As above. */
+int change_help(struct volimap_session *session, struct object *met, struct change *change);
 
 #endif

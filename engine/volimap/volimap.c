@@ -151,7 +151,7 @@ void volimap_approach(struct volimap_session *session, unsigned count, const uin
 /* Making room ------------------------------------------------------------------------------------
  */
 
-/* What an entry of a page's keys leads to besides it; NULL: they all lead to it. spot: of its lowest
+/* What an entry of a page's keys leads to but the page; NULL: all lead to it. spot: of its lowest
  * key. As long as there is something the change that has made the page is not done, and would yet
  * have such entries lead to it: so it must not be replaced before. */
 static struct object *find_other(const struct spot *spot, const struct object *page)
@@ -175,13 +175,13 @@ static int make_room(struct volimap_session *session, struct object *page, uint6
 {
     struct change *met = atomic_load(&page->change);
     if (met != NULL) {
-        return change_help(session, met);
+        return change_help(session, page, met);
     }
     struct spot spot = volimap_find_spot(session->map, page->prefix);
     struct object *other = find_other(&spot, page);
     if (other != NULL) {
         met = atomic_load(&other->change);
-        return met != NULL ? change_help(session, met) : CUBBY_OK; /* it has been */
+        return met != NULL ? change_help(session, other, met) : CUBBY_OK; /* it has been */
     }
     struct volimap_pair pairs[PAGE_NODES_MAX];
     unsigned count = page_collect(page, pairs);
@@ -197,7 +197,7 @@ static int make_room(struct volimap_session *session, struct object *page, uint6
     if (plan.kind == PLAN_REWRITE) {
         met = atomic_load(&spot.directory->change);
         if (met != NULL) {
-            return change_help(session, met);
+            return change_help(session, spot.directory, met);
         }
         change.kind = CHANGE_REWRITE;
         change.count = 2;
@@ -242,7 +242,7 @@ static int make_place(struct volimap_session *session, uint64_t key)
     struct object *replaced = deepens ? parent : child;
     struct change *met = atomic_load(&replaced->change);
     if (met != NULL) {
-        return change_help(session, met);
+        return change_help(session, replaced, met);
     }
     const struct change change = {
         .kind = CHANGE_DIRECTORY,
