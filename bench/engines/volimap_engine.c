@@ -9,6 +9,7 @@
  * Depends on: bench_engine.h, key_number.h, epoch.h.   Used by: bench_engine.c.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,10 @@ enum {
     SCAN_PAIRS = 256,  /* in one range */
 };
 
+/* Its size is written after its bytes, and read before them, so that who has its address from the
+ * map sees the bytes: the map promises no more than the address. */
 struct blob {
-    uint32_t size;
+    _Atomic uint32_t size;
     uint8_t data[];
 };
 
@@ -199,18 +202,19 @@ static int number_of(struct session *session, const uint8_t *key, size_t key_siz
 /* Copy a blob's value to the session's buffer. */
 static int copy_value(struct session *session, const struct blob *blob, struct cubby_slice *value)
 {
-    if (blob->size > session->buffer_bytes) {
-        uint8_t *buffer = realloc(session->buffer, blob->size);
+    size_t size = atomic_load_explicit(&blob->size, memory_order_acquire);
+    if (size > session->buffer_bytes) {
+        uint8_t *buffer = realloc(session->buffer, size);
         if (buffer == NULL) {
             return ENOMEM;
         }
         session->buffer = buffer;
-        session->buffer_bytes = blob->size;
+        session->buffer_bytes = size;
     }
-    if (blob->size > 0) {
-        memcpy(session->buffer, blob->data, blob->size);
+    if (size > 0) {
+        memcpy(session->buffer, blob->data, size);
     }
-    *value = (struct cubby_slice){session->buffer, blob->size};
+    *value = (struct cubby_slice){session->buffer, size};
     return CUBBY_OK;
 }
 
@@ -267,8 +271,8 @@ static int put(void *opened, const uint8_t *key, size_t key_size, const uint8_t 
     if (blob == NULL) {
         return ENOMEM;
     }
-    blob->size = (uint32_t)value_size;
     memcpy(blob->data, value, value_size);
+    atomic_store_explicit(&blob->size, (uint32_t)value_size, memory_order_release);
     epoch_enter(&session->store->epoch, &session->slot);
     status = swap_in(session, number, blob, &old);
     epoch_leave(&session->slot);
@@ -320,7 +324,8 @@ static int scan(void *opened, const uint8_t *key, size_t key_size, size_t count,
         status = cubby_volimap_range(session->session, first, UINT64_MAX, 0, limit, session->keys,
                                      session->values, &met);
         for (size_t i = 0; i < met; i++) {
-            session->scanned_bytes += blob_at(session->values[i])->size;
+            session->scanned_bytes +=
+                atomic_load_explicit(&blob_at(session->values[i])->size, memory_order_acquire);
         }
         epoch_leave(&session->slot);
         *found += met;
