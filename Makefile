@@ -232,7 +232,7 @@ bench-sweep: bench-build .venv/.bench ## Nibble's segments, blocks and cleaners:
 	@$(BIN)/python -m cubbydb.bench.sweep
 
 .PHONY: bench-ordered
-bench-ordered: bench-build .venv/.bench ## VoliMap beside other ordered maps: 10 minutes, 3 GB of memory
+bench-ordered: bench-build .venv/.bench ## VoliMap beside other ordered maps: 12 minutes, 3 GB of memory
 	@$(BIN)/python -m cubbydb.bench.ordered
 
 .PHONY: bench-growth

@@ -233,8 +233,11 @@ def _ordered(content: Results) -> Figure:
                 label=label,
             )
         axes.set_xticks(range(len(sets)), [run["set"] for run in sets], fontsize=9)
-        axes.set_title(title)
-    panels[4].set_title("all pairs in order (flat hash: its keys, sorted), ns each", fontsize=10)
+        axes.set_title(title, fontsize=10)
+        if step != "bytes_per_key":
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+    panels[4].set_title("all pairs in order (flat: keys sorted), ns each", fontsize=10)
     legend(figure, panels[0])
     return figure
 

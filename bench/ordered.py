@@ -34,7 +34,8 @@ STEPS = ("put", "hit", "miss", "range", "scan", "sort")
 OURS = "volimap"
 CROWD_SETS = "shuffled,random"
 HUGE_PAGES = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
-QUICK = ["--keys", "20000", "--spike-keys", "20000", "--slice", "2", "--alias-pages", "2000"]
+QUICK = ["--keys", "20000", "--spike-keys", "20000", "--spike-rounds", "1"]
+QUICK += ["--slice", "2", "--alias-pages", "2000"]
 
 
 def _ratio(one: dict[str, Any], other: dict[str, Any]) -> float:
@@ -100,19 +101,26 @@ def _crowd_table(run: dict[str, Any]) -> rich.table.Table:
 
 
 def _spikes_table(runs: list[dict[str, Any]]) -> rich.table.Table:
-    title = f"{runs[0]['puts']:,} puts into an empty map: ns by the clock"
+    title = f"{runs[0]['puts']:,} puts into an empty map: ns by the clock, medians of the rounds"
     table = rich.table.Table(title=title, box=rich.box.SIMPLE, title_justify="left")
     table.add_column("keys")
     table.add_column("map")
     percents = list(runs[0]["percentile_ns"])
     for heading in (*(f"{percent} %" for percent in percents), "max", "pages copied at most"):
         table.add_column(heading, justify="right")
+    rounds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
-        cells = [f"{run['percentile_ns'][percent]:,}" for percent in percents]
+        rounds.setdefault((run["set"], run["map"]), []).append(run)
+    for (keys, name), same in rounds.items():
+        figures = [[run["percentile_ns"][percent] for run in same] for percent in percents]
+        figures.append([run["max_ns"] for run in same])
         copies = ""
-        if "page_copies_max" in run:
-            copies = f"{run['page_copies_max']} + {run['directory_copies_max']} of the directory"
-        table.add_row(run["set"], run["map"], *cells, f"{run['max_ns']:,}", copies)
+        if "page_copies_max" in same[0]:
+            most = [
+                max(run[f"{what}_copies_max"] for run in same) for what in ("page", "directory")
+            ]
+            copies = f"{most[0]} + {most[1]} of the directory"
+        table.add_row(keys, name, *(f"{statistics.median(f):,.0f}" for f in figures), copies)
     return table
 
 

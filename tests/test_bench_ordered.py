@@ -43,8 +43,9 @@ def test_threads_share_what_can_be_shared():
 
 
 def test_single_puts_are_all_counted():
-    options = ("--parts", "spikes", "--maps", "volimap,null", "--spike-keys", "5000", "--json")
-    spikes = told(drive("cubby-ordered", *options))["spikes"]
+    options = ("--parts", "spikes", "--maps", "volimap,null", "--spike-keys", "5000")
+    spikes = told(drive("cubby-ordered", *options, "--spike-rounds", "2", "--json"))["spikes"]
+    assert len(spikes) == 8
     runs = {(run["map"], run["set"]): run for run in spikes}
     assert len(runs) == 4
     for (name, _), run in runs.items():

@@ -40,6 +40,7 @@ const char usage_text[] =
     "  --threads T       crowd: at most, 1 to 16  [as there are processors, 2 or more]\n"
     "  --slice MS        crowd: processor time of a thread in one round  [100]\n"
     "  --spike-keys N    spikes  [10000000]\n"
+    "  --spike-rounds R  spikes  [3]\n"
     "  --alias-pages N   aliases: at most  [1000000]\n"
     "  --json            print one JSON object at the end\n";
 
@@ -63,6 +64,7 @@ struct job {
     unsigned threads_max;
     uint64_t slice_ns;
     size_t spike_keys;
+    unsigned spike_rounds;
     uint64_t alias_pages;
     FILE *out; /* the JSON; NULL: none is wanted */
     char message[CUBBY_MESSAGE_BYTES];
@@ -120,6 +122,7 @@ enum option_code {
     OPTION_THREADS,
     OPTION_SLICE,
     OPTION_SPIKE_KEYS,
+    OPTION_SPIKE_ROUNDS,
     OPTION_ALIAS_PAGES,
     OPTION_JSON,
 };
@@ -133,6 +136,7 @@ static const struct option long_options[] = {
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"slice", required_argument, NULL, OPTION_SLICE},
     {"spike-keys", required_argument, NULL, OPTION_SPIKE_KEYS},
+    {"spike-rounds", required_argument, NULL, OPTION_SPIKE_ROUNDS},
     {"alias-pages", required_argument, NULL, OPTION_ALIAS_PAGES},
     {"json", no_argument, NULL, OPTION_JSON},
     {NULL, 0, NULL, 0},
@@ -164,6 +168,9 @@ static void parse_option(struct job *job, int option, char *text)
         break;
     case OPTION_SPIKE_KEYS:
         job->spike_keys = parse_number(text, 1000, 1000000000, "--spike-keys");
+        break;
+    case OPTION_SPIKE_ROUNDS:
+        job->spike_rounds = (unsigned)parse_number(text, 1, SETS_ROUNDS_MAX, "--spike-rounds");
         break;
     case OPTION_ALIAS_PAGES:
         job->alias_pages = parse_number(text, 1, 1 << 24, "--alias-pages");
@@ -255,8 +262,8 @@ static int run_spikes(struct job *job)
     static const enum keys_kind kinds[] = {KEYS_ORDERED, KEYS_RANDOM};
     struct cubby_volimap_stat stat;
     bool is_first = true;
-    for (size_t i = 0; i < job->map_count * 2; i++) {
-        const struct number_map *map = job->maps[i / 2];
+    for (size_t i = 0; i < job->map_count * 2 * job->spike_rounds; i++) {
+        const struct number_map *map = job->maps[i / 2 % job->map_count];
         enum keys_kind kind = kinds[i % 2];
         if (!job->sets[kind] || map->put == NULL || (map->suits != NULL && kind != KEYS_ORDERED)) {
             continue;
@@ -319,6 +326,7 @@ static void set_defaults(struct job *job)
                                                         : (unsigned)processors,
         .slice_ns = 100000000,
         .spike_keys = 10000000,
+        .spike_rounds = 3,
         .alias_pages = 1000000,
     };
     for (const struct number_map *map; (map = maps_at(job->map_count)) != NULL;) {
