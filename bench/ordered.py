@@ -13,6 +13,7 @@ puts while maps grow to ten million pairs, and what the kernel's own page table 
 Maps that use malloc have huge pages, too, as VoliMap and "flat" ask for them: the commands say so.
 """
 
+import json
 import os
 import statistics
 from pathlib import Path
@@ -36,6 +37,28 @@ CROWD_SETS = "shuffled,random"
 HUGE_PAGES = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
 QUICK = ["--keys", "20000", "--spike-keys", "20000", "--spike-rounds", "1"]
 QUICK += ["--slice", "2", "--alias-pages", "2000"]
+
+
+NAMES = {
+    "volimap": "VoliMap",
+    "volimap-array": "VoliMap, bounded",
+    "btree": "absl::btree_map",
+    "map": "std::map",
+    "array": "sorted array",
+    "flat": "flat hash",
+}
+
+
+def _print_readme_table(path: Path) -> None:
+    """The rows of bench/README.md's table."""
+    for run in json.loads(path.read_text())["sets"]:
+        for name, figures in run["maps"].items():
+            cells = [f"{figures[s]['median_ns']:.0f}" if s in figures else "" for s in STEPS]
+            sort = cells.pop()
+            cells[-1] = f"({sort})" if sort else cells[-1]
+            keys = run["set"] if name == OURS else ""
+            row = (keys, NAMES.get(name, name), *cells, f"{figures['bytes_per_key']:.1f}")
+            print("|", " | ".join(row), "|")
 
 
 def _ratio(one: dict[str, Any], other: dict[str, Any]) -> float:
@@ -139,11 +162,21 @@ def _aliases_text(run: dict[str, Any]) -> str:
 @click.option("--spike-keys", type=click.IntRange(1000), default=10_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(1, 99), default=5, show_default=True)
 @click.option("--threads", type=click.IntRange(1, 16), help="At most.  [default: processors]")
+@click.option("--readme", type=click.Path(exists=True, path_type=Path), help="Rows of a file.")
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"))
 def main(
-    quick: bool, keys: int, spike_keys: int, rounds: int, threads: int | None, results: Path
+    quick: bool,
+    keys: int,
+    spike_keys: int,
+    rounds: int,
+    threads: int | None,
+    readme: Path | None,
+    results: Path,
 ) -> None:
     """Replaced by the module's docstring."""
+    if readme is not None:
+        _print_readme_table(readme)
+        return
     command = [*HUGE_PAGES, str(built_driver("cubby-ordered")), "--json"]
     options = ["--keys", str(keys), "--spike-keys", str(spike_keys)]
     options = [*(QUICK if quick else options), "--rounds", str(rounds)]
