@@ -12,10 +12,8 @@
  */
 
 enum {
-    ROOM_PERCENT = 150, /* nodes for so many pairs per hundred: more would take memory, less
-                           would have the page replaced again soon */
-    FULL_NODES = 224,   /* pairs that a page can have at most and still get a few more, unless
-                           they follow each other */
+    ROOM_PERCENT = 150, /* nodes for so many pairs per hundred: more would take memory, less would
+                           have the page replaced again soon */
 };
 
 /* Lines for so many pairs. */

@@ -8,6 +8,8 @@
 #include "engine/volimap/change.h"
 
 enum {
+    FULL_NODES = 224, /* pairs that a page can have at most and still get a few more, unless they
+                         follow each other */
     MERGE_NODES_MAX = 112, /* pairs of two pages that are merged: fewer than two halves of one that
                               was split have, or it would be merged again at once */
 };

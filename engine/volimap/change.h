@@ -50,7 +50,7 @@ struct change {
     struct object *objects[CHANGE_OBJECTS_MAX];
     uint64_t key; /* that there must be room for, with which wants_room is set */
     bool wants_room;
-    atomic_bool is_claimed; /* it has had them all */
+    atomic_bool is_claimed;            /* it has had them all */
     _Atomic(struct outcome *) outcome; /* NULL: there is none yet */
 };
 

@@ -13,7 +13,7 @@ bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *valu
     for (unsigned i = 1; i < probes; i++) {
         line = line + 1 < lines ? line + 1 : 0;
         const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
-        struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE);
+        struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE, NODE_FROZEN);
         if (view.found != 0) {
             *value = node_value(&four[__builtin_ctz(view.found) / 2]);
             return true;
@@ -108,18 +108,17 @@ static enum page_result write_node(struct object *page, struct node *node, uint6
  * would. NULL: the line has neither. */
 static inline struct node *find_in_line(struct node *line, uint64_t key)
 {
-    struct node *empty = NULL;
-    for (unsigned i = LINE_NODES; i-- > 0;) {
-        struct node *node = &line[(key + i) & (LINE_NODES - 1)];
-        uint64_t word = node_word(node);
-        /* The key 0 that is frozen, and an empty node that is, have no bits of a key either. */
-        if ((word & ~(uint64_t)NODE_STATES) == node_key_bits(key) &&
-            (word & (NODE_LIVE | NODE_REMOVED)) != 0) {
-            return node;
-        }
-        empty = (word & ~(uint64_t)NODE_FROZEN) == 0 ? node : empty;
+    struct line_view view = line_look(line, node_key_bits(key), NODE_STATES);
+    if (view.found != 0) {
+        return &line[(unsigned)__builtin_ctz(view.found) / 2];
     }
-    return empty;
+    if (view.empty == 0) {
+        return NULL;
+    }
+    unsigned first =
+        (unsigned)(key & (LINE_NODES - 1)) * 2; /* bit; and those behind it, and round */
+    unsigned turned = view.empty >> first | view.empty << (2 * LINE_NODES - first);
+    return &line[((unsigned)__builtin_ctz(turned) + first) / 2 & (LINE_NODES - 1)];
 }
 
 static enum page_result write_exact(struct object *page, uint64_t key, struct page_write *write)
@@ -195,20 +194,22 @@ unsigned page_count(const struct object *page)
     return count;
 }
 
+static void fill_node(struct node *node, const struct volimap_pair *pair)
+{
+    node->word = node_key_bits(pair->key) | NODE_LIVE;
+    node->value = pair->value;
+}
+
 /* Take the node that a key which is not in a page gets; NULL: there is none. used: how many nodes
  * of each line are taken. */
-static inline struct node *take_place(const struct object *page, uint64_t key, uint8_t *used)
+static inline struct node *take_place(struct node *nodes, unsigned line, unsigned lines,
+                                      unsigned probes, uint8_t *used)
 {
-    if (page_is_exact(page)) {
-        return exact_node(page, key);
-    }
-    unsigned line = page_home_line(key, page->lines, page->line_factor);
-    unsigned probes = probes_of(page);
     for (unsigned i = 0; i < probes; i++) {
         if (used[line] < LINE_NODES) {
-            return &object_nodes(page)[line * LINE_NODES + used[line]++];
+            return &nodes[line * LINE_NODES + used[line]++];
         }
-        line = line + 1 < page->lines ? line + 1 : 0;
+        line = line + 1 < lines ? line + 1 : 0;
     }
     return NULL;
 }
@@ -216,16 +217,27 @@ static inline struct node *take_place(const struct object *page, uint64_t key, u
 bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned count,
                const uint64_t *wanted)
 {
+    if (page_is_exact(page)) {
+        for (unsigned i = 0; i < count; i++) {
+            fill_node(exact_node(page, pairs[i].key), &pairs[i]);
+        }
+        return true;
+    }
+    struct node *nodes = object_nodes(page);
+    const unsigned lines = page->lines;
+    const unsigned factor = page->line_factor;
+    const unsigned probes = probes_of(page);
     uint8_t used[PAGE_LINES_MAX] = {0};
     bool is_there = wanted == NULL;
     for (unsigned i = 0; i < count; i++) {
-        struct node *node = take_place(page, pairs[i].key, used);
+        unsigned line = page_home_line(pairs[i].key, lines, factor);
+        struct node *node = take_place(nodes, line, lines, probes, used);
         if (node == NULL) {
             return false;
         }
-        node->word = node_key_bits(pairs[i].key) | NODE_LIVE;
-        node->value = pairs[i].value;
+        fill_node(node, &pairs[i]);
         is_there = is_there || pairs[i].key == *wanted;
     }
-    return is_there || take_place(page, *wanted, used) != NULL;
+    return is_there ||
+           take_place(nodes, page_home_line(*wanted, lines, factor), lines, probes, used) != NULL;
 }

@@ -46,10 +46,10 @@ static inline unsigned page_home_line(uint64_t key, unsigned lines, uint64_t fac
     return (unsigned)(number - (number * factor >> LINE_FACTOR_SHIFT) * lines);
 }
 
-/* What is to be seen in a line: bit 2i of found says that node i has the key, live; of empty, that
- * it is empty. (Compared as pairs of halves, for which any x86-64 has instructions: a compiler
- * makes jumps of four comparisons, which it guesses wrong half the time, and each wrong guess waits
- * for memory.) */
+/* What is to be seen in a line: bit 2i of found says that node i is not empty, and its word but for
+ * the ignored bits the wanted one; of empty, that it is empty, frozen or not. (Compared as pairs of
+ * halves, for which any x86-64 has instructions: a compiler makes jumps of four comparisons, which
+ * it guesses wrong half the time, and each wrong guess waits for memory.) */
 struct line_view {
     unsigned found;
     unsigned empty;
@@ -57,40 +57,43 @@ struct line_view {
 
 #if CUBBY_VOLIMAP_SCALAR
 
-static inline struct line_view line_look(const struct node *line, uint64_t wanted)
+static inline struct line_view line_look(const struct node *line, uint64_t wanted, uint64_t ignored)
 {
     struct line_view view = {0};
     for (unsigned i = 0; i < LINE_NODES; i++) {
-        uint64_t word = node_word(&line[i]) & ~(uint64_t)NODE_FROZEN;
-        view.found |= (unsigned)(word == wanted) << 2 * i;
-        view.empty |= (unsigned)(word == 0) << 2 * i;
+        uint64_t word = node_word(&line[i]);
+        bool is_empty = (word & ~(uint64_t)NODE_FROZEN) == 0;
+        view.found |= (unsigned)((word & ~ignored) == wanted && !is_empty) << 2 * i;
+        view.empty |= (unsigned)is_empty << 2 * i;
     }
     return view;
 }
 
 #else
 
-/* Of four numbers, in two vectors, which are equal to another one: a bit each. */
-static inline unsigned line_equal(__m128i low, __m128i high, __m128i other)
+/* Of four numbers, in two vectors, of which some bits are looked at, which are equal to another
+ * one: a bit each. */
+static inline unsigned line_equal(__m128i low, __m128i high, uint64_t bits, uint64_t other)
 {
-    unsigned halves = (unsigned)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(low, other))) |
-                      (unsigned)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(high, other)))
-                          << 4;
+    const __m128i mask = _mm_set1_epi64x((long long)bits);
+    const __m128i all = _mm_set1_epi64x((long long)other);
+    __m128i lows = _mm_cmpeq_epi32(_mm_and_si128(low, mask), all);
+    __m128i highs = _mm_cmpeq_epi32(_mm_and_si128(high, mask), all);
+    unsigned halves = (unsigned)_mm_movemask_ps(_mm_castsi128_ps(lows)) |
+                      (unsigned)_mm_movemask_ps(_mm_castsi128_ps(highs)) << 4;
     return halves & halves >> 1 & 0x55;
 }
 
-static inline struct line_view line_look(const struct node *line, uint64_t wanted)
+static inline struct line_view line_look(const struct node *line, uint64_t wanted, uint64_t ignored)
 {
     const __m128i *nodes = (const __m128i *)line;
-    const __m128i mask = _mm_set1_epi64x(~(long long)NODE_FROZEN);
     __m128i low = _mm_unpacklo_epi64(_mm_load_si128(nodes), _mm_load_si128(nodes + 1));
     __m128i high = _mm_unpacklo_epi64(_mm_load_si128(nodes + 2), _mm_load_si128(nodes + 3));
     atomic_signal_fence(memory_order_acquire); /* the processor keeps loads in order */
-    low = _mm_and_si128(low, mask);
-    high = _mm_and_si128(high, mask);
+    unsigned empty = line_equal(low, high, ~(uint64_t)NODE_FROZEN, 0);
     return (struct line_view){
-        .found = line_equal(low, high, _mm_set1_epi64x((long long)wanted)),
-        .empty = line_equal(low, high, _mm_setzero_si128()),
+        .found = line_equal(low, high, ~ignored, wanted) & ~empty,
+        .empty = empty,
     };
 }
 
@@ -115,7 +118,7 @@ static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
         return false;
     }
     unsigned line = page_home_line(key, lines, entry >> ENTRY_FACTOR_SHIFT);
-    struct line_view view = line_look(&nodes[line * LINE_NODES], wanted);
+    struct line_view view = line_look(&nodes[line * LINE_NODES], wanted, NODE_FROZEN);
     if (view.found != 0) {
         *value = node_value(&nodes[line * LINE_NODES + (unsigned)__builtin_ctz(view.found) / 2]);
         return true;

@@ -169,6 +169,18 @@ static struct object *find_other(const struct spot *spot, const struct object *p
     return NULL;
 }
 
+/* Whether, as a page is now, its directory has to be replaced, too. */
+static bool needs_rewrite(const struct object *page, const struct object *directory,
+                          const uint64_t *key)
+{
+    if (page->lines * LINE_NODES < FULL_NODES || directory == NULL) {
+        return false; /* nor can it have pairs for two */
+    }
+    struct volimap_pair pairs[PAGE_NODES_MAX];
+    unsigned count = page_collect(page, pairs);
+    return build_plan(page, directory, pairs, count, key).kind == PLAN_REWRITE;
+}
+
 /* A key's page is frozen, or has no room: have it replaced. */
 static int make_room(struct volimap_session *session, struct object *page, uint64_t key,
                      bool wants_room)
@@ -183,10 +195,6 @@ static int make_room(struct volimap_session *session, struct object *page, uint6
         met = atomic_load(&other->change);
         return met != NULL ? change_help(session, other, met) : CUBBY_OK; /* it has been */
     }
-    struct volimap_pair pairs[PAGE_NODES_MAX];
-    unsigned count = page_collect(page, pairs);
-    const struct page_plan plan =
-        build_plan(page, spot.directory, pairs, count, wants_room ? &key : NULL);
     struct change change = {
         .kind = CHANGE_PAGE,
         .count = 1,
@@ -194,7 +202,7 @@ static int make_room(struct volimap_session *session, struct object *page, uint6
         .key = key,
         .wants_room = wants_room,
     };
-    if (plan.kind == PLAN_REWRITE) {
+    if (needs_rewrite(page, spot.directory, wants_room ? &key : NULL)) {
         met = atomic_load(&spot.directory->change);
         if (met != NULL) {
             return change_help(session, spot.directory, met);
