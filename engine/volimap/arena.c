@@ -19,6 +19,8 @@ enum {
     SPARE_SHARE = 64,
     SPARE_SPANS = 4,
     PAGE_BYTES = 4096,
+    /* When it has become so small again it keeps no chunk that is empty. */
+    SHRUNK_BYTES = SMALL_BYTES / 2,
 };
 
 /* An object that is free. */
@@ -279,6 +281,10 @@ void arena_free(struct arena *arena, void *object, unsigned units, bool is_small
         size_t index = (size_t)((uint8_t *)object - (uint8_t *)chunk) / SPAN_BYTES;
         CUBBY_ASSERT(chunk->spans[index].units == units);
         free_in_span(arena, &chunk->spans[index], object);
+    }
+    if (arena->chunks != NULL && arena->chunks->used_spans == 0 &&
+        arena->used_bytes < SHRUNK_BYTES) {
+        drop_chunk(arena, arena->chunks);
     }
     pthread_mutex_unlock(&arena->lock);
 }
