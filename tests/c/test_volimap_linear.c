@@ -19,7 +19,7 @@ enum {
 #ifdef CUBBY_SANITIZED
     ROUNDS = 1500,
 #else
-    ROUNDS = 40000,
+    ROUNDS = 15000,
 #endif
     THREADS = 3,
     KEYS = 2,
@@ -29,7 +29,7 @@ enum {
     NONE = VALUES,                         /* the state of a key without a pair */
     STATES = VALUES + 1,
     NEIGHBOURS_MAX = 260,
-    AWAKE_LOOKS = 1000000,
+    AWAKE_LOOKS = 200000,
 };
 
 /* Histories -------------------------------------------------------------------------------------
