@@ -37,21 +37,27 @@ static inline void structure_check_node(const struct object *page, unsigned inde
     uint64_t key = high | word >> NODE_STATE_BITS;
     CHECK(object_has(page, key));
     CHECK((word & NODE_STATES) == NODE_LIVE || (word & NODE_STATES) == NODE_REMOVED);
-    unsigned lines = page->lines;
-    unsigned home = page_home_line(key, lines, line_factor(lines));
-    CHECK(home < lines);
-    unsigned probes = page->is_crowded || lines < PAGE_PROBES ? lines : PAGE_PROBES;
-    for (unsigned i = 0; i < probes * LINE_NODES; i++) {
-        unsigned at =
-            (home + i / LINE_NODES) % lines * LINE_NODES + (unsigned)(key + i) % LINE_NODES;
-        uint64_t other = nodes[at].word & ~(uint64_t)NODE_FROZEN;
-        if (at == index) {
-            return;
-        }
-        CHECK(other != 0);                                     /* or it would not be found */
-        CHECK(((other ^ word) & ~(uint64_t)NODE_STATES) != 0); /* or it would be there twice */
+    if (page_is_exact(page)) {
+        CHECK_EQUAL(index, key & (PAGE_NODES_MAX - 1));
+        return;
     }
-    CHECK(!"a key is within its probes");
+    unsigned lines = page->lines;
+    unsigned line = page_home_line(key, lines, line_factor(lines));
+    CHECK(line < lines);
+    unsigned probes = page->is_crowded || lines < PAGE_PROBES ? lines : PAGE_PROBES;
+    bool is_reached = false;
+    for (unsigned i = 0; i < probes; i++) {
+        bool is_last = index / LINE_NODES == line;
+        is_reached = is_reached || is_last;
+        for (unsigned at = line * LINE_NODES; at < (line + 1) * LINE_NODES; at++) {
+            uint64_t other = nodes[at].word & ~(uint64_t)NODE_FROZEN;
+            CHECK(other != 0 || is_reached);   /* or it would not be found */
+            CHECK(at == index || other == 0 || /* or it would be there twice */
+                  ((other ^ word) & ~(uint64_t)NODE_STATES) != 0);
+        }
+        line = line + 1 < lines ? line + 1 : 0;
+    }
+    CHECK(is_reached); /* a key is within its probes */
 }
 
 static inline void structure_check_page(const struct object *page, struct volimap_structure *sum)
