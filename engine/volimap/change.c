@@ -270,6 +270,9 @@ static int finish(struct volimap_session *session, struct change *change)
         retire(session, &change->retired, RETIRED_CHANGE);
         retire(session, &outcome->retired, RETIRED_OUTCOME);
     }
+    if (status != CUBBY_OK) {
+        atomic_store(&session->map->is_unfinished, true);
+    }
     return status;
 }
 
@@ -313,4 +316,51 @@ int change_do(struct volimap_session *session, const struct change *model, bool 
         *was_done = !outcome->is_off;
     }
     return status;
+}
+
+/* The end --------------------------------------------------------------------------------------
+ */
+
+/* The first object on the way to a key that is still to be replaced; NULL: none. *last: the last key
+ * whose way ends there, too. Entries on the way are no longer frozen. */
+static struct object *thaw_way(struct volimap *map, uint64_t key, uint64_t *last)
+{
+    _Atomic uint64_t *at = &map->root[key >> ROOT_ENTRY_BITS];
+    unsigned entry_bits = ROOT_ENTRY_BITS;
+    for (;;) {
+        uint64_t entry = atomic_fetch_and(at, ~ENTRY_FROZEN);
+        struct object *object = entry_object(entry);
+        *last = key | key_mask(entry_bits);
+        if (object == NULL || atomic_load(&object->change) != NULL) {
+            return object;
+        }
+        if ((entry & ENTRY_DIRECTORY) == 0) {
+            return NULL;
+        }
+        if (!object_has(object, key)) {
+            *last = key < object->prefix ? object->prefix - 1 : *last;
+            return NULL;
+        }
+        at = &object_entries(object)[entry_index(entry, key)];
+        entry_bits = directory_entry_bits(object);
+    }
+}
+
+void change_end(struct volimap_session *session)
+{
+    /* With nothing frozen a swing takes no memory. */
+    for (unsigned round = 0; round < 2; round++) {
+        uint64_t key = 0;
+        uint64_t last;
+        do {
+            struct object *object = thaw_way(session->map, key, &last);
+            if (object == NULL || round == 0) {
+                key = last + 1;
+                continue;
+            }
+            int status = change_help(session, object, atomic_load(&object->change));
+            CUBBY_ASSERT(status == CUBBY_OK);
+            last = 0; /* once more */
+        } while (last != UINT64_MAX);
+    }
 }

@@ -95,4 +95,7 @@ int change_do(struct volimap_session *session, const struct change *model, bool 
 /* Do a change that was met in an object. As above. */
 int change_help(struct volimap_session *session, struct object *met, struct change *change);
 
+/* Do what could not be done for want of memory; nobody else is inside, nor will be. */
+void change_end(struct volimap_session *session);
+
 #endif

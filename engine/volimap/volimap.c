@@ -27,6 +27,12 @@ int volimap_open(struct volimap *map)
 void volimap_close(struct volimap *map)
 {
     CUBBY_ASSERT(map->sessions == NULL);
+    if (atomic_load(&map->is_unfinished)) {
+        struct volimap_session session;
+        volimap_session_open(map, &session);
+        change_end(&session);
+        volimap_session_close(&session);
+    }
     retire_end(map);
     object_free_all(map);
     arena_close(&map->arena);

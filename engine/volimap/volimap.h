@@ -47,6 +47,7 @@ struct volimap {
     _Atomic uint64_t root[ROOT_ENTRIES]; /* entries, by a key's three highest bits */
     struct arena arena;
     struct epoch epoch;
+    atomic_bool is_unfinished; /* there was no memory to swing some change; see change_end */
     pthread_mutex_t lock; /* guards all that follows */
     struct volimap_session *sessions;
     struct retired *orphans; /* of sessions that have been closed */
