@@ -58,8 +58,28 @@ static void sort_by_insertion(struct volimap_pair *pairs, unsigned count)
     }
 }
 
-/* Sort at most PAGE_NODES_MAX pairs, by the highest eight bits that differ, and then by insertion.
- */
+/* Sort from one array into another by eight bits, keeping the order of what is equal in them.
+ * Returns how many are equal, at most. */
+static unsigned sort_by_bits(const struct volimap_pair *pairs, unsigned count, unsigned shift,
+                             struct volimap_pair *sorted)
+{
+    uint16_t ends[BUCKETS + 1] = {0};
+    for (unsigned i = 0; i < count; i++) {
+        ends[(pairs[i].key >> shift & (BUCKETS - 1)) + 1]++;
+    }
+    unsigned most = 0;
+    for (unsigned i = 1; i <= BUCKETS; i++) {
+        most = ends[i] > most ? ends[i] : most;
+        ends[i] = (uint16_t)(ends[i] + ends[i - 1]);
+    }
+    for (unsigned i = 0; i < count; i++) {
+        sorted[ends[pairs[i].key >> shift & (BUCKETS - 1)]++] = pairs[i];
+    }
+    return most;
+}
+
+/* Sort at most PAGE_NODES_MAX pairs: by the highest eight bits in which they differ, and then by
+ * insertion. Where many are equal in those, as keys in clusters are, by the lowest ones before. */
 static void sort(struct volimap_pair *pairs, unsigned count)
 {
     uint64_t differing = 0;
@@ -69,17 +89,12 @@ static void sort(struct volimap_pair *pairs, unsigned count)
     if (count > FEW && differing != 0) {
         unsigned highest = highest_bit(differing);
         unsigned shift = highest >= 7 ? highest - 7 : 0;
-        uint16_t ends[BUCKETS + 1] = {0};
         struct volimap_pair copy[PAGE_NODES_MAX];
-        for (unsigned i = 0; i < count; i++) {
-            copy[i] = pairs[i];
-            ends[(pairs[i].key >> shift & (BUCKETS - 1)) + 1]++;
-        }
-        for (unsigned i = 1; i <= BUCKETS; i++) {
-            ends[i] = (uint16_t)(ends[i] + ends[i - 1]);
-        }
-        for (unsigned i = 0; i < count; i++) {
-            pairs[ends[copy[i].key >> shift & (BUCKETS - 1)]++] = copy[i];
+        if (sort_by_bits(pairs, count, shift, copy) > FEW) {
+            sort_by_bits(pairs, count, 0, copy);
+            sort_by_bits(copy, count, shift, pairs);
+        } else {
+            memcpy(pairs, copy, count * sizeof *pairs);
         }
     }
     sort_by_insertion(pairs, count);
