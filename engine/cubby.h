@@ -1098,7 +1098,8 @@ void cubby_nibble_stat(cubby_nibble *nibble, struct cubby_nibble_stat *stat);
  * bytes. So put, get and remove take the same few steps however many pairs there are, pages split
  * one by one, and never is anything resized as a whole. Gets wait for nobody; changes are made by
  * 16-byte compare-and-swaps, without locks. Nothing is kept: when it is closed the pairs are gone,
- * unless they have been saved. engine/volimap/README.md says how it works. x86-64 only.
+ * unless they have been saved. A map is of the process that has opened it, and cannot be used in a
+ * child of fork. engine/volimap/README.md says how it works. x86-64 only.
  */
 
 typedef struct cubby_volimap cubby_volimap;
@@ -1108,9 +1109,9 @@ typedef struct cubby_volimap_session cubby_volimap_session;
  *
  * Where it is known that keys are numbers of a bounded range and mostly dense, the processor's own
  * page table is faster: the map is then an array in address space that has memory only where there
- * are pairs. Pairs far from each other take 4 KiB each there, and as much again in the kernel. If
- * the system refuses the address space (a limit of the process, vm.overcommit_memory = 2) the map
- * is an ordinary one, as cubby_volimap_stat tells. */
+ * are pairs. Pairs far from each other take 8 KiB each there, and 4 KiB in the kernel. If the system
+ * refuses the address space (a limit of the process, vm.overcommit_memory = 2) the map is an
+ * ordinary one, as cubby_volimap_stat tells. */
 struct cubby_volimap_options {
     uint64_t low;    /* keys are from low, */
     uint64_t high;   /* to high; at most 2^40 of them. Both 0: any keys */
@@ -1182,8 +1183,9 @@ int cubby_volimap_remove(cubby_volimap_session *session, uint64_t key, uint64_t 
 /* As cubby_volimap_remove, if the value is the expected one, else CUBBY_DIFFERS. */
 int cubby_volimap_remove_if(cubby_volimap_session *session, uint64_t key, uint64_t expected);
 
-/* The pair with the greatest key that is at most key, or the least that is at least key.
- * Returns CUBBY_OK or CUBBY_NOT_FOUND. */
+/* The pair with the greatest key that is at most key, or the least that is at least key. Like a
+ * range, it is looked for step by step: of pairs that are put or removed meanwhile it may be one, or
+ * not. Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int cubby_volimap_floor(cubby_volimap_session *session, uint64_t key, uint64_t *found,
                         uint64_t *value);
 int cubby_volimap_ceiling(cubby_volimap_session *session, uint64_t key, uint64_t *found,
@@ -1198,8 +1200,8 @@ int cubby_volimap_range(cubby_volimap_session *session, uint64_t first, uint64_t
                         uint32_t descending, size_t limit, uint64_t *keys, uint64_t *values,
                         size_t *count);
 
-/* Put count pairs in place of those that their keys have. Cheapest, and with the fullest pages,
- * where keys ascend and the map has nothing between them. Returns as cubby_volimap_put; on an error
+/* Put count pairs in place of those that their keys have. Keys are looked up together, so
+ * that each costs less than a put, least where they ascend. Returns as cubby_volimap_put; on an error
  * the first *put_count are put. put_count: NULL, or set. */
 int cubby_volimap_put_many(cubby_volimap_session *session, size_t count, const uint64_t *keys,
                            const uint64_t *values, size_t *put_count);

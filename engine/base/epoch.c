@@ -12,7 +12,8 @@
 void epoch_open(struct epoch *epoch)
 {
     atomic_init(&epoch->global, 1);
-    epoch->is_fenced = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
+    epoch->is_fenced =
+        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
     int status = pthread_mutex_init(&epoch->lock, NULL);
     CUBBY_ASSERT(status == 0);
     epoch->slots = NULL;
@@ -51,13 +52,10 @@ uint64_t epoch_advance(struct epoch *epoch)
     return atomic_fetch_add(&epoch->global, 1);
 }
 
-void epoch_fence_readers(const struct epoch *epoch)
+bool epoch_fence_readers(const struct epoch *epoch)
 {
     atomic_thread_fence(memory_order_seq_cst);
-    if (!epoch->is_fenced) {
-        long status = syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-        CUBBY_ASSERT(status == 0); /* it has been registered */
-    }
+    return epoch->is_fenced || syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
 }
 
 bool epoch_has_passed(struct epoch *epoch, uint64_t advanced)

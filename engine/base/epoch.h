@@ -70,8 +70,9 @@ static inline void epoch_leave(struct epoch_slot *slot)
 uint64_t epoch_advance(struct epoch *epoch);
 
 /* See to it that whoever entered by epoch_enter_quick before this either is seen by
- * epoch_has_passed, or sees what was unpublished. Costs some microseconds where threads run. */
-void epoch_fence_readers(const struct epoch *epoch);
+ * epoch_has_passed, or sees what was unpublished. Costs some microseconds where threads run.
+ * Returns false if the kernel does not do it, this time: then nothing has passed. */
+bool epoch_fence_readers(const struct epoch *epoch);
 
 /* Whether every reader that was inside when epoch_advance returned this has left. */
 bool epoch_has_passed(struct epoch *epoch, uint64_t advanced);

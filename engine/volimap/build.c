@@ -115,8 +115,8 @@ struct page_plan build_plan(const struct object *page, const struct object *dire
     plan.split = highest_bit(differing);
     if (directory != NULL && plan.split >= directory_entry_bits(directory)) {
         plan.kind = PLAN_SPLIT;
-    } else if (directory == NULL || (directory->depth == DIRECTORY_DEPTH_MAX &&
-                                     page->bits == directory_entry_bits(directory))) {
+    } else if (directory == NULL || (page->bits == directory_entry_bits(directory) &&
+                                     page->bits == window_of(directory->bits - 1u))) {
         plan.kind = PLAN_HANG;
     } else {
         plan.kind = PLAN_REWRITE;

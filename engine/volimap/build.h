@@ -1,6 +1,6 @@
 /* build.h -- what pages and directories are replaced by.
  *
- * Depends on: change.h.   Used by: change.c, map.c.
+ * Depends on: change.h.   Used by: change.c, volimap.c.
  */
 #ifndef CUBBY_VOLIMAP_BUILD_H
 #define CUBBY_VOLIMAP_BUILD_H

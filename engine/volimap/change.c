@@ -321,8 +321,8 @@ int change_do(struct volimap_session *session, const struct change *model, bool 
 /* The end --------------------------------------------------------------------------------------
  */
 
-/* The first object on the way to a key that is still to be replaced; NULL: none. *last: the last key
- * whose way ends there, too. Entries on the way are no longer frozen. */
+/* The first object on the way to a key that is still to be replaced; NULL: none. *last: the last
+ * key whose way ends there, too. Entries on the way are no longer frozen. */
 static struct object *thaw_way(struct volimap *map, uint64_t key, uint64_t *last)
 {
     _Atomic uint64_t *at = &map->root[key >> ROOT_ENTRY_BITS];

@@ -21,7 +21,7 @@
  * longer, may have been freed for all but the change's maker, who was inside when it found it. And
  * as the maker alone claims, nothing leads to a change that is off once its maker retires it.
  *
- * Depends on: volimap.h.   Used by: map.c, build.c.
+ * Depends on: volimap.h.   Used by: volimap.c, build.c.
  */
 #ifndef CUBBY_VOLIMAP_CHANGE_H
 #define CUBBY_VOLIMAP_CHANGE_H

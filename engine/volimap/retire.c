@@ -148,11 +148,13 @@ static void look(struct volimap_session *session)
     for (struct retired *one = session->retired; one != NULL && one->epoch == 0; one = one->next) {
         one->epoch = epoch;
     }
-    epoch_fence_readers(&map->epoch);
+    session->retired_count = 0;
+    if (!epoch_fence_readers(&map->epoch)) {
+        return; /* the next time, then */
+    }
     uint64_t bytes;
     session->retired = free_passed(map, session->retired, &bytes);
     atomic_store_explicit(&session->counters.retired_bytes, bytes, memory_order_relaxed);
-    session->retired_count = 0;
 }
 
 void retire_look(struct volimap_session *session)

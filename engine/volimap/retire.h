@@ -4,7 +4,7 @@
  * what was retired before all who are inside now came in. Readers enter without a fence where the
  * kernel can have one done for them (membarrier): there it is once per look through the list.
  *
- * Depends on: volimap.h.   Used by: change.c, map.c.
+ * Depends on: volimap.h.   Used by: change.c, volimap.c.
  */
 #ifndef CUBBY_VOLIMAP_RETIRE_H
 #define CUBBY_VOLIMAP_RETIRE_H

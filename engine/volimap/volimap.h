@@ -48,7 +48,7 @@ struct volimap {
     struct arena arena;
     struct epoch epoch;
     atomic_bool is_unfinished; /* there was no memory to swing some change; see change_end */
-    pthread_mutex_t lock; /* guards all that follows */
+    pthread_mutex_t lock;      /* guards all that follows */
     struct volimap_session *sessions;
     struct retired *orphans; /* of sessions that have been closed */
     struct volimap_counters ended;
