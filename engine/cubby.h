@@ -1109,8 +1109,8 @@ typedef struct cubby_volimap_session cubby_volimap_session;
  *
  * Where it is known that keys are numbers of a bounded range and mostly dense, the processor's own
  * page table is faster: the map is then an array in address space that has memory only where there
- * are pairs. Pairs far from each other take 8 KiB each there, and 4 KiB in the kernel. If the system
- * refuses the address space (a limit of the process, vm.overcommit_memory = 2) the map is an
+ * are pairs. Pairs far from each other take 8 KiB each there, and 4 KiB in the kernel. If the
+ * system refuses the address space (a limit of the process, vm.overcommit_memory = 2) the map is an
  * ordinary one, as cubby_volimap_stat tells. */
 struct cubby_volimap_options {
     uint64_t low;    /* keys are from low, */
@@ -1184,8 +1184,8 @@ int cubby_volimap_remove(cubby_volimap_session *session, uint64_t key, uint64_t 
 int cubby_volimap_remove_if(cubby_volimap_session *session, uint64_t key, uint64_t expected);
 
 /* The pair with the greatest key that is at most key, or the least that is at least key. Like a
- * range, it is looked for step by step: of pairs that are put or removed meanwhile it may be one, or
- * not. Returns CUBBY_OK or CUBBY_NOT_FOUND. */
+ * range, it is looked for step by step: of pairs that are put or removed meanwhile it may be one,
+ * or not. Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int cubby_volimap_floor(cubby_volimap_session *session, uint64_t key, uint64_t *found,
                         uint64_t *value);
 int cubby_volimap_ceiling(cubby_volimap_session *session, uint64_t key, uint64_t *found,
@@ -1201,8 +1201,8 @@ int cubby_volimap_range(cubby_volimap_session *session, uint64_t first, uint64_t
                         size_t *count);
 
 /* Put count pairs in place of those that their keys have. Keys are looked up together, so
- * that each costs less than a put, least where they ascend. Returns as cubby_volimap_put; on an error
- * the first *put_count are put. put_count: NULL, or set. */
+ * that each costs less than a put, least where they ascend. Returns as cubby_volimap_put; on an
+ * error the first *put_count are put. put_count: NULL, or set. */
 int cubby_volimap_put_many(cubby_volimap_session *session, size_t count, const uint64_t *keys,
                            const uint64_t *values, size_t *put_count);
 

@@ -141,7 +141,8 @@ static struct retired *free_passed(struct volimap *map, struct retired *list, ui
     return kept;
 }
 
-static void look(struct volimap_session *session)
+/* Returns whether what has passed was freed. */
+static bool look(struct volimap_session *session)
 {
     struct volimap *map = session->map;
     uint64_t epoch = epoch_advance(&map->epoch);
@@ -150,11 +151,12 @@ static void look(struct volimap_session *session)
     }
     session->retired_count = 0;
     if (!epoch_fence_readers(&map->epoch)) {
-        return; /* the next time, then */
+        return false; /* the next time, then */
     }
     uint64_t bytes;
     session->retired = free_passed(map, session->retired, &bytes);
     atomic_store_explicit(&session->counters.retired_bytes, bytes, memory_order_relaxed);
+    return true;
 }
 
 void retire_look(struct volimap_session *session)
@@ -163,17 +165,19 @@ void retire_look(struct volimap_session *session)
         (session->retired_count > 0 &&
          atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed) >=
              (uint64_t)LOOK_BYTES)) {
-        look(session);
+        (void)look(session);
     }
 }
 
 void retire_leave(struct volimap_session *session)
 {
     struct volimap *map = session->map;
-    look(session);
+    bool are_fenced = look(session);
     pthread_mutex_lock(&map->lock);
-    uint64_t bytes;
-    map->orphans = free_passed(map, map->orphans, &bytes);
+    uint64_t bytes = atomic_load(&map->ended.retired_bytes);
+    if (are_fenced) {
+        map->orphans = free_passed(map, map->orphans, &bytes);
+    }
     struct retired **end = &session->retired;
     while (*end != NULL) {
         bytes += retired_bytes_of(*end);
