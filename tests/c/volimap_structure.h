@@ -64,6 +64,7 @@ static inline void structure_check_page(const struct object *page, struct volima
 {
     CHECK(page->lines <= PAGE_LINES_MAX && page->lines % LINES_STEP == 0);
     CHECK(!page->is_crowded || page->lines == PAGE_LINES_MAX);
+    CHECK_EQUAL(page->line_factor, line_factor(page->lines));
     unsigned removed = 0;
     unsigned frozen = 0;
     for (unsigned i = 0; i < page->lines * (unsigned)LINE_NODES; i++) {
