@@ -16,8 +16,8 @@ enum {
 };
 #else
 enum {
-    MODEL_KEYS = 200000,
-    MODEL_STEPS = 250000,
+    MODEL_KEYS = 150000,
+    MODEL_STEPS = 180000,
     MIXED_CALLS = 10000000,
     LAPS = 2,
 };
@@ -276,7 +276,7 @@ static void compare_with_the_system(enum volimap_pattern pattern)
 {
     size_t count;
     uint64_t random = 8;
-    uint64_t *keys = volimap_make_keys(pattern, 5000000, 1, &count);
+    uint64_t *keys = volimap_make_keys(pattern, 4500000, 1, &count);
     volimap_shuffle(keys, count, &random);
     struct volimap_opened it = volimap_opened();
     uint64_t before = resident_bytes();
