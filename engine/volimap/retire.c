@@ -116,13 +116,16 @@ void retire(struct volimap_session *session, struct retired *retired, enum retir
                           memory_order_relaxed);
 }
 
-/* Free what of a list can be; returns what is left, and sets *bytes to what that takes. */
-static struct retired *free_passed(struct volimap *map, struct retired *list, uint64_t *bytes)
+/* Free what of a list can be; returns what is left, and sets *bytes to what that takes, and *oldest
+ * to the epoch of its end, 0 if there is nothing left. */
+static struct retired *free_passed(struct volimap *map, struct retired *list, uint64_t *bytes,
+                                   uint64_t *oldest)
 {
     struct retired *kept = NULL;
     struct retired **end = &kept;
     uint64_t passed = 0; /* the latest epoch that is known to have passed */
     uint64_t kept_bytes = 0;
+    *oldest = 0;
     while (list != NULL) {
         struct retired *next = list->next;
         /* The newest ones come first: an older one has passed if a newer one has. */
@@ -131,6 +134,7 @@ static struct retired *free_passed(struct volimap *map, struct retired *list, ui
             free_retired(map, list);
         } else {
             kept_bytes += retired_bytes_of(list);
+            *oldest = list->epoch;
             *end = list;
             end = &list->next;
         }
@@ -149,13 +153,22 @@ static bool look(struct volimap_session *session)
     for (struct retired *one = session->retired; one != NULL && one->epoch == 0; one = one->next) {
         one->epoch = epoch;
     }
+    if (session->oldest_epoch == 0) {
+        session->oldest_epoch = epoch;
+    }
     session->retired_count = 0;
+    session->looked_bytes =
+        atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed);
     if (!epoch_fence_readers(&map->epoch)) {
         return false; /* the next time, then */
     }
-    uint64_t bytes;
-    session->retired = free_passed(map, session->retired, &bytes);
-    atomic_store_explicit(&session->counters.retired_bytes, bytes, memory_order_relaxed);
+    /* Where a reader stays, the list may be long by now, and nothing of it can be freed. */
+    if (epoch_has_passed(&map->epoch, session->oldest_epoch)) {
+        session->retired =
+            free_passed(map, session->retired, &session->looked_bytes, &session->oldest_epoch);
+        atomic_store_explicit(&session->counters.retired_bytes, session->looked_bytes,
+                              memory_order_relaxed);
+    }
     return true;
 }
 
@@ -164,7 +177,7 @@ void retire_look(struct volimap_session *session)
     if (session->retired_count >= LOOK_COUNT ||
         (session->retired_count > 0 &&
          atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed) >=
-             (uint64_t)LOOK_BYTES)) {
+             session->looked_bytes + LOOK_BYTES)) {
         (void)look(session);
     }
 }
@@ -176,7 +189,8 @@ void retire_leave(struct volimap_session *session)
     pthread_mutex_lock(&map->lock);
     uint64_t bytes = atomic_load(&map->ended.retired_bytes);
     if (are_fenced) {
-        map->orphans = free_passed(map, map->orphans, &bytes);
+        uint64_t oldest;
+        map->orphans = free_passed(map, map->orphans, &bytes, &oldest);
     }
     struct retired **end = &session->retired;
     while (*end != NULL) {

@@ -61,7 +61,9 @@ struct volimap_session {
     struct volimap_counters counters;
     /* What follows is its thread's. */
     struct retired *retired;   /* newest first */
-    uint32_t retired_count;    /* that have come since it was last looked through */
+    uint64_t oldest_epoch;     /* of those; 0: there are none, or all are new */
+    uint64_t looked_bytes;     /* what they took when they were last looked through */
+    uint32_t retired_count;    /* that have come since */
     uint32_t call_page_copies; /* of the call that is going on */
     uint32_t call_directory_copies;
     bool has_sparse; /* something may be mergeable near the key */
