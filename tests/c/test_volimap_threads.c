@@ -428,6 +428,65 @@ static void test_a_new_map_is_fought_for(void)
     }
 }
 
+/* Directories -----------------------------------------------------------------------------------
+ *
+ * Clusters of keys, of which each hangs a directory of its own under one that all share, and which
+ * is replaced when they come and when they go.
+ */
+enum { CLUSTERS = 32, CLUSTER_KEYS = 260 };
+
+struct clusters {
+    struct volimap_opened it;
+    unsigned bit; /* clusters are 2^bit apart */
+    atomic_uint next;
+};
+
+static uint64_t cluster_key(const struct clusters *clusters, uint64_t cluster, uint64_t i)
+{
+    uint64_t state = cluster * CLUSTER_KEYS + i;
+    return (cluster << clusters->bit) + (volimap_random(&state) >> 46 << 10) + i % 1024;
+}
+
+static void *cluster_work(void *state)
+{
+    struct clusters *clusters = state;
+    unsigned self = atomic_fetch_add(&clusters->next, 1);
+    cubby_volimap_session *session = volimap_session(clusters->it.map);
+    uint64_t random = self;
+    for (uint64_t step = 0; step < THREAD_STEPS / CLUSTER_KEYS; step++) {
+        uint64_t cluster = volimap_random(&random) % CLUSTERS / WRITERS * WRITERS + self;
+        for (uint64_t i = 0; i < CLUSTER_KEYS; i++) {
+            uint64_t key = cluster_key(clusters, cluster, i);
+            CHECK_EQUAL(cubby_volimap_put_if_absent(session, key, volimap_value(key, step), NULL),
+                        CUBBY_OK);
+        }
+        for (uint64_t i = 0; i < CLUSTER_KEYS; i++) {
+            uint64_t key = cluster_key(clusters, cluster, i);
+            uint64_t value = 0;
+            CHECK_EQUAL(cubby_volimap_get(session, key, &value), CUBBY_OK);
+            CHECK(value == volimap_value(key, step));
+            CHECK_EQUAL(cubby_volimap_remove(session, key, &value), CUBBY_OK);
+            CHECK(value == volimap_value(key, step));
+        }
+    }
+    cubby_volimap_session_close(session);
+    return NULL;
+}
+
+static void test_directories_come_and_go(void)
+{
+    for (unsigned bit = 30; bit <= 40; bit += 10) {
+        struct clusters clusters = {.it = volimap_opened(), .bit = bit};
+        pthread_t threads[WRITERS];
+        for (size_t i = 0; i < WRITERS; i++) {
+            start(&threads[i], cluster_work, &clusters);
+        }
+        join(threads, WRITERS);
+        CHECK_EQUAL(cubby_volimap_count(clusters.it.map), 0);
+        close_checked(clusters.it, "clusters");
+    }
+}
+
 /* Sessions --------------------------------------------------------------------------------------
  */
 
@@ -557,11 +616,12 @@ static void test_what_was_replaced_is_freed_as_one_goes_on(void)
 
 int main(void)
 {
-    RUN(test_what_a_reader_may_have_is_kept_until_it_leaves);
-    RUN(test_what_was_replaced_is_freed_as_one_goes_on);
+    RUN_ALONE(test_what_a_reader_may_have_is_kept_until_it_leaves);
+    RUN_ALONE(test_what_was_replaced_is_freed_as_one_goes_on);
     RUN(test_a_new_map_is_fought_for);
     RUN(test_counters_and_tokens_lose_no_step);
     RUN(test_threads_lose_nothing_and_miss_nothing);
+    RUN(test_directories_come_and_go);
     RUN(test_sessions_come_and_go);
     return 0;
 }
