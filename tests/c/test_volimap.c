@@ -145,6 +145,25 @@ static void test_the_ends_are_keys_like_others(void)
     volimap_closed(it);
 }
 
+/* Also in a page that has a node for each of its keys. */
+static void test_what_is_not_there_sets_no_value(void)
+{
+    struct volimap_opened it = volimap_opened();
+    for (uint64_t key = 0; key < 1024; key++) {
+        CHECK_EQUAL(cubby_volimap_put(it.session, key, key), CUBBY_OK);
+    }
+    for (uint64_t key = 0; key < 1100; key++) {
+        uint64_t value = 77;
+        CHECK_EQUAL(cubby_volimap_remove(it.session, key, NULL),
+                    key < 1024 ? CUBBY_OK : CUBBY_NOT_FOUND);
+        CHECK_EQUAL(cubby_volimap_get(it.session, key, &value), CUBBY_NOT_FOUND);
+        CHECK_EQUAL(value, 77);
+        CHECK_EQUAL(cubby_volimap_remove(it.session, key, &value), CUBBY_NOT_FOUND);
+        CHECK_EQUAL(value, 77);
+    }
+    volimap_closed(it);
+}
+
 /* Every two keys that differ in one bit, for each bit. */
 static void test_a_single_bit_parts_keys(void)
 {
@@ -319,6 +338,7 @@ static void test_the_system_says_the_same_of_memory(void)
 int main(void)
 {
     RUN(test_the_ends_are_keys_like_others);
+    RUN(test_what_is_not_there_sets_no_value);
     RUN(test_a_single_bit_parts_keys);
     RUN(test_every_answer_is_the_models);
     RUN(test_no_call_copies_more_than_a_page_and_a_directory);
