@@ -365,6 +365,75 @@ static void test_counters_and_tokens_lose_no_step(void)
     count_together(UINT64_C(1) << 50); /* in few pages, of many keys */
 }
 
+/* One key that comes and goes, with a higher generation each time: what a reader is told is not
+ * what was removed before it asked.
+ */
+struct coming {
+    struct volimap_opened it;
+    uint64_t key;
+    _Atomic uint64_t gone; /* the last generation that has been removed */
+    atomic_bool has_ended;
+};
+
+static void *come_and_go(void *state)
+{
+    struct coming *coming = state;
+    cubby_volimap_session *session = volimap_session(coming->it.map);
+    for (uint64_t generation = 1; generation <= 4 * THREAD_STEPS; generation++) {
+        uint64_t value = 0;
+        CHECK_EQUAL(cubby_volimap_put(session, coming->key, generation), CUBBY_OK);
+        CHECK_EQUAL(cubby_volimap_remove(session, coming->key, &value), CUBBY_OK);
+        CHECK_EQUAL(value, generation);
+        atomic_store(&coming->gone, generation);
+    }
+    atomic_store(&coming->has_ended, true);
+    cubby_volimap_session_close(session);
+    return NULL;
+}
+
+static void read_what_comes(uint64_t neighbours)
+{
+    struct coming coming = {.it = volimap_opened(), .key = 7};
+    for (uint64_t key = 8; key < 8 + neighbours; key++) {
+        CHECK_EQUAL(cubby_volimap_put(coming.it.session, key, key), CUBBY_OK);
+    }
+    pthread_t thread;
+    start(&thread, come_and_go, &coming);
+    for (unsigned turn = 0; !atomic_load(&coming.has_ended); turn++) {
+        uint64_t gone = atomic_load(&coming.gone);
+        uint64_t found = 7;
+        uint64_t value = 0;
+        size_t count = 0;
+        uint8_t has = 0;
+        switch (turn % 8) {
+        case 0:
+            CHECK_EQUAL(
+                cubby_volimap_range(coming.it.session, 0, 7, turn & 8, 1, &found, &value, &count),
+                CUBBY_OK);
+            has = count == 1;
+            break;
+        case 1:
+            has = cubby_volimap_floor(coming.it.session, 7, &found, &value) == CUBBY_OK;
+            break;
+        case 2:
+            CHECK_EQUAL(cubby_volimap_get_many(coming.it.session, 1, &coming.key, &value, &has),
+                        CUBBY_OK);
+            break;
+        default:
+            has = cubby_volimap_get(coming.it.session, coming.key, &value) == CUBBY_OK;
+        }
+        CHECK(has == 0 || (found == 7 && value > gone));
+    }
+    join(&thread, 1);
+    volimap_closed(coming.it);
+}
+
+static void test_what_was_removed_is_not_told_any_more(void)
+{
+    read_what_comes(2);
+    read_what_comes(600); /* in a page that has a node for each key */
+}
+
 /* A new map -------------------------------------------------------------------------------------
  *
  * All begin at once, so that they all want to split the first pages, and to hang directories there;
@@ -620,6 +689,7 @@ int main(void)
     RUN_ALONE(test_what_was_replaced_is_freed_as_one_goes_on);
     RUN(test_a_new_map_is_fought_for);
     RUN(test_counters_and_tokens_lose_no_step);
+    RUN(test_what_was_removed_is_not_told_any_more);
     RUN(test_threads_lose_nothing_and_miss_nothing);
     RUN(test_directories_come_and_go);
     RUN(test_sessions_come_and_go);
