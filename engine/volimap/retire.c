@@ -145,8 +145,17 @@ static struct retired *free_passed(struct volimap *map, struct retired *list, ui
     return kept;
 }
 
-/* Returns whether what has passed was freed. */
-static bool look(struct volimap_session *session)
+/* Free what can be of what sessions have left that are closed, after a fence. map->lock is held. */
+static void free_orphans_locked(struct volimap *map)
+{
+    uint64_t bytes;
+    uint64_t oldest;
+    map->orphans = free_passed(map, map->orphans, &bytes, &oldest);
+    atomic_store(&map->ended.retired_bytes, bytes);
+}
+
+/* Free what has passed, if the kernel does the fence. */
+static void look(struct volimap_session *session)
 {
     struct volimap *map = session->map;
     uint64_t epoch = epoch_advance(&map->epoch);
@@ -160,7 +169,7 @@ static bool look(struct volimap_session *session)
     session->looked_bytes =
         atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed);
     if (!epoch_fence_readers(&map->epoch)) {
-        return false; /* the next time, then */
+        return; /* the next time, then */
     }
     /* Where a reader stays, the list may be long by now, and nothing of it can be freed. */
     if (epoch_has_passed(&map->epoch, session->oldest_epoch)) {
@@ -169,7 +178,9 @@ static bool look(struct volimap_session *session)
         atomic_store_explicit(&session->counters.retired_bytes, session->looked_bytes,
                               memory_order_relaxed);
     }
-    return true;
+    pthread_mutex_lock(&map->lock);
+    free_orphans_locked(map);
+    pthread_mutex_unlock(&map->lock);
 }
 
 void retire_look(struct volimap_session *session)
@@ -178,20 +189,16 @@ void retire_look(struct volimap_session *session)
         (session->retired_count > 0 &&
          atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed) >=
              session->looked_bytes + LOOK_BYTES)) {
-        (void)look(session);
+        look(session);
     }
 }
 
 void retire_leave(struct volimap_session *session)
 {
     struct volimap *map = session->map;
-    bool are_fenced = look(session);
+    look(session);
     pthread_mutex_lock(&map->lock);
     uint64_t bytes = atomic_load(&map->ended.retired_bytes);
-    if (are_fenced) {
-        uint64_t oldest;
-        map->orphans = free_passed(map, map->orphans, &bytes, &oldest);
-    }
     struct retired **end = &session->retired;
     while (*end != NULL) {
         bytes += retired_bytes_of(*end);
