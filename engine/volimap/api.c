@@ -210,7 +210,7 @@ int cubby_volimap_get(cubby_volimap_session *session, uint64_t key, uint64_t *va
         return array_get(session->array, key, value);
     }
     uint64_t found; /* is set in any case */
-    if (!volimap_get(&session->inner, key, &found)) {
+    if (!session->inner.gets->get(&session->inner, key, &found)) {
         return CUBBY_NOT_FOUND;
     }
     *value = found;
@@ -381,7 +381,7 @@ int cubby_volimap_put_many(cubby_volimap_session *session, size_t count, const u
         size_t left = count - done;
         if (done % VOLIMAP_MANY == 0 && left > 1 && session->array == NULL) {
             unsigned some = left < VOLIMAP_MANY ? (unsigned)left : (unsigned)VOLIMAP_MANY;
-            volimap_approach(&session->inner, some, keys + done);
+            session->inner.gets->approach(&session->inner, some, keys + done);
         }
         status =
             explain_key(session, keys[done], put(session, keys[done], values[done], false, NULL));
@@ -403,7 +403,8 @@ int cubby_volimap_get_many(cubby_volimap_session *session, size_t count, const u
     }
     for (size_t i = 0; i < count && array == NULL; i += VOLIMAP_MANY) {
         size_t some = count - i < VOLIMAP_MANY ? count - i : (size_t)VOLIMAP_MANY;
-        volimap_get_many(&session->inner, (unsigned)some, keys + i, values + i, founds + i);
+        session->inner.gets->get_many(&session->inner, (unsigned)some, keys + i, values + i,
+                                      founds + i);
     }
     return CUBBY_OK;
 }

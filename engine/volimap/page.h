@@ -16,7 +16,7 @@
 #ifndef CUBBY_VOLIMAP_PAGE_H
 #define CUBBY_VOLIMAP_PAGE_H
 
-#include <emmintrin.h>
+#include <immintrin.h>
 
 #include "engine/volimap/object.h"
 
@@ -46,10 +46,11 @@ static inline unsigned page_home_line(uint64_t key, unsigned lines, uint64_t fac
     return (unsigned)(number - (number * factor >> LINE_FACTOR_SHIFT) * lines);
 }
 
-/* What is to be seen in a line: bit 2i of found says that node i is not empty, and its word but for
- * the ignored bits the wanted one; of empty, that it is empty, frozen or not. (Compared as pairs of
- * halves, for which any x86-64 has instructions: a compiler makes jumps of four comparisons, which
- * it guesses wrong half the time, and each wrong guess waits for memory.) */
+/* What is to be seen in a line: bit LINE_VIEW_BITS * i of found says that node i is not empty, and
+ * its word but for the ignored bits the wanted one; of empty, that it is empty, frozen or not.
+ * (Compared as pairs of halves, for which any x86-64 has instructions: a compiler makes jumps of
+ * four comparisons, which it guesses wrong half the time, and each wrong guess waits for memory.)
+ */
 struct line_view {
     unsigned found;
     unsigned empty;
@@ -57,19 +58,47 @@ struct line_view {
 
 #if CUBBY_VOLIMAP_SCALAR
 
+enum { LINE_VIEW_BITS = 1 };
+
 static inline struct line_view line_look(const struct node *line, uint64_t wanted, uint64_t ignored)
 {
     struct line_view view = {0};
     for (unsigned i = 0; i < LINE_NODES; i++) {
         uint64_t word = node_word(&line[i]);
         bool is_empty = (word & ~(uint64_t)NODE_FROZEN) == 0;
-        view.found |= (unsigned)((word & ~ignored) == wanted && !is_empty) << 2 * i;
-        view.empty |= (unsigned)is_empty << 2 * i;
+        view.found |= (unsigned)((word & ~ignored) == wanted && !is_empty) << i;
+        view.empty |= (unsigned)is_empty << i;
     }
     return view;
 }
 
+#elif defined(__AVX2__)
+
+enum { LINE_VIEW_BITS = 1 };
+
+static inline unsigned line_equal(__m256i words, uint64_t bits, uint64_t other)
+{
+    __m256i looked = _mm256_and_si256(words, _mm256_set1_epi64x((long long)bits));
+    __m256i equal = _mm256_cmpeq_epi64(looked, _mm256_set1_epi64x((long long)other));
+    return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(equal));
+}
+
+static inline struct line_view line_look(const struct node *line, uint64_t wanted, uint64_t ignored)
+{
+    const __m256i *nodes = (const __m256i *)line; /* two in each */
+    __m256i words = _mm256_unpacklo_epi64(_mm256_load_si256(nodes), _mm256_load_si256(nodes + 1));
+    atomic_signal_fence(memory_order_acquire);     /* the processor keeps loads in order */
+    words = _mm256_permute4x64_epi64(words, 0xd8); /* they were in the order 0, 2, 1, 3 */
+    unsigned empty = line_equal(words, ~(uint64_t)NODE_FROZEN, 0);
+    return (struct line_view){
+        .found = line_equal(words, ~ignored, wanted) & ~empty,
+        .empty = empty,
+    };
+}
+
 #else
+
+enum { LINE_VIEW_BITS = 2 };
 
 /* Of four numbers, in two vectors, of which some bits are looked at, which are equal to another
  * one: a bit each. */
@@ -120,7 +149,8 @@ static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
     unsigned line = page_home_line(key, lines, entry >> ENTRY_FACTOR_SHIFT);
     struct line_view view = line_look(&nodes[line * LINE_NODES], wanted, NODE_FROZEN);
     if (view.found != 0) {
-        *value = node_value(&nodes[line * LINE_NODES + (unsigned)__builtin_ctz(view.found) / 2]);
+        *value = node_value(
+            &nodes[line * LINE_NODES + (unsigned)__builtin_ctz(view.found) / LINE_VIEW_BITS]);
         return true;
     }
     return view.empty == 0 && page_get_beyond(entry, key, line, value);

@@ -40,9 +40,19 @@ void volimap_close(struct volimap *map)
     pthread_mutex_destroy(&map->lock);
 }
 
+static const struct volimap_gets *best_gets(void)
+{
+#ifdef CUBBY_X86_64_V3
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) {
+        return &volimap_gets_x86_64_v3;
+    }
+#endif
+    return &volimap_gets;
+}
+
 int volimap_session_open(struct volimap *map, struct volimap_session *session)
 {
-    *session = (struct volimap_session){.map = map};
+    *session = (struct volimap_session){.map = map, .gets = best_gets()};
     epoch_register(&map->epoch, &session->slot);
     pthread_mutex_lock(&map->lock);
     session->next = map->sessions;
@@ -113,45 +123,6 @@ void volimap_sum(struct volimap *map, struct volimap_counters *sum)
         add_counters(sum, &session->counters);
     }
     pthread_mutex_unlock(&map->lock);
-}
-
-/* Reading ----------------------------------------------------------------------------------------
- */
-
-/* Find the pages of some keys, and have the nodes that are looked at first come nearer. */
-static void approach(const struct volimap *map, unsigned count, const uint64_t *keys,
-                     uint64_t *pages)
-{
-    for (unsigned i = 0; i < count; i++) {
-        uint64_t page = volimap_find_page(map, keys[i]);
-        unsigned line = page_home_line(keys[i], entry_lines(page), page >> ENTRY_FACTOR_SHIFT);
-        size_t node =
-            (page & ENTRY_EXACT) != 0 ? keys[i] & (PAGE_NODES_MAX - 1) : line * (size_t)LINE_NODES;
-        __builtin_prefetch(&object_nodes(entry_object(page))[node]);
-        pages[i] = page;
-    }
-}
-
-void volimap_get_many(struct volimap_session *session, unsigned count, const uint64_t *keys,
-                      uint64_t *values, uint8_t *founds)
-{
-    uint64_t pages[VOLIMAP_MANY];
-    CUBBY_ASSERT(count <= VOLIMAP_MANY);
-    volimap_enter(session);
-    approach(session->map, count, keys, pages);
-    for (unsigned i = 0; i < count; i++) {
-        founds[i] = page_get(pages[i], keys[i], &values[i]);
-    }
-    volimap_leave(session);
-}
-
-void volimap_approach(struct volimap_session *session, unsigned count, const uint64_t *keys)
-{
-    uint64_t pages[VOLIMAP_MANY];
-    CUBBY_ASSERT(count <= VOLIMAP_MANY);
-    volimap_enter(session);
-    approach(session->map, count, keys, pages);
-    volimap_leave(session);
 }
 
 /* Making room ------------------------------------------------------------------------------------

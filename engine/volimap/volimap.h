@@ -56,7 +56,8 @@ struct volimap {
 
 struct volimap_session {
     struct epoch_slot slot;
-    struct volimap *map;          /* constant */
+    struct volimap *map; /* constant, as the next one */
+    const struct volimap_gets *gets;
     struct volimap_session *next; /* guarded by volimap.lock */
     struct volimap_counters counters;
     /* What follows is its thread's. */
@@ -78,18 +79,31 @@ void volimap_close(struct volimap *map);
 int volimap_session_open(struct volimap *map, struct volimap_session *session);
 void volimap_session_close(struct volimap_session *session);
 
-/* Look up some keys at once, at most VOLIMAP_MANY. */
-enum { VOLIMAP_MANY = 16 };
-void volimap_get_many(struct volimap_session *session, unsigned count, const uint64_t *keys,
-                      uint64_t *values, uint8_t *founds);
+enum {
+    VOLIMAP_MANY = 16, /* keys that are looked up at once, at most */
+};
+
+/* The calls that are made most, built twice: for any x86-64 processor, and for those of its third
+ * level, which compare all nodes of a line at once. A session has those that are best here. */
+struct volimap_gets {
+    /* As volimap_get. */
+    bool (*get)(struct volimap_session *session, uint64_t key, uint64_t *value);
+    /* Look up some keys at once. */
+    void (*get_many)(struct volimap_session *session, unsigned count, const uint64_t *keys,
+                     uint64_t *values, uint8_t *founds);
+    /* Have the places where some keys are put come nearer. */
+    void (*approach)(struct volimap_session *session, unsigned count, const uint64_t *keys);
+};
+
+extern const struct volimap_gets volimap_gets;
+#ifdef CUBBY_X86_64_V3
+extern const struct volimap_gets volimap_gets_x86_64_v3;
+#endif
 
 /* Do to a key's pair what write says. *result: one of the first five, if it returns 0; else ENOMEM,
  * and nothing has changed. */
 int volimap_write(struct volimap_session *session, uint64_t key, struct page_write *write,
                   enum page_result *result);
-
-/* Have the places where some keys are put, at most VOLIMAP_MANY, come nearer. */
-void volimap_approach(struct volimap_session *session, unsigned count, const uint64_t *keys);
 
 uint64_t volimap_count(struct volimap *map);
 
