@@ -54,13 +54,13 @@ static bool uses_malloc(const struct arena *arena)
     (void)arena;
     return true; /* it tells what is used after it has been freed */
 #else
-    return arena->used_bytes < SMALL_BYTES;
+    return arena->used_bytes < arena->small_bytes;
 #endif
 }
 
 void arena_open(struct arena *arena)
 {
-    *arena = (struct arena){0};
+    *arena = (struct arena){.small_bytes = SMALL_BYTES};
     int status = pthread_mutex_init(&arena->lock, NULL);
     CUBBY_ASSERT(status == 0);
 }

@@ -5,6 +5,8 @@
  * kernel gives them, which are divided into spans, each for objects of one size; a span without
  * objects can be of another size, or give its memory back to the system, as a chunk without objects
  * does. So what pages of a size have left behind when they have grown is used by those of another.
+ * But a span with one object is all taken: a map that shrinks may keep several times what it uses.
+ * Whoever counts bytes has all of them from malloc (small_bytes).
  *
  *   chunk, 2 MiB = 16 spans of 128 KiB; the first one is less by what describes them
  *
@@ -27,6 +29,8 @@ struct arena_chunk;
 struct arena_span;
 
 struct arena {
+    uint64_t small_bytes;                    /* objects are malloc's while fewer are used; constant
+                                                once the first has been taken */
     pthread_mutex_t lock;                    /* guards all that follows */
     struct arena_span *partial[ARENA_SIZES]; /* by size: spans that have room; */
     struct arena_span *empty;                /* those that are of no size; */
