@@ -1,6 +1,7 @@
 /* budget.h -- a number of bytes that is never exceeded.
  *
- * Everything that grows asks here first: segments of the log, pages of the index, large values.
+ * Everything that grows asks here first: segments of the log, pages of the index, large values, and
+ * whoever has been lent some.
  * What is fixed (tables that describe them) is taken off when a Nibble is opened.
  *
  * Thread-safe. Depends on: cubby_assert.h.   Used by: engine/nibble.

@@ -307,6 +307,11 @@ void nibble_appended(struct nibble_session *session);
 /* Have the budget free some bytes, at the cost of the log. Returns CUBBY_OK or CUBBY_FULL. */
 int nibble_make_room(struct nibble_session *session);
 
+/* Let somebody else use bytes of the budget until nibble_reclaim, likewise. Nothing may be locked.
+ * Returns CUBBY_OK or CUBBY_FULL. */
+int nibble_lend(struct nibble_session *session, uint64_t bytes);
+void nibble_reclaim(struct nibble *nibble, uint64_t bytes);
+
 /* Figures. */
 void nibble_stat(struct nibble *nibble, struct cubby_nibble_stat *stat);
 

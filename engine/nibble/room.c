@@ -137,3 +137,19 @@ int nibble_make_room(struct nibble_session *session)
     }
     return CUBBY_OK;
 }
+
+int nibble_lend(struct nibble_session *session, uint64_t bytes)
+{
+    while (!budget_take(&session->nibble->budget, bytes)) {
+        int status = nibble_make_room(session);
+        if (status != CUBBY_OK) {
+            return status;
+        }
+    }
+    return CUBBY_OK;
+}
+
+void nibble_reclaim(struct nibble *nibble, uint64_t bytes)
+{
+    budget_return(&nibble->budget, bytes);
+}
