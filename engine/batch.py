@@ -78,7 +78,7 @@ class Batch(Closing):
     made with, or the store's.
 
     All of them together take up to an eighth of the log, which has a 32nd of the store: about 3 MiB
-    in a store of 256M, and up to the memory that dirty pairs have, 12 MiB at least.  A change that
+    in a store of 256M, and up to the memory that dirty pairs have, 11 MiB at least.  A change that
     would take more raises errors.TooLarge; what came before it is still there, to be committed or
     dropped.  A pair over about 1,000 bytes counts for little: its value is written to its place at
     once.

@@ -212,12 +212,12 @@ struct cubby_options {
     uint64_t dirty_bytes;  /* memory for pairs that are in the log and not yet in their place. 0: 64
                               MiB. Never more than an eighth of the log is used, which has a 32nd of
                               the store, at least 512 KiB and at most 2 GiB. What holds them takes
-                              half as much again, at least 16 MiB, or memory_bytes; a recovery what
-                              the log needs, until the store is closed */
+                              half as much again and 1 MiB, at least 17 MiB, or memory_bytes; a
+                              recovery what the log needs, until the store is closed */
     uint64_t memory_bytes; /* for these and a cache of pairs that are used often, together: what
                               these do not take the cache has, and at least a third of it. Without
                               dirty_bytes they take at most half of it. It leaves 16 MiB or more for
-                              the cache. 0: there is no cache */
+                              the cache, and for what finds these. 0: there is no cache */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -521,7 +521,7 @@ int cubby_batch_open(cubby_session *session, cubby_batch **batch);
 /* Add a change; nothing is written, but a pair over about 1,000 bytes is written as a blob, at
  * once. Of two changes to one key the later one counts. Returns as cubby_put; CUBBY_TOO_LARGE where
  * the batch would take more than an eighth of the log, or than the memory for dirty pairs (half as
- * much again as dirty_bytes allows, at least 12 MiB): it stays as it was, and can be committed. */
+ * much again as dirty_bytes allows, at least 11 MiB): it stays as it was, and can be committed. */
 int cubby_batch_put(cubby_batch *batch, const uint8_t *key, size_t key_size, const uint8_t *value,
                     size_t value_size, uint64_t expires_ms);
 

@@ -47,12 +47,12 @@ class StoreOptions:
             "power", "process" or "none"; see Store.
         dirty_bytes: memory for pairs that are in the log and not in their place yet; an int, or
             text such as "64M".  None: up to 64 MiB.  Never more is used than the log, which has a
-            32nd of the store, has room for.  What holds them takes half as much again, at least
-            16 MiB; with *memory* that.
+            32nd of the store, has room for.  What holds them takes half as much again and 1 MiB, at
+            least 17 MiB; with *memory* that.
         memory: for these, and for a cache of pairs that are used often, together; an int, or text
             such as "256M".  What these do not take the cache has, and at least a third of it;
-            without *dirty_bytes* they take at most half.  It leaves 16 MiB or more for the cache.
-            None: there is no cache.
+            without *dirty_bytes* they take at most half.  It leaves 16 MiB or more for the cache,
+            and for what finds these.  None: there is no cache.
         warn_percent: from so many percent of the device's physical capacity on, where it tells
             one, stats()["space_mark"] is 1.  None: 85.  These three are each 1 to 100, or 101 for
             never, and none below the one before.  Like the three above they are not kept with the

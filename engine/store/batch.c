@@ -278,16 +278,43 @@ static void name_all_locked(cubby_session *session, uint64_t lsn, void *state)
 }
 
 /* Enter all changes into the buffer. */
-static void insert_all(struct cubby_batch *batch, uint64_t lsn)
+static void insert_all_locked(struct cubby_batch *batch, uint64_t lsn)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        struct batched *change = batch->changes[i];
+        put_make_dirty_locked(batch->session->store, &change->new_pair, change->blob, lsn);
+        change->blob = NULL;
+    }
+}
+
+static void unmark_locked(struct cubby_batch *batch, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        dirty_unmark_locked(&batch->session->store->dirty, batch->changes[i]->new_pair.wanted.hash);
+    }
+}
+
+/* Mark the places of all changes, or of none. */
+static int mark_all_locked(struct cubby_batch *batch)
 {
     struct dirty *dirty = &batch->session->store->dirty;
     for (size_t i = 0; i < batch->count; i++) {
-        struct batched *change = batch->changes[i];
-        struct dirty_shard *shard = dirty_lock(dirty, change->new_pair.wanted.hash);
-        put_make_dirty_locked(batch->session->store, &change->new_pair, change->blob, lsn);
-        dirty_unlock(shard);
-        change->blob = NULL;
+        int status = dirty_mark_locked(dirty, batch->changes[i]->new_pair.wanted.hash);
+        if (status != CUBBY_OK) {
+            unmark_locked(batch, i);
+            return status;
+        }
     }
+    return CUBBY_OK;
+}
+
+static uint64_t shards_of(const struct cubby_batch *batch)
+{
+    uint64_t shards = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        shards |= dirty_shard_bit(batch->changes[i]->new_pair.wanted.hash);
+    }
+    return shards;
 }
 
 /* With the keys locked: append the group and enter its changes. In between no checkpoint looks for
@@ -314,14 +341,22 @@ static int append_all(struct cubby_batch *batch, uint64_t *end)
         .publish = name_all_locked,
         .state = batch,
     };
+    uint64_t shards = shards_of(batch);
     pthread_rwlock_wrlock(&store->batch_lock);
+    dirty_lock_shards(&store->dirty, shards);
+    int status = mark_all_locked(batch);
     SIMULATOR_POINT(BATCH_BEFORE_APPEND);
-    int status = publication_append(batch->session, &publication);
-    SIMULATOR_POINT(BATCH_AFTER_APPEND);
     if (status == CUBBY_OK) {
-        insert_all(batch, publication.lsn);
-        *end = publication.end;
+        status = publication_append(batch->session, &publication);
+        SIMULATOR_POINT(BATCH_AFTER_APPEND);
+        if (status == CUBBY_OK) {
+            insert_all_locked(batch, publication.lsn);
+            *end = publication.end;
+        } else {
+            unmark_locked(batch, batch->count);
+        }
     }
+    dirty_unlock_shards(&store->dirty, shards);
     pthread_rwlock_unlock(&store->batch_lock);
     free(records);
     return status;

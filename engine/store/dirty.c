@@ -9,13 +9,11 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/cubby.h"
 #include "engine/nibble/nibble.h"
+#include "engine/store/dirty_places.h"
 #include "engine/store/simulator.h"
 
 enum {
-    BYTES_PER_RANGE = 512, /* of the limit: about one pair */
-    RANGE_BITS_MIN = DIRTY_SHARD_BITS,
-    RANGE_BITS_MAX = 22,
-    INDEX_BYTES = 40, /* of a pair: 24 in pages that have just been split, and in ranges */
+    INDEX_BYTES = 24, /* of a pair, in pages that have just been split */
     /* Of the memory, what dirty pairs may take whatever happens, and what they take usually: the
      * rest is for tables, chunks that are being filled, and for compaction to find segments that
      * are worth it. */
@@ -30,41 +28,49 @@ static struct nibble_key key_of(const struct key_hash *hash)
 
 static uint64_t capacity_of(const struct dirty_memory *memory)
 {
-    return memory->nibble->memory_bytes / 4 * CAPACITY_QUARTERS;
+    return (memory->nibble->memory_bytes - (uint64_t)DIRTY_MARKS_BYTES) / 4 * CAPACITY_QUARTERS;
 }
 
 /* Opening ----------------------------------------------------------------------------------------
  */
 
+static void close_parts(struct dirty *dirty)
+{
+    dirty_marks_close(&dirty->marks);
+    dirty_memory_close(&dirty->memory);
+    dirty_blobs_close(&dirty->blobs);
+    free(dirty->shards);
+    *dirty = (struct dirty){0};
+}
+
 int dirty_open(struct dirty *dirty, uint64_t limit_bytes, uint64_t memory_bytes,
                uint64_t log_capacity)
 {
-    *dirty = (struct dirty){.keeps_clean = memory_bytes != 0, .range_bits = RANGE_BITS_MIN};
-    uint64_t needed = limit_bytes + limit_bytes / 2 + 2;
+    const uint64_t marks_bytes = (uint64_t)DIRTY_MARKS_BYTES;
+    *dirty = (struct dirty){.keeps_clean = memory_bytes != 0};
     if (memory_bytes == 0) {
-        memory_bytes = needed > (uint64_t)NIBBLE_MEMORY_MIN ? needed : (uint64_t)NIBBLE_MEMORY_MIN;
+        uint64_t needed = limit_bytes + limit_bytes / 2 + 2;
+        memory_bytes =
+            marks_bytes +
+            (needed > (uint64_t)NIBBLE_MEMORY_MIN ? needed : (uint64_t)NIBBLE_MEMORY_MIN);
     }
-    uint64_t most = memory_bytes / 3 * LIMIT_THIRDS;
+    uint64_t most = (memory_bytes - marks_bytes) / 3 * LIMIT_THIRDS;
     dirty->memory_bytes = memory_bytes;
     dirty->limit_bytes = limit_bytes < most ? limit_bytes : most;
-    while (dirty->range_bits < RANGE_BITS_MAX &&
-           limit_bytes >> dirty->range_bits > BYTES_PER_RANGE) {
-        dirty->range_bits++;
-    }
-    uint64_t table_bytes = sizeof *dirty->ranges << dirty->range_bits;
-    dirty->nibble_bytes = memory_bytes - table_bytes > (uint64_t)NIBBLE_MEMORY_MIN
-                              ? memory_bytes - table_bytes
-                              : (uint64_t)NIBBLE_MEMORY_MIN;
     lsn_counts_open(&dirty->lsns, log_capacity);
     dirty->shards = aligned_alloc(64, DIRTY_SHARDS * sizeof *dirty->shards);
-    dirty->ranges = calloc((size_t)1 << dirty->range_bits, sizeof *dirty->ranges);
-    int status = dirty_blobs_open(&dirty->blobs, &dirty->lsns, log_capacity);
-    if (dirty->shards == NULL || dirty->ranges == NULL || status != 0 ||
-        dirty_memory_open(&dirty->memory, dirty->nibble_bytes, dirty->keeps_clean) != CUBBY_OK) {
-        free(dirty->shards);
-        free(dirty->ranges);
-        dirty_blobs_close(&dirty->blobs);
-        *dirty = (struct dirty){0};
+    int status = dirty->shards != NULL ? CUBBY_OK : ENOMEM;
+    if (status == CUBBY_OK) {
+        status = dirty_blobs_open(&dirty->blobs, &dirty->lsns, log_capacity);
+    }
+    if (status == CUBBY_OK) {
+        status = dirty_memory_open(&dirty->memory, memory_bytes, dirty->keeps_clean);
+    }
+    if (status == CUBBY_OK) {
+        status = dirty_marks_open(&dirty->marks, &dirty->memory);
+    }
+    if (status != CUBBY_OK) {
+        close_parts(dirty);
         return ENOMEM;
     }
     for (size_t i = 0; i < DIRTY_SHARDS; i++) {
@@ -80,19 +86,15 @@ void dirty_close(struct dirty *dirty)
     if (dirty->shards == NULL) {
         return;
     }
-    dirty_memory_close(&dirty->memory);
     for (size_t i = 0; i < DIRTY_SHARDS; i++) {
         pthread_mutex_destroy(&dirty->shards[i].lock);
     }
-    free(dirty->shards);
-    free(dirty->ranges);
-    dirty_blobs_close(&dirty->blobs);
-    *dirty = (struct dirty){0};
+    close_parts(dirty);
 }
 
-static size_t shard_number(struct key_hash hash)
+static struct dirty_shard *shard_of(const struct dirty *dirty, struct key_hash hash)
 {
-    return bit_reverse(hash.low) >> (64 - DIRTY_SHARD_BITS);
+    return &dirty->shards[dirty_shard_number(dirty_place_of(hash))];
 }
 
 /* Pairs and their tails -------------------------------------------------------------------------
@@ -108,8 +110,7 @@ static struct tail tail_of(const struct dirty_entry *entry)
     struct tail tail;
     store_u64(tail.bytes, entry->lsn << 3 | (uint64_t)(entry->blobs != NULL) << 2 |
                               (uint64_t)entry->is_hot << 1 | entry->is_tombstone);
-    store_u64(tail.bytes + 8, entry->next.low);
-    store_u64(tail.bytes + 16, entry->next.high);
+    store_u64(tail.bytes + 8, entry->next_high);
     return tail;
 }
 
@@ -139,27 +140,35 @@ int dirty_resize(struct dirty *dirty, uint64_t capacity_bytes)
 {
     uint64_t taken = atomic_load(&dirty->bytes);
     uint64_t capacity = capacity_bytes > taken ? capacity_bytes : taken;
-    uint64_t memory_bytes = capacity + capacity / 3 + 4; /* of which it is CAPACITY_QUARTERS */
-    memory_bytes = memory_bytes > dirty->nibble_bytes ? memory_bytes : dirty->nibble_bytes;
+    /* Of which it is CAPACITY_QUARTERS. */
+    uint64_t memory_bytes = (uint64_t)DIRTY_MARKS_BYTES + capacity + capacity / 3 + 4;
+    memory_bytes = memory_bytes > dirty->memory_bytes ? memory_bytes : dirty->memory_bytes;
     if (memory_bytes == dirty->memory.nibble->memory_bytes) {
         return CUBBY_OK;
     }
     struct dirty_memory other;
     int status = dirty_memory_open(&other, memory_bytes, dirty->keeps_clean);
-    if (status == CUBBY_OK) {
-        status = dirty_each(dirty, move_entry, &other);
-        CUBBY_ASSERT(status == CUBBY_OK);
-        dirty_memory_close(&dirty->memory);
-        dirty->memory = other;
-        dirty->capacity_bytes = capacity_of(&other);
+    if (status != CUBBY_OK) {
+        return status;
     }
-    return status;
+    status = dirty_marks_move(&dirty->marks, &other);
+    if (status != CUBBY_OK) {
+        dirty_memory_close(&other);
+        return status;
+    }
+    status = dirty_each(dirty, move_entry, &other);
+    CUBBY_ASSERT(status == CUBBY_OK);
+    dirty_memory_close(&dirty->memory);
+    dirty->memory = other;
+    dirty->capacity_bytes = capacity_of(&other);
+    return CUBBY_OK;
 }
 
 uint64_t dirty_entry_bytes(uint32_t encoded_size)
 {
     size_t value_size = encoded_size + DIRTY_TAIL_BYTES;
-    return object_units_for(sizeof(struct key_hash), value_size) * OBJECT_UNIT_BYTES + INDEX_BYTES;
+    return object_units_for(sizeof(struct key_hash), value_size) * OBJECT_UNIT_BYTES + INDEX_BYTES +
+           DIRTY_MARK_BYTES;
 }
 
 bool dirty_reserve(struct dirty *dirty, uint64_t bytes, bool is_emergency)
@@ -185,7 +194,7 @@ void dirty_unreserve(struct dirty *dirty, uint64_t bytes)
 
 struct dirty_shard *dirty_lock(const struct dirty *dirty, struct key_hash hash)
 {
-    struct dirty_shard *shard = &dirty->shards[shard_number(hash)];
+    struct dirty_shard *shard = shard_of(dirty, hash);
     pthread_mutex_lock(&shard->lock);
     return shard;
 }
@@ -193,6 +202,29 @@ struct dirty_shard *dirty_lock(const struct dirty *dirty, struct key_hash hash)
 void dirty_unlock(struct dirty_shard *shard)
 {
     pthread_mutex_unlock(&shard->lock);
+}
+
+uint64_t dirty_shard_bit(struct key_hash hash)
+{
+    return UINT64_C(1) << dirty_shard_number(dirty_place_of(hash));
+}
+
+void dirty_lock_shards(const struct dirty *dirty, uint64_t shards)
+{
+    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
+        if ((shards >> i & 1) != 0) {
+            pthread_mutex_lock(&dirty->shards[i].lock);
+        }
+    }
+}
+
+void dirty_unlock_shards(const struct dirty *dirty, uint64_t shards)
+{
+    for (size_t i = 0; i < DIRTY_SHARDS; i++) {
+        if ((shards >> i & 1) != 0) {
+            pthread_mutex_unlock(&dirty->shards[i].lock);
+        }
+    }
 }
 
 enum dirty_state dirty_find(const struct dirty *dirty, const uint8_t *key, size_t key_size,
@@ -223,7 +255,7 @@ enum dirty_state dirty_find(const struct dirty *dirty, const uint8_t *key, size_
 void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_pair *pair,
                  dirty_token token)
 {
-    struct dirty_shard *shard = &dirty->shards[shard_number(hash)];
+    struct dirty_shard *shard = shard_of(dirty, hash);
     if (!dirty->keeps_clean || token == 0 || pair->is_blob ||
         pthread_mutex_trylock(&shard->lock) != 0) {
         return; /* who has the lock is not waited for: another get will find it */
@@ -234,11 +266,6 @@ void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_p
 
 /* Replaced blobs --------------------------------------------------------------------------------
  */
-
-static bool same_hash(struct key_hash a, struct key_hash b)
-{
-    return a.low == b.low && a.high == b.high;
-}
 
 /* Whether a dirty pair's value is this blob. */
 static bool is_blob(const struct dirty_entry *entry, uint64_t lba, uint64_t checksum)
@@ -301,49 +328,17 @@ bool dirty_peek_locked(const struct dirty *dirty, struct key_hash hash, struct d
     entry->lsn = tail >> 3;
     entry->is_hot = (tail >> 1 & 1) != 0;
     entry->is_tombstone = (tail & 1) != 0;
-    entry->next.low = load_u64(entry->encoded + entry->encoded_size + 8);
-    entry->next.high = load_u64(entry->encoded + entry->encoded_size + 16);
+    entry->next_high = load_u64(entry->encoded + entry->encoded_size + 8);
     bool has_blobs = (tail >> 2 & 1) != 0;
     entry->blobs = has_blobs ? dirty_blobs_newest(&dirty->blobs, hash) : NULL;
     return true;
 }
 
-/* Lists of ranges -------------------------------------------------------------------------------
- */
-
-static bool is_none(struct key_hash hash)
-{
-    return hash.low == 0 && hash.high == 0;
-}
-
-static struct key_hash *range_of(const struct dirty *dirty, uint64_t low_hash)
-{
-    return &dirty->ranges[bit_reverse(low_hash) >> (64 - dirty->range_bits)];
-}
-
-/* Write an entry's tail anew. */
-static void amend_tail(struct dirty *dirty, const struct dirty_entry *entry)
+void dirty_amend_tail(struct dirty *dirty, const struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&entry->hash);
     struct tail tail = tail_of(entry);
     nibble_amend(dirty->memory.nibble, &key, 0, tail.bytes, sizeof tail.bytes, OBJECT_DIRTY);
-}
-
-/* Take an entry, which is still there and dirty, out of its list. */
-static void leave_list(struct dirty *dirty, const struct dirty_entry *entry)
-{
-    struct key_hash *range = range_of(dirty, entry->hash.low);
-    if (same_hash(*range, entry->hash)) {
-        *range = entry->next;
-        return;
-    }
-    struct dirty_entry before = {.next = *range};
-    while (!same_hash(before.next, entry->hash)) {
-        bool is_there = dirty_peek_locked(dirty, before.next, &before);
-        CUBBY_ASSERT(is_there);
-    }
-    before.next = entry->next;
-    amend_tail(dirty, &before);
 }
 
 /* Changes ---------------------------------------------------------------------------------------
@@ -367,7 +362,6 @@ static void uncount_entry(struct dirty *dirty, const struct dirty_entry *entry)
 
 void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn)
 {
-    struct key_hash *range = range_of(dirty, new_pair->hash.low);
     struct dirty_entry entry; /* the old one, then the new one */
     bool replaces = dirty_peek_locked(dirty, new_pair->hash, &entry);
     count_pair(dirty, new_pair->encoded_size, new_pair->is_tombstone, lsn);
@@ -376,7 +370,7 @@ void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, 
         keep_blob(dirty, &entry, new_pair); /* first: its record is needed all the time */
         uncount_entry(dirty, &entry);
     } else {
-        entry.next = *range;
+        dirty_join_place(dirty, &entry, new_pair->hash);
         entry.blobs = NULL;
         free(new_pair->blob);
     }
@@ -385,9 +379,6 @@ void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, 
     entry.is_tombstone = new_pair->is_tombstone;
     put_dirty(&dirty->memory, new_pair->hash, new_pair->encoded, new_pair->encoded_size,
               tail_of(&entry));
-    if (!replaces) {
-        *range = new_pair->hash;
-    }
 }
 
 void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t lsn)
@@ -397,14 +388,14 @@ void dirty_renew_locked(struct dirty *dirty, struct dirty_entry *entry, uint64_t
     drop_blobs(dirty, entry, UINT64_MAX);
     entry->blobs = NULL;
     entry->lsn = lsn;
-    amend_tail(dirty, entry);
+    dirty_amend_tail(dirty, entry);
 }
 
 /* Forget an entry, and what it replaced. */
 static void forget(struct dirty *dirty, const struct dirty_entry *entry)
 {
     struct nibble_key key = key_of(&entry->hash);
-    leave_list(dirty, entry);
+    dirty_leave_place(dirty, entry);
     nibble_forget(dirty->memory.nibble, &key);
     drop_blobs(dirty, entry, UINT64_MAX);
     uncount_entry(dirty, entry);
@@ -420,7 +411,7 @@ static void make_clean(struct dirty *dirty, const struct dirty_entry *entry)
         return;
     }
     struct nibble_key key = key_of(&entry->hash);
-    leave_list(dirty, entry);
+    dirty_leave_place(dirty, entry);
     nibble_amend(dirty->memory.nibble, &key, DIRTY_TAIL_BYTES, (const uint8_t *)"", 0, 0);
     drop_blobs(dirty, entry, UINT64_MAX);
     uncount_entry(dirty, entry);
@@ -461,102 +452,6 @@ void dirty_forget_blob(struct dirty *dirty, struct key_hash hash, uint64_t lba, 
         forget(dirty, &entry);
     }
     dirty_unlock(shard);
-}
-
-/* All of a segment ------------------------------------------------------------------------------
- */
-
-static int visit_nothing(struct dirty_entry *entry, void *state)
-{
-    (void)entry;
-    (void)state;
-    return CUBBY_OK;
-}
-
-/* Visit a dirty pair. *hash becomes the next of its list. */
-static int visit_hash(struct dirty *dirty, struct key_hash *hash, dirty_visit *visit, void *state)
-{
-    struct dirty_entry entry;
-    bool is_there = dirty_peek_locked(dirty, *hash, &entry);
-    CUBBY_ASSERT(is_there);
-    bool was_hot = entry.is_hot;
-    int status = visit(&entry, state);
-    if (entry.is_hot != was_hot) {
-        amend_tail(dirty, &entry);
-    }
-    *hash = entry.next;
-    return status;
-}
-
-int dirty_each_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth,
-                          dirty_visit *visit, void *state)
-{
-    if (atomic_load(&dirty->count) == 0) {
-        return CUBBY_OK;
-    }
-    uint64_t mask = (UINT64_C(1) << depth) - 1;
-    unsigned shard_shift = dirty->range_bits - DIRTY_SHARD_BITS;
-    size_t range = (size_t)(range_of(dirty, segment_number) - dirty->ranges);
-    size_t end = range + (depth < dirty->range_bits ? (size_t)1 << (dirty->range_bits - depth) : 1);
-    int status = CUBBY_OK;
-    while (range < end && status == CUBBY_OK) {
-        struct dirty_shard *shard = &dirty->shards[range >> shard_shift];
-        size_t shard_end = ((range >> shard_shift) + 1) << shard_shift;
-        size_t upto = end < shard_end ? end : shard_end;
-        pthread_mutex_lock(&shard->lock);
-        for (; range < upto && status == CUBBY_OK; range++) {
-            struct key_hash hash = dirty->ranges[range];
-            while (!is_none(hash) && status == CUBBY_OK) {
-                if ((hash.low & mask) == segment_number) {
-                    status = visit_hash(dirty, &hash, visit, state);
-                } else { /* of another segment, where these are smaller than ranges */
-                    status = visit_hash(dirty, &hash, visit_nothing, NULL);
-                }
-            }
-        }
-        pthread_mutex_unlock(&shard->lock);
-    }
-    return status;
-}
-
-int dirty_each(struct dirty *dirty, dirty_visit *visit, void *state)
-{
-    return dirty_each_of_segment(dirty, 0, 0, visit, state);
-}
-
-int dirty_each_place(struct dirty *dirty, unsigned depth, dirty_place *visit, void *state)
-{
-    size_t shard_ranges = (size_t)1 << (dirty->range_bits - DIRTY_SHARD_BITS);
-    int status = CUBBY_OK;
-    for (size_t i = 0; i < DIRTY_SHARDS && status == CUBBY_OK; i++) {
-        pthread_mutex_lock(&dirty->shards[i].lock);
-        for (size_t range = i * shard_ranges; range < (i + 1) * shard_ranges && status == CUBBY_OK;
-             range++) {
-            struct dirty_entry entry = {.next = dirty->ranges[range]};
-            while (!is_none(entry.next) && status == CUBBY_OK) {
-                status = visit(entry.next.low, state);
-                if (depth <= dirty->range_bits) {
-                    break; /* the others of the list are of the same segment */
-                }
-                bool is_there = dirty_peek_locked(dirty, entry.next, &entry);
-                CUBBY_ASSERT(is_there);
-            }
-        }
-        pthread_mutex_unlock(&dirty->shards[i].lock);
-    }
-    return status;
-}
-
-static int find_any(struct dirty_entry *entry, void *state)
-{
-    (void)entry;
-    (void)state;
-    return CUBBY_EXISTS;
-}
-
-bool dirty_any_of_segment(struct dirty *dirty, uint64_t segment_number, unsigned depth)
-{
-    return dirty_each_of_segment(dirty, segment_number, depth, find_any, NULL) != CUBBY_OK;
 }
 
 /* What is needed of the log ---------------------------------------------------------------------

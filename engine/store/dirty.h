@@ -5,13 +5,13 @@
  * tail:
  *
  *   value = encoded pair, and if it is dirty:
- *           is_tombstone:1 is_hot:1 has_blobs:1 lsn:61, hash of the next:128
+ *           is_tombstone:1 is_hot:1 has_blobs:1 lsn:61, high hash of the next:64
  *
  * So a pair becomes clean where it is. A clean one is dropped when room is short and it has not
  * been used (engine/nibble); a dirty one never. Dirty pairs take at most limit_bytes, tombstones
  * where puts are refused some more; the Nibble is made so much larger that it always has room for
- * them, and clean pairs have what is left, which is at least its floor. Where no clean pairs are to
- * be kept a pair that becomes clean is forgotten.
+ * them, and for what finds them, and clean pairs have what is left, which is at least its floor.
+ * Where no clean pairs are to be kept a pair that becomes clean is forgotten.
  *
  * Nothing clean is older than what is dirty, or on the device: what becomes dirty takes the place
  * of the clean pair, and what was read from the device is admitted only if its key's bucket has not
@@ -22,17 +22,22 @@
  *
  * A blob that was put and replaced before it came to its home is remembered until the pair that
  * replaced it is written back, and freed then. From where on the log is needed is known by counting
- * (lsn_counts.h). The dirty pairs of a segment are found by lists of them, one for each range of
- * the bit-reversed low hash: in that order a segment's pairs are one range, before and after any
- * split (architecture 4.4).
+ * (lsn_counts.h).
  *
- *   range = bit_reverse(hash.low) >> (64 - range_bits)        shard = its highest bits
+ * The dirty pairs of a segment are found by a VoliMap (dirty_marks.h) in the order of the
+ * bit-reversed low hash, in which a segment's pairs are one range, before and after any split.
+ * Pairs of one low hash are a chain: the map has the high hash of the first, and each pair that of
+ * the next, the last its own. A place is marked before its pair's record is appended, so that
+ * memory can run out only while nothing has happened. Where there is none to unmark a place, it
+ * stays marked without any pair, until it is met again.
  *
- * Concurrency: one mutex per shard guards its dirty pairs and its replaced blobs. A pair's record
- * is appended to the log under it (so whoever has looked at a shard has seen all records that were
- * appended there before). Looking a pair up takes no lock. The sums are atomics.
+ *   place = bit_reverse(hash.low)        shard = its highest bits
  *
- * Depends on: base, block.h, dirty_blobs.h, dirty_memory.h, nibble.h.
+ * Concurrency: one mutex per shard guards its dirty pairs, its places and its replaced blobs. A
+ * pair's record is appended to the log under it (so whoever has looked at a shard has seen all
+ * records that were appended there before). Looking a pair up takes no lock. The sums are atomics.
+ *
+ * Depends on: base, block.h, dirty_blobs.h, dirty_marks.h, dirty_memory.h, nibble.h.
  * Used by: put.c, batch.c, lookup.c, scan.c,
  * writeback.c, replay.c.
  */
@@ -46,12 +51,13 @@
 
 #include "engine/store/block.h"
 #include "engine/store/dirty_blobs.h"
+#include "engine/store/dirty_marks.h"
 #include "engine/store/dirty_memory.h"
 
 enum {
     DIRTY_SHARD_BITS = 6,
     DIRTY_SHARDS = 1 << DIRTY_SHARD_BITS,
-    DIRTY_TAIL_BYTES = 24,
+    DIRTY_TAIL_BYTES = 16,
     DIRTY_BUFFER_BYTES = PAIR_INLINE_BYTES_MAX + DIRTY_TAIL_BYTES,
     DIRTY_CLEAN_BYTES_MIN = 16 << 20, /* that are left for clean pairs, where they are kept */
 };
@@ -61,7 +67,7 @@ enum {
 /* A dirty pair, copied out; so it is while its shard is locked. */
 struct dirty_entry {
     struct key_hash hash;
-    struct key_hash next;           /* in the list of its range; zeros: it is the last */
+    uint64_t next_high;             /* of its low hash; its own: it is the last */
     uint64_t lsn;                   /* of its record */
     const struct dirty_blob *blobs; /* replaced, newest first, as dirty_blobs_older says */
     uint32_t encoded_size;
@@ -88,13 +94,11 @@ struct dirty {
     struct dirty_memory memory; /* constant, but for dirty_resize */
     struct dirty_shard *shards;
     struct dirty_blobs blobs; /* that were replaced */
-    struct key_hash *ranges;  /* 2^range_bits first ones of lists, guarded likewise */
-    unsigned range_bits;
-    uint64_t memory_bytes;   /* that dirty_open was given, or chose; constant */
-    uint64_t nibble_bytes;   /* of it, less what lists of ranges take; constant */
-    uint64_t limit_bytes;    /* of dirty pairs; constant */
-    uint64_t capacity_bytes; /* of them, that there is room for whatever happens; as nibble */
-    bool keeps_clean;        /* constant */
+    struct dirty_marks marks; /* where dirty pairs are */
+    uint64_t memory_bytes;    /* that dirty_open was given, or chose; constant */
+    uint64_t limit_bytes;     /* of dirty pairs; constant */
+    uint64_t capacity_bytes;  /* of them, that there is room for whatever happens; as nibble */
+    bool keeps_clean;         /* constant */
     struct lsn_counts lsns;
     _Atomic uint64_t reserved; /* bytes of pairs that may be put */
     _Atomic uint64_t bytes;
@@ -148,8 +152,19 @@ void dirty_unreserve(struct dirty *dirty, uint64_t bytes);
 struct dirty_shard *dirty_lock(const struct dirty *dirty, struct key_hash hash);
 void dirty_unlock(struct dirty_shard *shard);
 
-/* With the shard of its hash locked, and memory reserved: put a pair in place of the one that its
- * key has. */
+/* Lock and unlock several, by a bit each; the one of a hash. */
+uint64_t dirty_shard_bit(struct key_hash hash);
+void dirty_lock_shards(const struct dirty *dirty, uint64_t shards);
+void dirty_unlock_shards(const struct dirty *dirty, uint64_t shards);
+
+/* With the shard of its hash locked, and memory reserved: mark the place of a pair that is about to
+ * be put before the shard is unlocked. Returns CUBBY_OK or ENOMEM. dirty_unmark_locked if it is not
+ * put after all. */
+int dirty_mark_locked(struct dirty *dirty, struct key_hash hash);
+void dirty_unmark_locked(struct dirty *dirty, struct key_hash hash);
+
+/* With the shard of its hash locked, its place marked, and memory reserved: put a pair in place of
+ * the one that its key has. */
 void dirty_insert_locked(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn);
 
 /* The dirty pair of a key, whose shard is locked. Returns whether it has one. */

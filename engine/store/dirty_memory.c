@@ -12,7 +12,7 @@ enum {
     CHUNKS = 4096, /* that the memory has; each writer fills two or three at a time */
     CHUNK_BYTES_MIN = 4 << 10,
     CHUNK_BYTES_MAX = 64 << 10,
-    PUT_TRIES = 16,
+    PUT_TRIES = 16, /* and of lending */
 };
 
 /* The hash that Nibble is given stands in the key, too: it is the key. */
@@ -115,4 +115,24 @@ void dirty_memory_admit(struct dirty_memory *memory, struct key_hash hash, const
         (void)nibble_put(writer->session, &key, value, value_size, 0, NIBBLE_IF_VERSION, version);
         pthread_mutex_unlock(&writer->lock);
     }
+}
+
+int dirty_memory_lend(struct dirty_memory *memory, uint64_t bytes)
+{
+    struct dirty_writer *writer = &memory->writers[0];
+    int status = CUBBY_FULL;
+    for (int i = 0; i < PUT_TRIES && status == CUBBY_FULL; i++) {
+        if (i > 0) {
+            release_chunks(memory);
+        }
+        pthread_mutex_lock(&writer->lock);
+        status = nibble_lend(writer->session, bytes);
+        pthread_mutex_unlock(&writer->lock);
+    }
+    return status == CUBBY_OK ? CUBBY_OK : ENOMEM;
+}
+
+void dirty_memory_reclaim(struct dirty_memory *memory, uint64_t bytes)
+{
+    nibble_reclaim(memory->nibble, bytes);
 }

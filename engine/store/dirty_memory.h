@@ -3,7 +3,8 @@
  * Pairs stand in it under the hash of their key. Writers are few: each has chunks of the log open,
  * and a segment that one is of cannot be compacted.
  *
- * Thread-safe, but for opening and closing. Depends on: nibble.h.   Used by: dirty.c, stat.c.
+ * Thread-safe, but for opening and closing. Depends on: nibble.h.
+ * Used by: dirty.c, dirty_marks.c, stat.c.
  */
 #ifndef CUBBY_DIRTY_MEMORY_H
 #define CUBBY_DIRTY_MEMORY_H
@@ -45,5 +46,10 @@ void dirty_memory_put(struct dirty_memory *memory, struct key_hash hash, const u
  * else is at it, and there is room. */
 void dirty_memory_admit(struct dirty_memory *memory, struct key_hash hash, const uint8_t *value,
                         size_t value_size, uint64_t version);
+
+/* Bytes of its budget for something else, and back. Clean pairs make room for them. Returns
+ * CUBBY_OK or ENOMEM. */
+int dirty_memory_lend(struct dirty_memory *memory, uint64_t bytes);
+void dirty_memory_reclaim(struct dirty_memory *memory, uint64_t bytes);
 
 #endif

@@ -199,42 +199,57 @@ static void insert_locked(cubby_session *session, uint64_t lsn, void *state)
     put_make_dirty_locked(session->store, insertion->new_pair, insertion->blob, lsn);
 }
 
-int put_insert(cubby_session *session, struct new_pair *new_pair, uint64_t *lsn, uint64_t *end)
+/* Append the record of a pair, and enter it, with its shard locked and its place marked. */
+static int append_locked(cubby_session *session, struct insertion *insertion, uint64_t *lsn,
+                         uint64_t *end)
 {
-    cubby_store *store = session->store;
+    const struct new_pair *new_pair = insertion->new_pair;
     const struct log_record record = {
         .type = new_pair->is_tombstone ? LOG_DELETE : LOG_PUT,
         .body_size = new_pair->encoded_size,
         .body = new_pair->encoded,
     };
+    int status;
+    if (new_pair->runs.count > 0) {
+        struct publication publication = {
+            .records = &record,
+            .record_count = 1,
+            .publish = insert_locked,
+            .state = insertion,
+        };
+        status = publication_append(session, &publication);
+        *lsn = publication.lsn;
+        *end = publication.end;
+    } else {
+        status = log_append(session, &record, 1, lsn, end);
+        if (status == CUBBY_OK) {
+            insert_locked(session, *lsn, insertion);
+        }
+    }
+    return status;
+}
+
+int put_insert(cubby_session *session, struct new_pair *new_pair, uint64_t *lsn, uint64_t *end)
+{
+    cubby_store *store = session->store;
+    struct key_hash hash = new_pair->wanted.hash;
     struct insertion insertion = {
         .new_pair = new_pair,
         .blob = malloc(sizeof *insertion.blob),
     };
-    int status = insertion.blob != NULL ? CUBBY_OK : ENOMEM;
-    if (status == CUBBY_OK) {
-        SIMULATOR_NOTE_PLACE(
-            new_pair->wanted.hash.low,
-            store_find_segment(store, new_pair->wanted.hash.low).place.base_extent);
-        struct dirty_shard *shard = dirty_lock(&store->dirty, new_pair->wanted.hash);
-        if (new_pair->runs.count > 0) {
-            struct publication publication = {
-                .records = &record,
-                .record_count = 1,
-                .publish = insert_locked,
-                .state = &insertion,
-            };
-            status = publication_append(session, &publication);
-            *lsn = publication.lsn;
-            *end = publication.end;
-        } else {
-            status = log_append(session, &record, 1, lsn, end);
-            if (status == CUBBY_OK) {
-                insert_locked(session, *lsn, &insertion);
-            }
-        }
-        dirty_unlock(shard);
+    if (insertion.blob == NULL) {
+        return ENOMEM;
     }
+    SIMULATOR_NOTE_PLACE(hash.low, store_find_segment(store, hash.low).place.base_extent);
+    struct dirty_shard *shard = dirty_lock(&store->dirty, hash);
+    int status = dirty_mark_locked(&store->dirty, hash);
+    if (status == CUBBY_OK) {
+        status = append_locked(session, &insertion, lsn, end);
+        if (status != CUBBY_OK) {
+            dirty_unmark_locked(&store->dirty, hash);
+        }
+    }
+    dirty_unlock(shard);
     if (status != CUBBY_OK) {
         free(insertion.blob);
     } else {

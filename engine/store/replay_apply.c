@@ -86,13 +86,16 @@ static int apply_pair(struct replay *replay, const struct log_found *found)
     }
     struct dirty_entry old;
     struct dirty_shard *shard = dirty_lock(&store->dirty, hash);
-    if (dirty_peek_locked(&store->dirty, hash, &old) && old.lsn >= replay->group_lsn) {
-        free(dirty_new.blob); /* a second one of a batch, which no batch has */
-    } else {
+    /* A second one of a batch, which no batch has, is not entered. */
+    bool is_newer = !dirty_peek_locked(&store->dirty, hash, &old) || old.lsn < replay->group_lsn;
+    int status = is_newer ? dirty_mark_locked(&store->dirty, hash) : CUBBY_OK;
+    if (is_newer && status == CUBBY_OK) {
         dirty_insert_locked(&store->dirty, &dirty_new, replay->group_lsn);
+    } else {
+        free(dirty_new.blob);
     }
     dirty_unlock(shard);
-    return CUBBY_OK;
+    return status;
 }
 
 static int apply_abort(struct replay *replay, const struct log_found *found)

@@ -3,17 +3,21 @@
  * Locks, in the order in which they may be taken:
  *
  *   check_lock        one check at a time; whoever wants to write waits for it before its call
- * begins key_locks         striped by key; held by whoever changes a pair, through the look that a
+ *                     begins
+ *   key_locks         striped by key; held by whoever changes a pair, through the look that a
  *                     condition needs. A batch holds several, in ascending order of stripe
  *   split_lock        one split at a time; held by the thread that splits
  *   segment_locks     striped by segment number; held by the one writer of a segment through its
  *                     I/O, by a scan through its read, and by a reader that has lost too many
- * races. Write-back holds several, in ascending order of stripe writeback.image_lock  one user of
- * the room for images at a time checkpoint_lock   one checkpoint at a time batch_lock        one
- * batch at a time between its append and its entry into the buffer dirty shards      short; held
- * while a record is appended extents.lock      short; held while a record is appended log.lock
- * short, but for the copying of records to the page cache writeback.lock, sessions_lock   short, no
- * I/O but that of gets which closing gives up
+ *                     races. Write-back holds several, in ascending order of stripe
+ *   writeback.image_lock  one user of the room for images at a time
+ *   checkpoint_lock   one checkpoint at a time
+ *   batch_lock        one batch at a time between its append and its entry into the buffer
+ *   dirty shards      short; held while a record is appended. A batch holds several, in ascending
+ *                     order
+ *   extents.lock      short; held while a record is appended
+ *   log.lock          short, but for the copying of records to the page cache
+ *   writeback.lock, sessions_lock   short, no I/O but that of gets which closing gives up
  *
  * Readers take none: they enter the epoch, read the
  * directory, and check what they read; a writer bumps the segment's version before each write that

@@ -102,6 +102,15 @@ static uint32_t encode(uint64_t number, uint64_t lba, bool is_tombstone, size_t 
     return (uint32_t)pair_encoded_size(&content);
 }
 
+/* Mark the place, and insert, as one step. */
+static void insert(struct dirty *dirty, const struct dirty_new *new_pair, uint64_t lsn)
+{
+    struct dirty_shard *shard = dirty_lock(dirty, new_pair->hash);
+    CHECK_EQUAL(dirty_mark_locked(dirty, new_pair->hash), CUBBY_OK);
+    dirty_insert_locked(dirty, new_pair, lsn);
+    dirty_unlock(shard);
+}
+
 static void put(struct model *model, uint64_t number, uint64_t *random)
 {
     uint8_t encoded[PAIR_INLINE_BYTES_MAX];
@@ -121,9 +130,7 @@ static void put(struct model *model, uint64_t number, uint64_t *random)
         .blob = malloc(sizeof *new_pair.blob),
     };
     CHECK(new_pair.blob != NULL);
-    struct dirty_shard *shard = dirty_lock(&model->dirty, hash);
-    dirty_insert_locked(&model->dirty, &new_pair, model->lsn);
-    dirty_unlock(shard);
+    insert(&model->dirty, &new_pair, model->lsn);
     known->is_hot = known->state != DIRTY_NOT && !new_pair.is_replayed;
     known->clean_size = 0;
     if (known->lba != 0) {
@@ -420,6 +427,7 @@ static void *put_and_clean(void *argument)
         const struct dirty_new new_pair = {.hash = hash, .encoded = encoded, .encoded_size = size};
         struct dirty_shard *shard = dirty_lock(worker->dirty, hash);
         uint64_t lsn = atomic_fetch_add(worker->lsn, 8) + 8;
+        CHECK_EQUAL(dirty_mark_locked(worker->dirty, hash), CUBBY_OK);
         dirty_insert_locked(worker->dirty, &new_pair, lsn);
         dirty_unlock(shard);
         uint8_t buffer[DIRTY_BUFFER_BYTES];
@@ -482,9 +490,7 @@ static bool put_sized(struct dirty *dirty, uint64_t number, size_t value_size, b
     if (!dirty_reserve(dirty, bytes, is_emergency)) {
         return false;
     }
-    struct dirty_shard *shard = dirty_lock(dirty, new_pair.hash);
-    dirty_insert_locked(dirty, &new_pair, *lsn += 8);
-    dirty_unlock(shard);
+    insert(dirty, &new_pair, *lsn += 8);
     dirty_unreserve(dirty, bytes);
     return true;
 }
