@@ -578,8 +578,12 @@ static void use_mixed(struct dirty *dirty, uint64_t count, uint64_t *lsn)
  * ones do, or are a few in each segment. */
 static void test_what_was_reserved_has_room_whatever_is_clean(void)
 {
+#ifdef CUBBY_SANITIZED
+    static const uint64_t memories[] = {20 << 20};
+#else
     static const uint64_t memories[] = {20 << 20, 40 << 20, 80 << 20};
-    for (size_t round = 0; round < 6; round++) {
+#endif
+    for (size_t round = 0; round < 2 * sizeof memories / sizeof memories[0]; round++) {
         struct dirty dirty;
         uint64_t memory = memories[round / 2];
         bool is_mixed = round % 2 == 1;
