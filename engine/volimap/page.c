@@ -15,7 +15,7 @@ bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *valu
         const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
         struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE, NODE_FROZEN);
         if (view.found != 0) {
-            *value = node_value(&four[__builtin_ctz(view.found) / 2]);
+            *value = node_value(&four[__builtin_ctz(view.found) / LINE_VIEW_BITS]);
             return true;
         }
         if (view.empty != 0) {
@@ -110,15 +110,16 @@ static inline struct node *find_in_line(struct node *line, uint64_t key)
 {
     struct line_view view = line_look(line, node_key_bits(key), NODE_STATES);
     if (view.found != 0) {
-        return &line[(unsigned)__builtin_ctz(view.found) / 2];
+        return &line[(unsigned)__builtin_ctz(view.found) / LINE_VIEW_BITS];
     }
     if (view.empty == 0) {
         return NULL;
     }
-    unsigned first =
-        (unsigned)(key & (LINE_NODES - 1)) * 2; /* bit; and those behind it, and round */
-    unsigned turned = view.empty >> first | view.empty << (2 * LINE_NODES - first);
-    return &line[((unsigned)__builtin_ctz(turned) + first) / 2 & (LINE_NODES - 1)];
+    /* From the bit of the key's own node on, and round. */
+    unsigned first = (unsigned)(key & (LINE_NODES - 1)) * LINE_VIEW_BITS;
+    unsigned turned = view.empty >> first | view.empty << (LINE_VIEW_BITS * LINE_NODES - first);
+    unsigned node = ((unsigned)__builtin_ctz(turned) + first) / LINE_VIEW_BITS;
+    return &line[node & (LINE_NODES - 1)];
 }
 
 static enum page_result write_exact(struct object *page, uint64_t key, struct page_write *write)
