@@ -36,7 +36,7 @@ struct arena_span {
     struct free_object *free;
     uint32_t units;     /* of each object; 0: none yet */
     uint32_t used;      /* objects */
-    uint32_t fresh;     /* objects that have ever been taken: those behind them are zeros */
+    uint32_t fresh;     /* objects that have ever been taken */
     uint32_t room;      /* objects that fit in */
     bool is_given_back; /* its memory is not there until it is used again */
 };

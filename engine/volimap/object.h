@@ -12,8 +12,7 @@
  * lead to it, an aligned range of 2^bits; a directory has one entry that leads to it, and may have
  * fewer keys than that entry stands for.
  *
- *   entry = address of the object | FROZEN | DIRECTORY | more, see entry_make_*; 0: nothing is
- * there
+ *   entry = address of the object | FROZEN | DIRECTORY | more, see entry_make; 0: nothing is there
  *
  * An entry has what a lookup needs besides, so that it need not look at the object itself: it goes
  * from entry to entry, and does not even ask whether the key is among the directory's, since the
