@@ -234,7 +234,7 @@ static void add_counters(struct nibble_counters *sums, const struct nibble_count
     const _Atomic uint64_t *from = (const _Atomic uint64_t *)counters;
     _Atomic uint64_t *to = (_Atomic uint64_t *)sums;
     for (size_t i = 0; i < COUNTERS; i++) {
-        nibble_count(&to[i], atomic_load_explicit(&from[i], memory_order_relaxed));
+        counter_add(&to[i], atomic_load_explicit(&from[i], memory_order_relaxed));
     }
 }
 

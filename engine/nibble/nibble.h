@@ -28,6 +28,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/counter.h"
 #include "engine/base/epoch.h"
 #include "engine/cubby.h"
 #include "engine/nibble/budget.h"
@@ -139,13 +140,6 @@ enum nibble_condition {
     NIBBLE_IF_PRESENT, /* else CUBBY_NOT_FOUND */
     NIBBLE_IF_VERSION, /* nothing has happened to the bucket since; else CUBBY_DIFFERS */
 };
-
-static inline void nibble_count(_Atomic uint64_t *counter, uint64_t by)
-{
-    /* One writer: no need to pay for an atomic addition. */
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
 
 /* With a bucket locked: whether somebody may view what it names. Who begins to view later finds the
  * bucket locked; see nibble_view. */

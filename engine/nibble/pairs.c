@@ -33,7 +33,7 @@ int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, 
     struct index_spot spot;
     struct nibble_found found;
     int status = CUBBY_OK;
-    nibble_count(&session->counters.gets, 1);
+    counter_add(&session->counters.gets, 1);
     for (unsigned turn = 0;; turn++) {
         index_reach(&nibble->index, key->hash, &spot);
         if (nibble_find(nibble, &spot, key, &found)) {
@@ -57,11 +57,11 @@ int nibble_get_at(struct nibble_session *session, const struct nibble_key *key, 
                 break;
             }
         } else if (index_absent(&nibble->index, key->hash, &spot)) {
-            nibble_count(&session->counters.misses, 1);
+            counter_add(&session->counters.misses, 1);
             status = CUBBY_NOT_FOUND;
             break;
         }
-        nibble_count(&session->counters.retries, 1);
+        counter_add(&session->counters.retries, 1);
         pause_turn(turn);
     }
     if (version != NULL) {
@@ -104,7 +104,7 @@ int nibble_contains(struct nibble_session *session, const struct nibble_key *key
     struct nibble *nibble = session->nibble;
     struct index_spot spot;
     struct nibble_found found;
-    nibble_count(&session->counters.gets, 1);
+    counter_add(&session->counters.gets, 1);
     for (unsigned turn = 0;; turn++) {
         index_reach(&nibble->index, key->hash, &spot);
         if (nibble_find(nibble, &spot, key, &found)) {
@@ -112,7 +112,7 @@ int nibble_contains(struct nibble_session *session, const struct nibble_key *key
                 return CUBBY_OK;
             }
         } else if (index_absent(&nibble->index, key->hash, &spot)) {
-            nibble_count(&session->counters.misses, 1);
+            counter_add(&session->counters.misses, 1);
             return CUBBY_NOT_FOUND;
         }
         pause_turn(turn);
@@ -130,7 +130,7 @@ int nibble_view(struct nibble_session *session, const struct nibble_key *key,
         epoch_enter(&nibble->epoch, &session->views);
     }
     atomic_thread_fence(memory_order_seq_cst);
-    nibble_count(&session->counters.gets, 1);
+    counter_add(&session->counters.gets, 1);
     struct index_spot spot;
     struct nibble_found found;
     for (unsigned turn = 0;; turn++) {
@@ -143,7 +143,7 @@ int nibble_view(struct nibble_session *session, const struct nibble_key *key,
                 return CUBBY_OK;
             }
         } else if (index_absent(&nibble->index, key->hash, &spot)) {
-            nibble_count(&session->counters.misses, 1);
+            counter_add(&session->counters.misses, 1);
             nibble_view_end(session);
             return CUBBY_NOT_FOUND;
         }
@@ -234,7 +234,7 @@ static bool put_in_place(struct nibble_session *session, const struct nibble_key
     set_header(nibble, &found,
                object_header_of(key->size, value_size, object_units(found.header), flags));
     index_unlock(&spot);
-    nibble_count(&session->counters.in_place_puts, 1);
+    counter_add(&session->counters.in_place_puts, 1);
     return true;
 }
 
@@ -282,7 +282,7 @@ static int publish(struct nibble_session *session, const struct nibble_key *key,
         if (index_insert(&nibble->index, &spot, slot)) {
             segments_note_dirty(&nibble->segments, object, 0, object_header(object));
             index_unlock(&spot);
-            nibble_count(&session->counters.inserts, 1);
+            counter_add(&session->counters.inserts, 1);
             return CUBBY_OK;
         }
         index_unlock_unchanged(&spot);
@@ -346,8 +346,8 @@ static int put_appended(struct nibble_session *session, const struct nibble_key 
         status = publish(session, key, object, bytes, condition, version);
         if (status == CUBBY_OK) {
             nibble_appended(session);
-            nibble_count(&session->counters.appended_puts, 1);
-            nibble_count(&session->counters.put_bytes, bytes);
+            counter_add(&session->counters.appended_puts, 1);
+            counter_add(&session->counters.put_bytes, bytes);
         } else {
             nibble_retract(session, object, bytes);
         }
@@ -423,7 +423,7 @@ int nibble_delete(struct nibble_session *session, const struct nibble_key *key)
     struct large_value large = nibble_kill(nibble, found.object, found.header);
     index_remove(&nibble->index, &spot, found.slot);
     index_unlock(&spot);
-    nibble_count(&session->counters.deletes, 1);
+    counter_add(&session->counters.deletes, 1);
     nibble_end_large(nibble, large);
     index_shrink(&nibble->index, key->hash);
     return CUBBY_OK;

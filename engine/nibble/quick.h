@@ -188,7 +188,7 @@ QUICK_INLINE const uint8_t *quick_get(struct nibble_session *session, const stru
     if (version != NULL) {
         *version = spot.header & INDEX_VERSION_MASK;
     }
-    nibble_count(&session->counters.gets, 1);
+    counter_add(&session->counters.gets, 1);
     return to;
 }
 
@@ -213,7 +213,7 @@ QUICK_INLINE bool quick_put(struct nibble_session *session, const struct nibble_
     }
     quick_store(object_key(object) + key->size, value, value_size);
     index_unlock(&spot);
-    nibble_count(&session->counters.in_place_puts, 1);
+    counter_add(&session->counters.in_place_puts, 1);
     return true;
 }
 

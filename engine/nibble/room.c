@@ -93,7 +93,7 @@ int nibble_append(struct nibble_session *session, size_t bytes, enum segment_hea
         return CUBBY_OK;
     }
     if (segments_available(segments, session->node) < NIBBLE_LOW_MARK) {
-        nibble_count(&session->counters.helped, 1);
+        counter_add(&session->counters.helped, 1);
         uint64_t taken = is_large ? bytes : segments->block_bytes;
         (void)nibble_clean(nibble, session->node, HELP_FACTOR * taken, false);
     }

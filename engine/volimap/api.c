@@ -439,12 +439,6 @@ uint64_t cubby_volimap_count(cubby_volimap *map)
     return volimap_count(&map->map);
 }
 
-static uint64_t clamp(const _Atomic int64_t *counter)
-{
-    int64_t value = atomic_load(counter);
-    return value > 0 ? (uint64_t)value : 0;
-}
-
 void cubby_volimap_stat(cubby_volimap *map, struct cubby_volimap_stat *stat)
 {
     struct volimap_counters sum;
@@ -452,22 +446,22 @@ void cubby_volimap_stat(cubby_volimap *map, struct cubby_volimap_stat *stat)
     volimap_sum(&map->map, &sum);
     volimap_memory(&map->map, &memory);
     *stat = (struct cubby_volimap_stat){
-        .pairs = clamp(&sum.pairs),
+        .pairs = volimap_gauge(&sum.pairs),
         .memory_bytes =
             sizeof *map + memory.session_count * sizeof(cubby_volimap_session) + memory.taken_bytes,
-        .page_bytes = clamp(&sum.page_bytes),
-        .directory_bytes = clamp(&sum.directory_bytes),
-        .retired_bytes = atomic_load(&sum.retired_bytes),
+        .page_bytes = volimap_gauge(&sum.page_bytes),
+        .directory_bytes = volimap_gauge(&sum.directory_bytes),
+        .retired_bytes = counter_read(&sum.retired_bytes),
         .spare_bytes = memory.taken_bytes - memory.used_bytes,
-        .pages = clamp(&sum.pages),
-        .directory_nodes = clamp(&sum.directories),
+        .pages = volimap_gauge(&sum.pages),
+        .directory_nodes = volimap_gauge(&sum.directories),
         .is_array = map->array != NULL,
-        .page_splits = atomic_load(&sum.page_splits),
-        .page_merges = atomic_load(&sum.page_merges),
-        .page_copies = atomic_load(&sum.page_copies),
-        .directory_copies = atomic_load(&sum.directory_copies),
-        .page_copies_max = atomic_load(&sum.page_copies_max),
-        .directory_copies_max = atomic_load(&sum.directory_copies_max),
+        .page_splits = counter_read(&sum.page_splits),
+        .page_merges = counter_read(&sum.page_merges),
+        .page_copies = counter_read(&sum.page_copies),
+        .directory_copies = counter_read(&sum.directory_copies),
+        .page_copies_max = counter_read(&sum.page_copies_max),
+        .directory_copies_max = counter_read(&sum.directory_copies_max),
     };
     if (map->array != NULL) {
         struct array_usage usage;

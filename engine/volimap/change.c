@@ -200,21 +200,15 @@ static void discard(struct volimap_session *session, struct outcome *outcome)
     free(outcome);
 }
 
-static void count(_Atomic uint64_t *counter)
-{
-    uint64_t now = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, now + 1, memory_order_relaxed);
-}
-
 static void count_change(struct volimap_session *session, const struct change *change,
                          const struct outcome *outcome)
 {
     if (change->kind == CHANGE_MERGE) {
-        count(&session->counters.page_merges);
+        counter_add(&session->counters.page_merges, 1);
     } else if (change->kind == CHANGE_REWRITE ||
                (change->kind == CHANGE_PAGE &&
                 outcome->division.sides[0] != outcome->division.sides[1])) {
-        count(&session->counters.page_splits);
+        counter_add(&session->counters.page_splits, 1);
     }
 }
 

@@ -25,19 +25,14 @@ static uint64_t bytes_of(const struct object *object)
     return units_of(object) * (uint64_t)ARENA_UNIT_BYTES;
 }
 
-/* A counter has one writer. */
-static void count(_Atomic int64_t *counter, int64_t more)
+/* One more, or one less: sign is 1, or -1. */
+static void count_object(struct volimap_session *session, const struct object *object, int sign)
 {
-    int64_t now = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, now + more, memory_order_relaxed);
-}
-
-static void count_object(struct volimap_session *session, const struct object *object, int64_t sign)
-{
-    int64_t bytes = (int64_t)bytes_of(object);
     struct volimap_counters *counters = &session->counters;
-    count(object->is_directory ? &counters->directories : &counters->pages, sign);
-    count(object->is_directory ? &counters->directory_bytes : &counters->page_bytes, sign * bytes);
+    uint64_t by = (uint64_t)sign;
+    counter_add(object->is_directory ? &counters->directories : &counters->pages, by);
+    counter_add(object->is_directory ? &counters->directory_bytes : &counters->page_bytes,
+                by * bytes_of(object));
 }
 
 /* Objects ---------------------------------------------------------------------------------------
@@ -111,9 +106,7 @@ void retire(struct volimap_session *session, struct retired *retired, enum retir
     retired->next = session->retired;
     session->retired = retired;
     session->retired_count++;
-    uint64_t bytes = atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed);
-    atomic_store_explicit(&session->counters.retired_bytes, bytes + retired_bytes_of(retired),
-                          memory_order_relaxed);
+    counter_add(&session->counters.retired_bytes, retired_bytes_of(retired));
 }
 
 /* Free what of a list can be; returns what is left, and sets *bytes to what that takes, and *oldest
@@ -166,8 +159,7 @@ static void look(struct volimap_session *session)
         session->oldest_epoch = epoch;
     }
     session->retired_count = 0;
-    session->looked_bytes =
-        atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed);
+    session->looked_bytes = counter_read(&session->counters.retired_bytes);
     if (!epoch_fence_readers(&map->epoch)) {
         return; /* the next time, then */
     }
@@ -175,8 +167,7 @@ static void look(struct volimap_session *session)
     if (epoch_has_passed(&map->epoch, session->oldest_epoch)) {
         session->retired =
             free_passed(map, session->retired, &session->looked_bytes, &session->oldest_epoch);
-        atomic_store_explicit(&session->counters.retired_bytes, session->looked_bytes,
-                              memory_order_relaxed);
+        counter_set(&session->counters.retired_bytes, session->looked_bytes);
     }
     pthread_mutex_lock(&map->lock);
     free_orphans_locked(map);
@@ -187,8 +178,7 @@ void retire_look(struct volimap_session *session)
 {
     if (session->retired_count >= LOOK_COUNT ||
         (session->retired_count > 0 &&
-         atomic_load_explicit(&session->counters.retired_bytes, memory_order_relaxed) >=
-             session->looked_bytes + LOOK_BYTES)) {
+         counter_read(&session->counters.retired_bytes) >= session->looked_bytes + LOOK_BYTES)) {
         look(session);
     }
 }

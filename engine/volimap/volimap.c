@@ -61,40 +61,33 @@ int volimap_session_open(struct volimap *map, struct volimap_session *session)
     return CUBBY_OK;
 }
 
-static void add_signed(_Atomic int64_t *sum, const _Atomic int64_t *more)
+static void add(_Atomic uint64_t *sum, const _Atomic uint64_t *more)
 {
-    atomic_fetch_add_explicit(sum, atomic_load_explicit(more, memory_order_relaxed),
-                              memory_order_relaxed);
+    counter_add(sum, counter_read(more));
 }
 
-static void add_unsigned(_Atomic uint64_t *sum, const _Atomic uint64_t *more)
+static void take_larger(_Atomic uint64_t *most, uint64_t other)
 {
-    atomic_fetch_add_explicit(sum, atomic_load_explicit(more, memory_order_relaxed),
-                              memory_order_relaxed);
-}
-
-static void take_larger(_Atomic uint64_t *most, const _Atomic uint64_t *other)
-{
-    uint64_t found = atomic_load_explicit(other, memory_order_relaxed);
-    if (found > atomic_load_explicit(most, memory_order_relaxed)) {
-        atomic_store_explicit(most, found, memory_order_relaxed);
+    if (other > counter_read(most)) {
+        counter_set(most, other);
     }
 }
 
+/* The sum is one's own, or map->lock is held. */
 static void add_counters(struct volimap_counters *sum, const struct volimap_counters *more)
 {
-    add_signed(&sum->pairs, &more->pairs);
-    add_unsigned(&sum->page_splits, &more->page_splits);
-    add_unsigned(&sum->page_merges, &more->page_merges);
-    add_unsigned(&sum->page_copies, &more->page_copies);
-    add_unsigned(&sum->directory_copies, &more->directory_copies);
-    take_larger(&sum->page_copies_max, &more->page_copies_max);
-    take_larger(&sum->directory_copies_max, &more->directory_copies_max);
-    add_signed(&sum->pages, &more->pages);
-    add_signed(&sum->page_bytes, &more->page_bytes);
-    add_signed(&sum->directories, &more->directories);
-    add_signed(&sum->directory_bytes, &more->directory_bytes);
-    add_unsigned(&sum->retired_bytes, &more->retired_bytes);
+    add(&sum->pairs, &more->pairs);
+    add(&sum->page_splits, &more->page_splits);
+    add(&sum->page_merges, &more->page_merges);
+    add(&sum->page_copies, &more->page_copies);
+    add(&sum->directory_copies, &more->directory_copies);
+    take_larger(&sum->page_copies_max, counter_read(&more->page_copies_max));
+    take_larger(&sum->directory_copies_max, counter_read(&more->directory_copies_max));
+    add(&sum->pages, &more->pages);
+    add(&sum->page_bytes, &more->page_bytes);
+    add(&sum->directories, &more->directories);
+    add(&sum->directory_bytes, &more->directory_bytes);
+    add(&sum->retired_bytes, &more->retired_bytes);
 }
 
 void volimap_session_close(struct volimap_session *session)
@@ -323,29 +316,20 @@ static void tidy(struct volimap_session *session, uint64_t key)
 /* Writing ----------------------------------------------------------------------------------------
  */
 
-static void count_call(_Atomic uint64_t *sum, _Atomic uint64_t *most, uint32_t copies)
-{
-    uint64_t now = atomic_load_explicit(sum, memory_order_relaxed);
-    atomic_store_explicit(sum, now + copies, memory_order_relaxed);
-    if (copies > atomic_load_explicit(most, memory_order_relaxed)) {
-        atomic_store_explicit(most, copies, memory_order_relaxed);
-    }
-}
-
 static void count_copies(struct volimap_session *session)
 {
     struct volimap_counters *counters = &session->counters;
-    count_call(&counters->page_copies, &counters->page_copies_max, session->call_page_copies);
-    count_call(&counters->directory_copies, &counters->directory_copies_max,
-               session->call_directory_copies);
+    counter_add(&counters->page_copies, session->call_page_copies);
+    counter_add(&counters->directory_copies, session->call_directory_copies);
+    take_larger(&counters->page_copies_max, session->call_page_copies);
+    take_larger(&counters->directory_copies_max, session->call_directory_copies);
     session->call_page_copies = 0;
     session->call_directory_copies = 0;
 }
 
 void volimap_count_pairs(struct volimap_session *session, int64_t more)
 {
-    int64_t now = atomic_load_explicit(&session->counters.pairs, memory_order_relaxed);
-    atomic_store_explicit(&session->counters.pairs, now + more, memory_order_relaxed);
+    counter_add(&session->counters.pairs, (uint64_t)more);
 }
 
 /* What page_write left to be done before it can be tried again. */
@@ -401,8 +385,7 @@ uint64_t volimap_count(struct volimap *map)
 {
     struct volimap_counters sum;
     volimap_sum(map, &sum);
-    int64_t pairs = atomic_load(&sum.pairs);
-    return pairs > 0 ? (uint64_t)pairs : 0;
+    return volimap_gauge(&sum.pairs);
 }
 
 void volimap_memory(struct volimap *map, struct volimap_memory *memory)

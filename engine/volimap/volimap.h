@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/base/counter.h"
 #include "engine/base/epoch.h"
 #include "engine/volimap/arena.h"
 #include "engine/volimap/object.h"
@@ -29,17 +30,17 @@
 
 /* Counters of one session, written by its thread alone. */
 struct volimap_counters {
-    _Atomic int64_t pairs; /* put, less removed */
+    _Atomic uint64_t pairs; /* put, less removed: below 0 where others put them */
     _Atomic uint64_t page_splits;
     _Atomic uint64_t page_merges;
     _Atomic uint64_t page_copies;
     _Atomic uint64_t directory_copies;
     _Atomic uint64_t page_copies_max; /* of one call */
     _Atomic uint64_t directory_copies_max;
-    _Atomic int64_t pages; /* made, less retired, likewise the next two */
-    _Atomic int64_t page_bytes;
-    _Atomic int64_t directories;
-    _Atomic int64_t directory_bytes;
+    _Atomic uint64_t pages; /* made, less retired, likewise the next three */
+    _Atomic uint64_t page_bytes;
+    _Atomic uint64_t directories;
+    _Atomic uint64_t directory_bytes;
     _Atomic uint64_t retired_bytes; /* that its list has */
 };
 
@@ -120,6 +121,13 @@ void volimap_memory(struct volimap *map, struct volimap_memory *memory);
 
 /* The sums of all sessions, open and closed. */
 void volimap_sum(struct volimap *map, struct volimap_counters *sum);
+
+/* A gauge of a sum, which may be below 0 while sessions count: then 0. */
+static inline uint64_t volimap_gauge(const _Atomic uint64_t *counter)
+{
+    uint64_t value = counter_read(counter);
+    return value <= INT64_MAX ? value : 0;
+}
 
 static inline void volimap_enter(struct volimap_session *session)
 {
