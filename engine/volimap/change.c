@@ -72,39 +72,17 @@ static bool swing_entry(const struct change *change, _Atomic uint64_t *at, uint6
     return true;
 }
 
-/* Of the directory, or the root, that has all of a range's entries. */
-struct range_entries {
-    struct object *directory;  /* NULL: the root */
-    _Atomic uint64_t *entries; /* the range's, */
-    size_t count;
-    uint64_t first; /* key of the first one */
-    unsigned entry_bits;
-};
-
-/* Find them: in the last directory on the way that has the whole range, and is not itself replaced.
- */
-static struct range_entries find_range(struct volimap *map, const struct change *change,
-                                       uint64_t prefix, unsigned bits)
+/* The first entry of a range of keys, 2^bits, in the last directory on the way that has the whole
+ * range, and is not itself replaced. */
+static struct spot find_range(struct volimap *map, const struct change *change, uint64_t prefix,
+                              unsigned bits)
 {
-    struct range_entries found = {
-        .entries = &map->root[prefix >> ROOT_ENTRY_BITS],
-        .first = prefix,
-        .entry_bits = ROOT_ENTRY_BITS,
-    };
-    for (;;) {
-        uint64_t entry = atomic_load(found.entries);
-        struct object *child = entry_object(entry);
-        if ((entry & ENTRY_DIRECTORY) == 0 || !object_has(child, prefix) || child->bits < bits ||
-            is_old(change, entry)) {
-            break;
-        }
-        found.directory = child;
-        found.entries = &object_entries(child)[entry_index(entry, prefix)];
-        found.entry_bits = directory_entry_bits(child);
+    struct spot spot = volimap_root_spot(map, prefix);
+    while (volimap_leads_on(&spot, prefix) && entry_object(spot.entry)->bits >= bits &&
+           !is_old(change, spot.entry)) {
+        volimap_go_on(&spot, prefix);
     }
-    /* Fewer than one entry: what is to be replaced there has been. */
-    found.count = bits < found.entry_bits ? 0 : (size_t)1 << (bits - found.entry_bits);
-    return found;
+    return spot;
 }
 
 /* Replace a directory that was found frozen. */
@@ -126,47 +104,32 @@ static int help_directory(struct volimap_session *session, struct object *direct
 }
 
 /* Have the range's entries lead to the outcome, from the first one on: one of them is never swung
- * before those in front of it. */
+ * before those in front of it. Returns false if one is frozen; *held: the directory it is in. */
 static bool swing_range(struct volimap *map, const struct change *change,
                         const struct outcome *outcome, struct object **held)
 {
-    struct range_entries range = find_range(map, change, outcome->prefix, outcome->bits);
-    *held = range.directory;
-    for (size_t i = 0; i < range.count; i++) {
-        uint64_t key = range.first + ((uint64_t)i << range.entry_bits);
-        if (!swing_entry(change, &range.entries[i], division_entry(&outcome->division, key))) {
+    const struct spot first = find_range(map, change, outcome->prefix, outcome->bits);
+    *held = first.directory;
+    if (outcome->bits < first.entry_bits) {
+        return true; /* less than one entry: what is to be replaced there has been */
+    }
+    for (size_t i = 0; i < (size_t)1 << (outcome->bits - first.entry_bits); i++) {
+        uint64_t key = outcome->prefix + ((uint64_t)i << first.entry_bits);
+        if (!swing_entry(change, &first.at[i], division_entry(&outcome->division, key))) {
             return false;
         }
     }
     return true;
 }
 
-/* Have the entry of a directory lead to what replaces it. */
+/* Have the entry of a directory lead to what replaces it. Returns as swing_range. */
 static bool swing_whole(struct volimap *map, const struct change *change,
                         const struct outcome *outcome, struct object **held)
 {
     const struct object *old = change->objects[outcome->replaced];
-    _Atomic uint64_t *at = &map->root[old->prefix >> ROOT_ENTRY_BITS];
-    *held = NULL;
-    for (;;) {
-        uint64_t entry = atomic_load(at);
-        struct object *child = entry_object(entry);
-        if (child == old) {
-            if ((entry & ENTRY_FROZEN) != 0) {
-                return false;
-            }
-            if (atomic_compare_exchange_strong(at, &entry, outcome->whole)) {
-                return true;
-            }
-            continue;
-        }
-        if ((entry & ENTRY_DIRECTORY) == 0 || !object_has(child, old->prefix) ||
-            child->bits <= old->bits) {
-            return true;
-        }
-        *held = child;
-        at = &object_entries(child)[entry_index(entry, old->prefix)];
-    }
+    const struct spot spot = volimap_find_above(map, old);
+    *held = spot.directory;
+    return entry_object(spot.entry) != old || swing_entry(change, spot.at, outcome->whole);
 }
 
 /* Returns CUBBY_OK, or ENOMEM: then some entries still lead to what is replaced, and who comes

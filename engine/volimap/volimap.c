@@ -240,6 +240,19 @@ static bool has_many_removed(const struct object *page)
     return removed * 4 >= page->lines * LINE_NODES && removed >= 2 * LINE_NODES;
 }
 
+/* A page that is all that its directory has becomes one of the directory above. Returns false if
+ * that has been replaced. */
+static bool plan_collapse(struct volimap *map, const struct spot *spot, struct change *change)
+{
+    const struct spot above = volimap_find_above(map, spot->directory);
+    *change = (struct change){
+        .kind = CHANGE_COLLAPSE,
+        .count = above.directory != NULL ? 3 : 2,
+        .objects = {spot->directory, entry_object(spot->entry), above.directory},
+    };
+    return entry_object(above.entry) == spot->directory;
+}
+
 /* Begin a change that makes a page, which is in a spot, and what is next to it, one, if they have
  * few pairs. */
 static bool plan_merge(struct volimap *map, const struct spot *spot, struct change *change)
@@ -251,25 +264,7 @@ static bool plan_merge(struct volimap *map, const struct spot *spot, struct chan
         return false;
     }
     if (page->bits == directory->bits) {
-        struct spot above = {0};
-        struct spot next = {.at = &map->root[page->prefix >> ROOT_ENTRY_BITS]};
-        next.entry = atomic_load(next.at);
-        while (entry_object(next.entry) != directory) {
-            if ((next.entry & ENTRY_DIRECTORY) == 0 ||
-                !object_has(entry_object(next.entry), page->prefix)) {
-                return false; /* it has been replaced */
-            }
-            above = next;
-            above.directory = entry_object(next.entry);
-            next.at = &object_entries(above.directory)[entry_index(next.entry, page->prefix)];
-            next.entry = atomic_load(next.at);
-        }
-        *change = (struct change){
-            .kind = CHANGE_COLLAPSE,
-            .count = above.directory != NULL ? 3 : 2,
-            .objects = {directory, page, above.directory},
-        };
-        return true;
+        return plan_collapse(map, spot, change);
     }
     uint64_t bit = UINT64_C(1) << page->bits;
     struct spot other = volimap_find_spot(map, page->prefix ^ bit);

@@ -171,17 +171,44 @@ static inline bool volimap_get(struct volimap_session *session, uint64_t key, ui
     return found;
 }
 
+static inline struct spot volimap_root_spot(struct volimap *map, uint64_t key)
+{
+    struct spot spot = {.at = &map->root[key >> ROOT_ENTRY_BITS], .entry_bits = ROOT_ENTRY_BITS};
+    spot.entry = atomic_load(spot.at);
+    return spot;
+}
+
+/* Whether there is another entry for a key below, and go to that. */
+static inline bool volimap_leads_on(const struct spot *spot, uint64_t key)
+{
+    return (spot->entry & ENTRY_DIRECTORY) != 0 && object_has(entry_object(spot->entry), key);
+}
+
+static inline void volimap_go_on(struct spot *spot, uint64_t key)
+{
+    spot->directory = entry_object(spot->entry);
+    spot->at = &object_entries(spot->directory)[entry_index(spot->entry, key)];
+    spot->entry_bits = directory_entry_bits(spot->directory);
+    spot->entry = atomic_load(spot->at);
+}
+
 /* The last entry that stands for a key: of its page, or of a directory that has not got it, or 0
  * in the root. */
 static inline struct spot volimap_find_spot(struct volimap *map, uint64_t key)
 {
-    struct spot spot = {.at = &map->root[key >> ROOT_ENTRY_BITS], .entry_bits = ROOT_ENTRY_BITS};
-    spot.entry = atomic_load(spot.at);
-    while ((spot.entry & ENTRY_DIRECTORY) != 0 && object_has(entry_object(spot.entry), key)) {
-        spot.directory = entry_object(spot.entry);
-        spot.at = &object_entries(spot.directory)[entry_index(spot.entry, key)];
-        spot.entry_bits = directory_entry_bits(spot.directory);
-        spot.entry = atomic_load(spot.at);
+    struct spot spot = volimap_root_spot(map, key);
+    while (volimap_leads_on(&spot, key)) {
+        volimap_go_on(&spot, key);
+    }
+    return spot;
+}
+
+/* The entry that leads to a directory; where none does any more, the last one on the way there. */
+static inline struct spot volimap_find_above(struct volimap *map, const struct object *directory)
+{
+    struct spot spot = volimap_root_spot(map, directory->prefix);
+    while (entry_object(spot.entry) != directory && volimap_leads_on(&spot, directory->prefix)) {
+        volimap_go_on(&spot, directory->prefix);
     }
     return spot;
 }
