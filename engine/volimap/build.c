@@ -180,23 +180,24 @@ static void fill_entries(struct object *directory, uint64_t key, size_t count,
     }
 }
 
-/* Make a directory for the window that a split is in, with its division: 0 without memory. */
-static uint64_t make_child(struct volimap_session *session, struct outcome *outcome,
-                           struct division *division)
+/* Make a directory for the window that a bit is in, with 2^bit keys by entry, for the keys about
+ * those of a division, which it is given. Returns NULL without memory. */
+static struct object *make_directory(struct volimap_session *session, struct outcome *outcome,
+                                     struct division *division, unsigned bit)
 {
-    unsigned end = window_end(window_of(division->split));
-    struct object *child = object_make_directory(session, end - division->split);
-    if (child == NULL) {
-        return 0;
+    unsigned end = window_end(window_of(bit));
+    struct object *directory = object_make_directory(session, end - bit);
+    if (directory == NULL) {
+        return NULL;
     }
-    note_made(outcome, child);
-    child->bits = (uint8_t)end;
-    child->prefix = division->key & ~key_mask(end);
+    note_made(outcome, directory);
+    directory->bits = (uint8_t)end;
+    directory->prefix = division->key & ~key_mask(end);
     if (!make_others(session, outcome, division, end)) {
-        return 0;
+        return NULL;
     }
-    fill_entries(child, child->prefix, (size_t)1 << child->depth, division);
-    return entry_make(child);
+    fill_entries(directory, directory->prefix, (size_t)1 << directory->depth, division);
+    return directory;
 }
 
 /* Changes of a page -----------------------------------------------------------------------------
@@ -219,14 +220,20 @@ static void read_contents(const struct change *change, const struct object *page
         build_plan(page, directory, contents->pairs, contents->count, contents->wanted);
 }
 
-/* A division that has the same entry everywhere. */
-static struct division undivided(uint64_t entry, const struct object *page)
+/* One entry for all of a range of keys. */
+static void publish_entry(struct outcome *outcome, uint64_t entry, uint64_t prefix, unsigned bits)
 {
-    return (struct division){
-        .key = page->prefix,
-        .split = page->bits > 0 ? page->bits - 1u : 0,
-        .sides = {entry, entry},
-    };
+    outcome->prefix = prefix;
+    outcome->bits = bits;
+    outcome->division =
+        (struct division){.key = prefix, .split = bits - 1, .sides = {entry, entry}};
+}
+
+/* A page for the keys about this one, as many as it has bits for. */
+static void publish_page(struct outcome *outcome, struct object *page, uint64_t key)
+{
+    uint64_t entry = place_page(page, key);
+    publish_entry(outcome, entry, page->prefix, page->bits);
 }
 
 static int build_page(struct volimap_session *session, const struct change *change,
@@ -240,9 +247,6 @@ static int build_page(struct volimap_session *session, const struct change *chan
     struct contents contents;
     read_contents(change, page, spot.directory, &contents);
     const struct page_plan *plan = &contents.plan;
-    struct division *division = &outcome->division;
-    outcome->prefix = page->prefix;
-    outcome->bits = page->bits;
     if (plan->kind == PLAN_REWRITE) {
         return CUBBY_NOT_FOUND; /* it was not, when the change was made */
     }
@@ -252,20 +256,25 @@ static int build_page(struct volimap_session *session, const struct change *chan
         if (resized == NULL) {
             return ENOMEM;
         }
-        *division = undivided(place_page(resized, page->prefix), page);
+        publish_page(outcome, resized, page->prefix);
         return CUBBY_OK;
     }
-    *division = (struct division){.key = plan->key, .split = plan->split};
-    if (!make_sides(session, outcome, division, contents.pairs, contents.count, contents.wanted)) {
+    struct division division = {.key = plan->key, .split = plan->split};
+    if (!make_sides(session, outcome, &division, contents.pairs, contents.count, contents.wanted)) {
         return ENOMEM;
     }
-    if (plan->kind == PLAN_SPLIT) {
-        return make_others(session, outcome, division, page->bits) ? CUBBY_OK : ENOMEM;
+    if (plan->kind == PLAN_HANG) {
+        struct object *child = make_directory(session, outcome, &division, division.split);
+        if (child == NULL) {
+            return ENOMEM;
+        }
+        publish_entry(outcome, entry_make(child), page->prefix, page->bits);
+        return CUBBY_OK;
     }
-    struct division inner = *division;
-    uint64_t child = make_child(session, outcome, &inner);
-    *division = undivided(child, page);
-    return child != 0 ? CUBBY_OK : ENOMEM;
+    outcome->prefix = page->prefix;
+    outcome->bits = page->bits;
+    outcome->division = division;
+    return make_others(session, outcome, &outcome->division, page->bits) ? CUBBY_OK : ENOMEM;
 }
 
 static int build_merge(struct volimap_session *session, const struct change *change,
@@ -284,10 +293,7 @@ static int build_merge(struct volimap_session *session, const struct change *cha
     if (page == NULL) {
         return ENOMEM;
     }
-    uint64_t entry = place_page(page, left->prefix);
-    outcome->prefix = page->prefix;
-    outcome->bits = page->bits;
-    outcome->division = undivided(entry, page);
+    publish_page(outcome, page, left->prefix);
     return CUBBY_OK;
 }
 
@@ -339,18 +345,10 @@ static int build_above(struct volimap_session *session, struct object *copy, uin
     unsigned split = highest_bit(key ^ copy->prefix);
     uint64_t entry = entry_make(copy);
     struct division division = {.key = copy->prefix, .split = split - 1, .sides = {entry, entry}};
-    unsigned end = window_end(window_of(split));
-    struct object *above = object_make_directory(session, end - split);
+    struct object *above = make_directory(session, outcome, &division, split);
     if (above == NULL) {
         return ENOMEM;
     }
-    note_made(outcome, above);
-    above->bits = (uint8_t)end;
-    above->prefix = copy->prefix & ~key_mask(end);
-    if (!make_others(session, outcome, &division, end)) {
-        return ENOMEM;
-    }
-    fill_entries(above, above->prefix, (size_t)1 << above->depth, &division);
     publish_directory(outcome, 0, above);
     return CUBBY_OK;
 }
@@ -401,14 +399,16 @@ static int build_rewrite(struct volimap_session *session, const struct change *c
         unsigned needed = directory->bits - plan->split;
         depth = needed > depth ? needed : depth;
     } else {
-        struct division inner = division;
-        uint64_t child = make_child(session, outcome, &inner);
-        if (child == 0) {
+        struct object *child = make_directory(session, outcome, &division, division.split);
+        if (child == NULL) {
             return ENOMEM;
         }
-        division.split = directory_entry_bits(directory) - 1;
-        division.sides[0] = child;
-        division.sides[1] = child;
+        uint64_t entry = entry_make(child);
+        division = (struct division){
+            .key = plan->key,
+            .split = directory_entry_bits(directory) - 1,
+            .sides = {entry, entry},
+        };
     }
     struct object *copy = copy_directory(session, outcome, directory, depth);
     if (copy == NULL || !make_others(session, outcome, &division, page->bits)) {
@@ -449,10 +449,7 @@ static int build_collapse(struct volimap_session *session, const struct change *
         return ENOMEM;
     }
     if (directory == NULL) {
-        uint64_t entry = place_page(page, child->prefix);
-        outcome->prefix = page->prefix;
-        outcome->bits = page->bits;
-        outcome->division = undivided(entry, page);
+        publish_page(outcome, page, child->prefix);
         return CUBBY_OK;
     }
     struct object *copy = copy_directory(session, outcome, directory, directory->depth);
