@@ -209,12 +209,7 @@ int cubby_volimap_get(cubby_volimap_session *session, uint64_t key, uint64_t *va
     if (session->array != NULL) {
         return array_get(session->array, key, value);
     }
-    uint64_t found; /* is set in any case */
-    if (!session->inner.gets->get(&session->inner, key, &found)) {
-        return CUBBY_NOT_FOUND;
-    }
-    *value = found;
-    return CUBBY_OK;
+    return session->inner.gets->get(&session->inner, key, value) ? CUBBY_OK : CUBBY_NOT_FOUND;
 }
 
 /* Do what write says in an ordinary map. Returns a status. */

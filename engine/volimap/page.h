@@ -138,9 +138,11 @@ static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
     const uint64_t wanted = node_key_bits(key) | NODE_LIVE;
     if ((entry & ENTRY_EXACT) != 0) {
         const struct node *node = &nodes[key & (PAGE_NODES_MAX - 1)];
-        bool is_there = (node_word(node) & ~(uint64_t)NODE_FROZEN) == wanted;
+        if ((node_word(node) & ~(uint64_t)NODE_FROZEN) != wanted) {
+            return false;
+        }
         *value = node_value(node);
-        return is_there;
+        return true;
     }
     unsigned lines = entry_lines(entry);
     if (lines == 0) {
