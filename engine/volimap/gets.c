@@ -23,11 +23,9 @@ static void find_pages(const struct volimap *map, unsigned count, const uint64_t
     for (unsigned i = 0; i < count; i++) {
         uint64_t page = volimap_find_page(map, keys[i]);
         unsigned line = page_home_line(keys[i], entry_lines(page), page >> ENTRY_FACTOR_SHIFT);
-        size_t node =
-            (page & ENTRY_EXACT) != 0 ? keys[i] & (PAGE_NODES_MAX - 1) : line * (size_t)LINE_NODES;
-        __builtin_prefetch((const void *)((page & ENTRY_ADDRESS) +
-                                          OBJECT_HEADER_BYTES + /* NOLINT */
-                                          node * NODE_BYTES));
+        struct node *nodes = object_nodes(entry_object(page));
+        __builtin_prefetch((page & ENTRY_EXACT) != 0 ? page_exact_node(nodes, keys[i])
+                                                     : &nodes[line * LINE_NODES]);
         pages[i] = page;
     }
 }

@@ -8,10 +8,9 @@
 bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value)
 {
     unsigned lines = entry_lines(entry);
-    bool has_all = (entry & ENTRY_CROWDED) != 0 || lines < PAGE_PROBES;
-    unsigned probes = has_all ? lines : PAGE_PROBES;
+    unsigned probes = page_probes(lines, (entry & ENTRY_CROWDED) != 0);
     for (unsigned i = 1; i < probes; i++) {
-        line = line + 1 < lines ? line + 1 : 0;
+        line = page_next_line(line, lines);
         const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
         struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE, NODE_FROZEN);
         if (view.found != 0) {
@@ -23,18 +22,6 @@ bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *valu
         }
     }
     return false;
-}
-
-/* How many lines a key may be in, from its own one on; of a page that is not exact. */
-static unsigned probes_of(const struct object *page)
-{
-    bool has_all = page->is_crowded || page->lines < PAGE_PROBES;
-    return has_all ? page->lines : (unsigned)PAGE_PROBES;
-}
-
-static struct node *exact_node(const struct object *page, uint64_t key)
-{
-    return &object_nodes(page)[key & (PAGE_NODES_MAX - 1)];
 }
 
 /* Writing ---------------------------------------------------------------------------------------
@@ -127,7 +114,7 @@ static enum page_result write_exact(struct object *page, uint64_t key, struct pa
     if (!object_has(page, key)) { /* so the node is another key's */
         return adds(write) ? PAGE_NOT_ITS : PAGE_ABSENT;
     }
-    return write_node(page, exact_node(page, key), key, write);
+    return write_node(page, page_exact_node(object_nodes(page), key), key, write);
 }
 
 static enum page_result write_once(struct object *page, uint64_t key, struct page_write *write)
@@ -136,13 +123,13 @@ static enum page_result write_once(struct object *page, uint64_t key, struct pag
         return write_exact(page, key, write);
     }
     unsigned line = page_home_line(key, page->lines, page->line_factor);
-    unsigned probes = probes_of(page);
+    unsigned probes = page_probes(page->lines, page->is_crowded);
     for (unsigned i = 0; i < probes; i++) {
         struct node *node = find_in_line(&object_nodes(page)[line * LINE_NODES], key);
         if (node != NULL) {
             return write_node(page, node, key, write);
         }
-        line = line + 1 < page->lines ? line + 1 : 0;
+        line = page_next_line(line, page->lines);
     }
     if (!adds(write)) {
         return PAGE_ABSENT;
@@ -172,17 +159,7 @@ void page_freeze(struct object *page)
 
 unsigned page_collect(const struct object *page, struct volimap_pair *pairs)
 {
-    const uint64_t high = page->prefix & ~key_mask(ROOT_ENTRY_BITS);
-    const struct node *nodes = object_nodes(page);
-    unsigned count = 0;
-    for (unsigned i = 0; i < page->lines * (unsigned)LINE_NODES; i++) {
-        uint64_t word = node_word(&nodes[i]);
-        pairs[count].key = high | word >> NODE_STATE_BITS;
-        pairs[count].value = node_value(&nodes[i]);
-        count += (word & NODE_LIVE) != 0;
-        CUBBY_ASSERT(count <= PAGE_NODES_MAX);
-    }
-    return count;
+    return page_collect_range(page, 0, UINT64_MAX, pairs);
 }
 
 unsigned page_count(const struct object *page)
@@ -210,7 +187,7 @@ static inline struct node *take_place(struct node *nodes, unsigned line, unsigne
         if (used[line] < LINE_NODES) {
             return &nodes[line * LINE_NODES + used[line]++];
         }
-        line = line + 1 < lines ? line + 1 : 0;
+        line = page_next_line(line, lines);
     }
     return NULL;
 }
@@ -218,16 +195,16 @@ static inline struct node *take_place(struct node *nodes, unsigned line, unsigne
 bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned count,
                const uint64_t *wanted)
 {
+    struct node *nodes = object_nodes(page);
     if (page_is_exact(page)) {
         for (unsigned i = 0; i < count; i++) {
-            fill_node(exact_node(page, pairs[i].key), &pairs[i]);
+            fill_node(page_exact_node(nodes, pairs[i].key), &pairs[i]);
         }
         return true;
     }
-    struct node *nodes = object_nodes(page);
     const unsigned lines = page->lines;
     const unsigned factor = page->line_factor;
-    const unsigned probes = probes_of(page);
+    const unsigned probes = page_probes(page->lines, page->is_crowded);
     uint8_t used[PAGE_LINES_MAX] = {0};
     bool is_there = wanted == NULL;
     for (unsigned i = 0; i < count; i++) {

@@ -11,13 +11,14 @@
  *
  *   line = ((key >> 2) + spread(key >> 8)) mod 64 mod the page's lines       node = key & 3
  *
- * Depends on: object.h.   Used by: engine/volimap.
+ * Depends on: base, object.h.   Used by: engine/volimap.
  */
 #ifndef CUBBY_VOLIMAP_PAGE_H
 #define CUBBY_VOLIMAP_PAGE_H
 
 #include <immintrin.h>
 
+#include "engine/base/cubby_assert.h"
 #include "engine/volimap/object.h"
 
 /* ThreadSanitizer wants to see atomic loads. */
@@ -128,16 +129,33 @@ static inline struct line_view line_look(const struct node *line, uint64_t wante
 
 #endif
 
+/* How many of a page's lines a key may be in, from its own one on. */
+static inline unsigned page_probes(unsigned lines, bool is_crowded)
+{
+    return is_crowded || lines < PAGE_PROBES ? lines : (unsigned)PAGE_PROBES;
+}
+
+static inline unsigned page_next_line(unsigned line, unsigned lines)
+{
+    return line + 1 < lines ? line + 1 : 0;
+}
+
+/* A key's node in an exact page. */
+static inline struct node *page_exact_node(struct node *nodes, uint64_t key)
+{
+    return &nodes[key & (PAGE_NODES_MAX - 1)];
+}
+
 /* As page_get, for what is not in the key's own line, which is line. */
 bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value);
 
 /* Find a key in the page that an entry leads to; an entry of 0 leads to a page without lines. */
 static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
 {
-    const struct node *nodes = object_nodes(entry_object(entry));
+    struct node *nodes = object_nodes(entry_object(entry));
     const uint64_t wanted = node_key_bits(key) | NODE_LIVE;
     if ((entry & ENTRY_EXACT) != 0) {
-        const struct node *node = &nodes[key & (PAGE_NODES_MAX - 1)];
+        const struct node *node = page_exact_node(nodes, key);
         if ((node_word(node) & ~(uint64_t)NODE_FROZEN) != wanted) {
             return false;
         }
@@ -190,7 +208,25 @@ enum page_result page_write(struct object *page, uint64_t key, struct page_write
 /* Freeze all nodes of a page. */
 void page_freeze(struct object *page);
 
-/* Copy out what is live; pairs has room for PAGE_NODES_MAX. Returns how many there are. */
+/* Copy out what is live of the keys from first to last, in any order; pairs has room for
+ * PAGE_NODES_MAX. Returns how many there are. */
+static inline unsigned page_collect_range(const struct object *page, uint64_t first, uint64_t last,
+                                          struct volimap_pair *pairs)
+{
+    const uint64_t high = page->prefix & ~key_mask(ROOT_ENTRY_BITS);
+    const struct node *nodes = object_nodes(page);
+    CUBBY_ASSERT(page->lines <= PAGE_LINES_MAX); /* so they are not more than there is room for */
+    unsigned count = 0;
+    for (unsigned i = 0; i < page->lines * (unsigned)LINE_NODES; i++) {
+        uint64_t word = node_word(&nodes[i]); /* first: a value is its key's once it is seen */
+        uint64_t key = high | word >> NODE_STATE_BITS;
+        pairs[count] = (struct volimap_pair){key, node_value(&nodes[i])};
+        count += ((word & NODE_LIVE) != 0) & (key >= first) & (key <= last);
+    }
+    return count;
+}
+
+/* All of them. */
 unsigned page_collect(const struct object *page, struct volimap_pair *pairs);
 
 /* How many pairs there are. */

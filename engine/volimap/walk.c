@@ -107,16 +107,7 @@ static void sort(struct volimap_pair *pairs, unsigned count)
 static unsigned copy_sorted(const struct object *page, uint64_t first, uint64_t last,
                             struct volimap_pair *pairs)
 {
-    const uint64_t high = page->prefix & ~key_mask(ROOT_ENTRY_BITS);
-    const struct node *nodes = object_nodes(page);
-    unsigned node_count = page->lines * (unsigned)LINE_NODES;
-    unsigned count = 0;
-    for (unsigned i = 0; i < node_count; i++) {
-        uint64_t word = node_word(&nodes[i]);
-        uint64_t key = high | word >> NODE_STATE_BITS;
-        pairs[count] = (struct volimap_pair){key, node_value(&nodes[i])};
-        count += ((word & NODE_LIVE) != 0) & (key >= first) & (key <= last);
-    }
+    unsigned count = page_collect_range(page, first, last, pairs);
     sort(pairs, count);
     return count;
 }
@@ -125,10 +116,9 @@ static unsigned copy_sorted(const struct object *page, uint64_t first, uint64_t 
 static unsigned copy_in_order(const struct object *page, uint64_t first, uint64_t last,
                               struct volimap_pair *pairs)
 {
-    const struct node *nodes = object_nodes(page);
     unsigned count = 0;
     for (uint64_t i = 0; i <= last - first; i++) {
-        const struct node *node = &nodes[(first + i) & (PAGE_NODES_MAX - 1)];
+        const struct node *node = page_exact_node(object_nodes(page), first + i);
         uint64_t word = node_word(node); /* first: a value is its key's once the key is seen */
         pairs[count] = (struct volimap_pair){first + i, node_value(node)};
         count += (word & NODE_LIVE) != 0;
