@@ -1,20 +1,17 @@
 /* test_dirty_marks.c -- the places of dirty pairs: their memory stays within what was lent for it,
  * and where there is none a mark fails, and nothing else.
  *
- * The build has the linker lead malloc, calloc, aligned_alloc and mmap here
- * (engine/CMakeLists.txt).
- *
- * Depends on: check.h, fuzz.h, dirty.h, volimap.h.
+ * Depends on: check.h, fuzz.h, refused_memory.h, dirty.h, volimap.h.
  */
 #include <errno.h>
 #include <stdatomic.h>
-#include <sys/mman.h>
 
 #include "engine/cubby.h"
 #include "engine/store/dirty.h"
 #include "engine/volimap/volimap.h"
 #include "tests/c/check.h"
 #include "tests/c/fuzz.h"
+#include "tests/c/refused_memory.h"
 
 enum {
 #ifdef CUBBY_SANITIZED
@@ -33,41 +30,12 @@ enum {
 /* Memory ----------------------------------------------------------------------------------------
  */
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__real_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
-
 static bool is_short; /* some of what is asked for is refused */
 
 static bool is_refused(void)
 {
     static uint64_t random = 1;
     return is_short && random_below(&random, REFUSED_ONE_IN) == 0;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return is_refused() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return is_refused() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-    return is_refused() ? NULL : __real_aligned_alloc(alignment, size);
-}
-
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset)
-{
-    return is_refused() ? MAP_FAILED : __real_mmap(address, size, protection, flags, file, offset);
 }
 
 /* Tests -----------------------------------------------------------------------------------------

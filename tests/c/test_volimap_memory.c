@@ -1,16 +1,13 @@
 /* test_volimap_memory.c -- VoliMap in pages when there is no memory: nothing is lost, ENOMEM is
  * said, and it goes on when there is some again.
- *
- * The build has the linker lead malloc, calloc, aligned_alloc and mmap here
- * (engine/CMakeLists.txt).
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "tests/c/refused_memory.h"
 #include "tests/c/volimap_structure.h"
 
 enum {
@@ -34,15 +31,6 @@ enum {
 /* Memory ----------------------------------------------------------------------------------------
  */
 
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_aligned_alloc(size_t alignment, size_t size);
-void *__real_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_aligned_alloc(size_t alignment, size_t size);
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset);
-
 static _Atomic int64_t taken;             /* how often memory was taken */
 static _Atomic int64_t first = INT64_MAX; /* refused are these: first, */
 static _Atomic int64_t last = INT64_MAX;  /* to last; */
@@ -57,26 +45,6 @@ static bool is_refused(void)
               (one_of != 0 && volimap_random(&random) % one_of == 0);
     atomic_fetch_add(&refused, no);
     return no;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return is_refused() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return is_refused() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_aligned_alloc(size_t alignment, size_t size)
-{
-    return is_refused() ? NULL : __real_aligned_alloc(alignment, size);
-}
-
-void *__wrap_mmap(void *address, size_t size, int protection, int flags, int file, off_t offset)
-{
-    return is_refused() ? MAP_FAILED : __real_mmap(address, size, protection, flags, file, offset);
 }
 
 /* From the next place-th time on, it is refused so many times. */
