@@ -1,6 +1,6 @@
 """What a store and a space of one have in common: the mapping made of single calls, and scans.
 
-Depends on: session.py.  Used by: store.py, space.py.
+Depends on: session.py.  Used by: store.py, space.py, nibble_mapping.py, volimap_mapping.py.
 """
 
 from abc import abstractmethod
@@ -19,10 +19,12 @@ from cubbydb.blockdev.closing import Closing
 from cubbydb.engine.durability import Durability
 from cubbydb.engine.session import BytesLike
 
-__all__ = ["BytesMapping", "Scan", "ScanOfScan"]
+__all__ = ["BytesMapping", "EqualByLookups", "Scan", "ScanOfScan"]
 
 Pair = tuple[bytes, bytes]
 _Item = TypeVar("_Item", covariant=True)
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value", covariant=True)
 
 
 class Scan(Iterator[_Item], Closing):
@@ -109,7 +111,23 @@ class Values(ValuesView[bytes]):
         return any(value == found for found in self)
 
 
-class BytesMapping(MutableMapping[bytes, bytes]):
+class EqualByLookups(Mapping[_Key, _Value]):
+    """A mapping that is compared without a copy of its pairs, or of the other's."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same pairs, found by one scan and as many look-ups in *other*."""
+        if self is other:
+            return True
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            other.get(key) == value for key, value in self.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as that of everything mutable
+
+
+class BytesMapping(EqualByLookups[bytes, bytes], MutableMapping[bytes, bytes]):
     """A MutableMapping of bytes to bytes whose pairs come by scans, in an order without meaning.
 
     Its methods are as those of a dict but for this: each looks at what is there now, views and
@@ -217,15 +235,3 @@ class BytesMapping(MutableMapping[bytes, bytes]):
         """Delete all pairs, one by one, in one scan."""
         for key in self:
             self.delete(key)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both have the same pairs, found by one scan and as many look-ups in *other*."""
-        if self is other:
-            return True
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return len(self) == len(other) and all(
-            other.get(key) == value for key, value in self.items()
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # as that of everything mutable

@@ -17,6 +17,7 @@ from cubbydb._native import ffi, lib
 from cubbydb.engine import in_memory
 from cubbydb.engine import volimap_native as native
 from cubbydb.engine.in_memory import InMemory, check_limit
+from cubbydb.engine.mapping import EqualByLookups
 from cubbydb.engine.uint64 import (
     END,
     Numbers,
@@ -46,7 +47,7 @@ _get = lib.cubby_volimap_get
 _put = lib.cubby_volimap_put
 
 
-class VoliMap(MutableMapping[int, int], InMemory[NativeSession]):
+class VoliMap(EqualByLookups[int, int], MutableMapping[int, int], InMemory[NativeSession]):
     """An ordered map in memory from ints to ints: a context manager and a MutableMapping.
 
     Keys and values are ints of 0 to 2**64 - 1, or what can be used as one (numbers of NumPy,
@@ -676,18 +677,6 @@ class VoliMap(MutableMapping[int, int], InMemory[NativeSession]):
                 session.fail(status, "VoliMap")
         finally:
             session.busy = False
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both have the same pairs, found by one scan and as many look-ups in *other*."""
-        if self is other:
-            return True
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return len(self) == len(other) and all(
-            other.get(key) == value for key, value in self.items()
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # as that of everything mutable
 
     def stats(self) -> VoliMapStat:
         """Gather figures about the pairs, the memory, and the calls so far.
