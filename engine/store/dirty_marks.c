@@ -72,13 +72,13 @@ int dirty_marks_move(struct dirty_marks *marks, struct dirty_memory *to)
 /* Lending ----------------------------------------------------------------------------------------
  */
 
-/* Have enough for the places that there are. */
+/* Have enough for one place more. */
 static int borrow(struct dirty_marks *marks, struct dirty_memory *memory)
 {
     int status = CUBBY_OK;
     pthread_mutex_lock(&marks->lock);
     while (status == CUBBY_OK &&
-           bytes_of(atomic_load(&marks->count)) > atomic_load(&marks->lent_bytes)) {
+           bytes_of(atomic_load(&marks->count) + 1) > atomic_load(&marks->lent_bytes)) {
         status = dirty_memory_lend(memory, LENT_STEP);
         if (status == CUBBY_OK) {
             atomic_fetch_add(&marks->lent_bytes, LENT_STEP);
@@ -116,15 +116,13 @@ static struct dirty_marker *lock_marker(struct dirty_marks *marks, uint64_t plac
     return marker;
 }
 
-/* Do something to a place's pair. */
-static int write_place(struct dirty_marks *marks, uint64_t place, struct page_write *write)
+/* Do something to what a place is marked with. */
+static int write_place(struct dirty_marks *marks, uint64_t place, struct page_write *write,
+                       enum page_result *result)
 {
-    enum page_result result;
     struct dirty_marker *marker = lock_marker(marks, place);
-    int status = volimap_write(&marker->session, place, write, &result);
+    int status = volimap_write(&marker->session, place, write, result);
     pthread_mutex_unlock(&marker->lock);
-    CUBBY_ASSERT(status != CUBBY_OK ||
-                 result == (write->how == PAGE_PUT_IF_ABSENT ? PAGE_ADDED : PAGE_DONE));
     return status;
 }
 
@@ -137,33 +135,46 @@ bool dirty_marks_get(struct dirty_marks *marks, uint64_t place, uint64_t *high_h
 }
 
 int dirty_marks_add(struct dirty_marks *marks, struct dirty_memory *memory, uint64_t place,
-                    uint64_t high_hash)
+                    uint64_t high_hash, uint64_t *found)
 {
     struct page_write write = {.how = PAGE_PUT_IF_ABSENT, .value = high_hash};
-    uint64_t count = atomic_fetch_add(&marks->count, 1) + 1;
+    enum page_result result;
     int status = CUBBY_OK;
-    if (bytes_of(count) > atomic_load(&marks->lent_bytes)) {
+    /* Others may be at it, too: for one place each DIRTY_MARKS_BYTES are enough. */
+    if (bytes_of(atomic_load(&marks->count) + 1) > atomic_load(&marks->lent_bytes)) {
         status = borrow(marks, memory);
     }
-    status = status == CUBBY_OK ? write_place(marks, place, &write) : status;
+    status = status == CUBBY_OK ? write_place(marks, place, &write, &result) : status;
     if (status != CUBBY_OK) {
-        atomic_fetch_sub(&marks->count, 1);
+        return status;
     }
-    return status;
+    if (result == PAGE_ADDED) {
+        atomic_fetch_add(&marks->count, 1);
+        *found = high_hash;
+    } else {
+        CUBBY_ASSERT(result == PAGE_EXISTS);
+        *found = write.old;
+    }
+    return CUBBY_OK;
 }
 
 int dirty_marks_set(struct dirty_marks *marks, uint64_t place, uint64_t high_hash)
 {
     struct page_write write = {.how = PAGE_PUT, .value = high_hash};
-    return write_place(marks, place, &write);
+    enum page_result result;
+    int status = write_place(marks, place, &write, &result);
+    CUBBY_ASSERT(status != CUBBY_OK || result == PAGE_DONE);
+    return status;
 }
 
 void dirty_marks_remove(struct dirty_marks *marks, struct dirty_memory *memory, uint64_t place)
 {
     struct page_write write = {.how = PAGE_REMOVE};
-    if (write_place(marks, place, &write) != CUBBY_OK) {
+    enum page_result result;
+    if (write_place(marks, place, &write, &result) != CUBBY_OK) {
         return;
     }
+    CUBBY_ASSERT(result == PAGE_DONE);
     atomic_fetch_sub(&marks->count, 1);
     if (has_spare(marks)) {
         give_back(marks, memory);

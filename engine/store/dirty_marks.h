@@ -37,7 +37,7 @@ enum {
 struct dirty_marks {
     struct volimap *map;          /* constant; NULL: it is closed */
     struct dirty_marker *markers; /* constant: its sessions */
-    _Atomic uint64_t count;       /* of places that are marked, or about to be */
+    _Atomic uint64_t count;       /* of marked places */
     pthread_mutex_t lock;         /* guards changes of lent_bytes; before a writer's */
     _Atomic uint64_t lent_bytes;  /* of the Nibble's budget */
 };
@@ -53,14 +53,14 @@ int dirty_marks_move(struct dirty_marks *marks, struct dirty_memory *to);
 /* Whether a place is marked, and with what. */
 bool dirty_marks_get(struct dirty_marks *marks, uint64_t place, uint64_t *high_hash);
 
-/* Mark a place that is not. Returns CUBBY_OK or ENOMEM. */
+/* Mark a place, if it is not marked. *found: with what it is. Returns CUBBY_OK or ENOMEM. */
 int dirty_marks_add(struct dirty_marks *marks, struct dirty_memory *memory, uint64_t place,
-                    uint64_t high_hash);
+                    uint64_t high_hash, uint64_t *found);
 
-/* Mark a place with something else. Returns CUBBY_OK or ENOMEM. */
+/* Mark a marked place with something else. Returns CUBBY_OK or ENOMEM. */
 int dirty_marks_set(struct dirty_marks *marks, uint64_t place, uint64_t high_hash);
 
-/* Unmark a place; where there is no memory for that it stays marked. */
+/* Unmark a marked place; where there is no memory for that it stays marked. */
 void dirty_marks_remove(struct dirty_marks *marks, struct dirty_memory *memory, uint64_t place);
 
 /* The marked places from first to last, ascending, at most DIRTY_MARKS_PIECE of them. Returns how

@@ -16,11 +16,10 @@ int dirty_mark_locked(struct dirty *dirty, struct key_hash hash)
 {
     struct key_hash first = {.low = hash.low};
     struct dirty_entry entry;
-    if (!dirty_marks_get(&dirty->marks, dirty_place_of(hash), &first.high)) {
-        return dirty_marks_add(&dirty->marks, &dirty->memory, dirty_place_of(hash), hash.high);
-    }
-    if (first.high == hash.high || dirty_peek_locked(dirty, first, &entry)) {
-        return CUBBY_OK;
+    int status = dirty_marks_add(&dirty->marks, &dirty->memory, dirty_place_of(hash), hash.high,
+                                 &first.high);
+    if (status != CUBBY_OK || first.high == hash.high || dirty_peek_locked(dirty, first, &entry)) {
+        return status;
     }
     return dirty_marks_set(&dirty->marks, dirty_place_of(hash), hash.high); /* it had none */
 }

@@ -55,9 +55,10 @@ static void check_memory(struct dirty_marks *marks)
 static void use_places(struct dirty_marks *marks, struct dirty_memory *memory, uint64_t *places,
                        size_t count, uint64_t *random)
 {
+    uint64_t found;
     for (size_t i = 0; i < count; i++) {
         places[i] = random_next(random);
-        CHECK_EQUAL(dirty_marks_add(marks, memory, places[i], i), CUBBY_OK);
+        CHECK_EQUAL(dirty_marks_add(marks, memory, places[i], i, &found), CUBBY_OK);
         if (i % 16 == 0) {
             check_memory(marks);
         }
@@ -66,21 +67,23 @@ static void use_places(struct dirty_marks *marks, struct dirty_memory *memory, u
         size_t number = random_below(random, (uint32_t)count);
         dirty_marks_remove(marks, memory, places[number]);
         places[number] = random_next(random);
-        CHECK_EQUAL(dirty_marks_add(marks, memory, places[number], number), CUBBY_OK);
+        CHECK_EQUAL(dirty_marks_add(marks, memory, places[number], number, &found), CUBBY_OK);
+        CHECK_EQUAL(dirty_marks_add(marks, memory, places[number], 0, &found), CUBBY_OK);
+        CHECK_EQUAL(found, number);
         if (i % 16 == 0) {
             check_memory(marks);
         }
     }
-    uint64_t found[DIRTY_MARKS_PIECE];
+    uint64_t some_places[DIRTY_MARKS_PIECE];
     uint64_t highs[DIRTY_MARKS_PIECE];
     for (uint64_t range = 0; range < 256; range++) {
         uint64_t first = range << 56;
         size_t some;
-        while ((some = dirty_marks_range(marks, first, first | UINT64_MAX >> 8, found, highs)) >
-               0) {
+        while ((some = dirty_marks_range(marks, first, first | UINT64_MAX >> 8, some_places,
+                                         highs)) > 0) {
             for (size_t i = 0; i < some; i++) {
-                CHECK_EQUAL(places[highs[i]], found[i]);
-                dirty_marks_remove(marks, memory, found[i]);
+                CHECK_EQUAL(places[highs[i]], some_places[i]);
+                dirty_marks_remove(marks, memory, some_places[i]);
             }
             check_memory(marks);
         }
