@@ -317,9 +317,9 @@ static uint64_t shards_of(const struct cubby_batch *batch)
     return shards;
 }
 
-/* With the keys locked: append the group and enter its changes. In between no checkpoint looks for
- * the oldest dirty pair, and none of the pairs that are replaced is logged again: it would come
- * after what replaces it. */
+/* With the keys locked: append the group and enter its changes. All their shards are locked: in
+ * between no checkpoint looks for the oldest dirty pair, and none of the pairs that are replaced is
+ * logged again: it would come after what replaces it. */
 static int append_all(struct cubby_batch *batch, uint64_t *end)
 {
     cubby_store *store = batch->session->store;
@@ -342,7 +342,6 @@ static int append_all(struct cubby_batch *batch, uint64_t *end)
         .state = batch,
     };
     uint64_t shards = shards_of(batch);
-    pthread_rwlock_wrlock(&store->batch_lock);
     dirty_lock_shards(&store->dirty, shards);
     int status = mark_all_locked(batch);
     SIMULATOR_POINT(BATCH_BEFORE_APPEND);
@@ -357,7 +356,6 @@ static int append_all(struct cubby_batch *batch, uint64_t *end)
         }
     }
     dirty_unlock_shards(&store->dirty, shards);
-    pthread_rwlock_unlock(&store->batch_lock);
     free(records);
     return status;
 }

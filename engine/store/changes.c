@@ -99,15 +99,9 @@ static bool log_again(cubby_session *session, struct dirty_entry *entry, enum lo
     if (entry->blobs != NULL || !log_reserve(&store->log, room, user)) {
         return false;
     }
-    /* A batch that is in the log and not in the buffer yet may replace the entry, and wait for its
-     * shard. */
-    int status = pthread_rwlock_tryrdlock(&store->batch_lock);
     uint64_t lsn;
     uint64_t end;
-    if (status == 0) {
-        status = log_append(session, &record, 1, &lsn, &end);
-        pthread_rwlock_unlock(&store->batch_lock);
-    }
+    int status = log_append(session, &record, 1, &lsn, &end);
     log_unreserve(&store->log, room);
     if (status == CUBBY_OK) {
         dirty_renew_locked(&store->dirty, entry, lsn);

@@ -444,9 +444,7 @@ static int checkpoint_locked(cubby_session *session, bool clean)
     snapshot.super.generation++;
     snapshot.super.checkpoint_generation = snapshot.super.generation;
     /* Before the snapshot: what becomes dirty meanwhile is younger than both. */
-    pthread_rwlock_rdlock(&store->batch_lock);
     snapshot.oldest_dirty = store_needed_lsn(store);
-    pthread_rwlock_unlock(&store->batch_lock);
     pthread_mutex_lock(&store->extents.lock);
     int status = take_snapshot_locked(store, &snapshot);
     pthread_mutex_unlock(&store->extents.lock);

@@ -204,7 +204,6 @@ static int make_shell(struct block_device *device, const struct opening *opening
         pthread_mutex_init(&store->key_locks[i], NULL);
     }
     writeback_open(&store->writeback);
-    pthread_rwlock_init(&store->batch_lock, NULL);
     pthread_mutex_init(&store->check_lock, NULL);
     pthread_mutex_init(&store->split_lock, NULL);
     pthread_mutex_init(&store->checkpoint_lock, NULL);
@@ -256,7 +255,6 @@ static void close_parts(cubby_store *store)
         pthread_mutex_destroy(&store->key_locks[i]);
     }
     free(store->key_locks);
-    pthread_rwlock_destroy(&store->batch_lock);
     for (size_t i = 0; i < STRIPE_COUNT; i++) {
         pthread_mutex_destroy(&store->stripes[i].lock);
     }

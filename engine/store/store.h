@@ -12,9 +12,8 @@
  *                     races. Write-back holds several, in ascending order of stripe
  *   writeback.image_lock  one user of the room for images at a time
  *   checkpoint_lock   one checkpoint at a time
- *   batch_lock        one batch at a time between its append and its entry into the buffer
  *   dirty shards      short; held while a record is appended. A batch holds several, in ascending
- *                     order
+ *                     order, from its append to its entry into the buffer
  *   extents.lock      short; held while a record is appended
  *   log.lock          short, but for the copying of records to the page cache
  *   writeback.lock, sessions_lock   short, no I/O but that of gets which closing gives up
@@ -154,7 +153,6 @@ struct cubby_store {
     struct segment_stripe *stripes;
     pthread_mutex_t *key_locks; /* KEY_STRIPE_COUNT */
 
-    pthread_rwlock_t batch_lock;
     struct log log;             /* see log.h */
     struct dirty dirty;         /* see dirty.h */
     struct writeback writeback; /* see writeback.h */
