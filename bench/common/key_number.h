@@ -1,10 +1,10 @@
 /* key_number.h -- a key as a number that is no other key's, in the order of the keys: for tables
  * whose keys are numbers.
  *
- *   all keys have 8 bytes                     the number that they are, as the processor has it
- *   all have the same size                    "user", zeros and 19 digits at most: the digits'
- * number sizes differ (YCSB's own keys)            "user" and 1 to 19 digits: the rank of the
- * digits among all such strings, in the order of their bytes
+ *   keys of 8 bytes    the number that they are, as the processor has it
+ *   of one size        "user", zeros, and 19 digits at most: the digits' number
+ *   of any size        "user" and 1 to 19 digits, as YCSB's own keys are: the rank of the digits
+ *                      among all such strings, in the order of their bytes
  *
  * Of the tree in which the ten that follow a string by one digit are its children, the rank is the
  * place in preorder: that of the parent, one for the string itself, and all that is below the
