@@ -209,7 +209,7 @@ int cubby_volimap_get(cubby_volimap_session *session, uint64_t key, uint64_t *va
     if (session->array != NULL) {
         return array_get(session->array, key, value);
     }
-    return session->inner.gets->get(&session->inner, key, value) ? CUBBY_OK : CUBBY_NOT_FOUND;
+    return session->inner.gets->get(&session->inner, key, value);
 }
 
 /* Do what write says in an ordinary map. Returns a status. */

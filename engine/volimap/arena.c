@@ -1,6 +1,7 @@
 /* arena.c -- see arena.h. */
 #include "engine/volimap/arena.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,9 +17,14 @@ enum {
     SMALL_BYTES = 1 << 20,
     /* Spans without objects keep their memory up to so much of what is used, as it is dear to get
      * again. */
-    SPARE_SHARE = 64,
+    SPARE_SHARE = 24,
     SPARE_SPANS = 4,
     PAGE_BYTES = 4096,
+    /* A span becomes sparse when less than 3 in 4 of its objects are used, while more than 1 in 32
+     * of all bytes are not. */
+    SPARSE_NUMERATOR = 3,
+    SPARSE_DENOMINATOR = 4,
+    WASTE_SHARE = 32,
     /* When it has become so small again it keeps no chunk that is empty. */
     SHRUNK_BYTES = SMALL_BYTES / 2,
 };
@@ -30,15 +36,16 @@ struct free_object {
 
 /* Guarded by arena.lock, as is a chunk. */
 struct arena_span {
-    struct arena_span *next;  /* in arena.partial or arena.empty; */
+    struct arena_span *next;  /* in arena.partial, sparse or empty; */
     struct arena_span **link; /* what refers to it there, or NULL: it is in neither */
     uint8_t *start;
     struct free_object *free;
-    uint32_t units;     /* of each object; 0: none yet */
-    uint32_t used;      /* objects */
-    uint32_t fresh;     /* objects that have ever been taken */
-    uint32_t room;      /* objects that fit in */
-    bool is_given_back; /* its memory is not there until it is used again */
+    uint32_t units;        /* of each object; 0: none yet */
+    uint32_t used;         /* objects */
+    uint32_t fresh;        /* objects that have ever been taken */
+    uint32_t room;         /* objects that fit in */
+    atomic_bool is_sparse; /* it is in arena.sparse; read without the lock */
+    bool is_given_back;    /* its memory is not there until it is used again */
 };
 
 struct arena_chunk {
@@ -79,8 +86,12 @@ void arena_close(struct arena *arena)
 /* The number of a size. */
 static unsigned size_of(unsigned units)
 {
-    CUBBY_ASSERT(units >= 1 && units <= ARENA_UNITS_MAX && (units <= 3 || units % 4 == 1));
-    return units <= 3 ? units - 1 : units / 4 + 2;
+    CUBBY_ASSERT(units >= 1 && units <= ARENA_UNITS_MAX);
+    if (units <= 3) {
+        return units - 1;
+    }
+    CUBBY_ASSERT(units % (units <= 17 ? 4 : 8) == 1);
+    return units <= 17 ? units / 4 + 2 : units / 8 + 4;
 }
 
 /* Lists -----------------------------------------------------------------------------------------
@@ -188,6 +199,11 @@ static struct arena_span *assign_span(struct arena *arena, unsigned units)
 /* Objects ---------------------------------------------------------------------------------------
  */
 
+static void set_sparse(struct arena_span *span, bool is_sparse)
+{
+    atomic_store_explicit(&span->is_sparse, is_sparse, memory_order_relaxed);
+}
+
 static void *take_of_span(struct arena_span *span)
 {
     size_t bytes = span->units * (size_t)ARENA_UNIT_BYTES;
@@ -206,6 +222,22 @@ static void *take_of_span(struct arena_span *span)
     return object;
 }
 
+/* A span of a size that has room, listed by it; NULL: there is no memory for another one. */
+static struct arena_span *find_span(struct arena *arena, unsigned units)
+{
+    unsigned size = size_of(units);
+    if (arena->partial[size] == NULL && arena->sparse[size] != NULL) {
+        struct arena_span *span = arena->sparse[size];
+        unlist_span(span);
+        list_span(&arena->partial[size], span);
+        set_sparse(span, false);
+    }
+    if (arena->partial[size] != NULL) {
+        return arena->partial[size];
+    }
+    return arena->empty != NULL || add_chunk(arena) ? assign_span(arena, units) : NULL;
+}
+
 void *arena_take(struct arena *arena, unsigned units, bool *is_small)
 {
     size_t bytes = units * (size_t)ARENA_UNIT_BYTES;
@@ -215,10 +247,9 @@ void *arena_take(struct arena *arena, unsigned units, bool *is_small)
     if (*is_small) {
         object = aligned_alloc(ARENA_UNIT_BYTES, bytes);
         arena->taken_bytes += object != NULL ? bytes : 0;
-    } else if (arena->partial[size_of(units)] != NULL) {
-        object = take_of_span(arena->partial[size_of(units)]);
-    } else if (arena->empty != NULL || add_chunk(arena)) {
-        object = take_of_span(assign_span(arena, units));
+    } else {
+        struct arena_span *span = find_span(arena, units);
+        object = span != NULL ? take_of_span(span) : NULL;
     }
     arena->used_bytes += object != NULL ? bytes : 0;
     pthread_mutex_unlock(&arena->lock);
@@ -242,6 +273,17 @@ static void give_back(struct arena *arena, struct arena_span *span)
     }
 }
 
+/* Whether what is left in a span, which is not empty, is better moved to others of its size, of
+ * which there is one. */
+static bool becomes_sparse(const struct arena *arena, const struct arena_span *span)
+{
+    const struct arena_span *first = arena->partial[size_of(span->units)];
+    bool is_alone = first == span && span->next == NULL;
+    return !span->is_sparse && !is_alone &&
+           span->used * SPARSE_DENOMINATOR < span->room * SPARSE_NUMERATOR &&
+           arena->taken_bytes - arena->used_bytes > arena->used_bytes / WASTE_SHARE;
+}
+
 static void free_in_span(struct arena *arena, struct arena_span *span, struct free_object *object)
 {
     object->next = span->free;
@@ -251,8 +293,14 @@ static void free_in_span(struct arena *arena, struct arena_span *span, struct fr
     }
     span->used--;
     if (span->used > 0) {
+        if (becomes_sparse(arena, span)) {
+            unlist_span(span);
+            list_span(&arena->sparse[size_of(span->units)], span);
+            set_sparse(span, true);
+        }
         return;
     }
+    set_sparse(span, false);
     struct arena_chunk *chunk = chunk_of(object);
     unlist_span(span);
     list_span(&arena->empty, span);
@@ -287,6 +335,13 @@ void arena_free(struct arena *arena, void *object, unsigned units, bool is_small
         drop_chunk(arena, arena->chunks);
     }
     pthread_mutex_unlock(&arena->lock);
+}
+
+bool arena_is_sparse(const void *object)
+{
+    struct arena_chunk *chunk = chunk_of(object);
+    size_t index = (size_t)((uint8_t *)object - (uint8_t *)chunk) / SPAN_BYTES;
+    return atomic_load_explicit(&chunk->spans[index].is_sparse, memory_order_relaxed);
 }
 
 void arena_usage(struct arena *arena, uint64_t *used_bytes, uint64_t *taken_bytes)

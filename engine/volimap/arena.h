@@ -1,11 +1,14 @@
-/* arena.h -- the memory of one map: pages of nodes and directories, of 20 sizes, 1 to 65 units of
+/* arena.h -- the memory of one map: pages of nodes and directories, of 13 sizes, 1 to 65 units of
  * 64 bytes.
  *
  * A small map has each from malloc. A larger one has chunks of 2 MiB, in huge pages where the
  * kernel gives them, which are divided into spans, each for objects of one size; a span without
  * objects can be of another size, or give its memory back to the system, as a chunk without objects
  * does. So what pages of a size have left behind when they have grown is used by those of another.
- * But a span with one object is all taken: a map that shrinks may keep several times what it uses.
+ * A span with one object is all taken. Where that becomes much, spans of which little is used are
+ * sparse: nothing more is put there if there is another one, and who writes into a page there moves
+ * it (arena_is_sparse). As pages of random keys all grow through the same sizes at the same time,
+ * without that a third of the memory would be spare.
  * Whoever counts bytes has all of them from malloc (small_bytes).
  *
  *   chunk, 2 MiB = 16 spans of 128 KiB; the first one is less by what describes them
@@ -22,7 +25,7 @@
 enum {
     ARENA_UNIT_BYTES = 64,
     ARENA_UNITS_MAX = 65,
-    ARENA_SIZES = 20, /* 1, 2, 3 units, and 5, 9, 13 and so on: no others are taken */
+    ARENA_SIZES = 13, /* 1, 2, 3 units, 5, 9, 13, 17, and 25, 33 and so on: no others are taken */
 };
 
 struct arena_chunk;
@@ -33,6 +36,7 @@ struct arena {
                                                 once the first has been taken */
     pthread_mutex_t lock;                    /* guards all that follows */
     struct arena_span *partial[ARENA_SIZES]; /* by size: spans that have room; */
+    struct arena_span *sparse[ARENA_SIZES];  /* likewise, of which few objects are used; */
     struct arena_span *empty;                /* those that are of no size; */
     struct arena_chunk *chunks;              /* all */
     uint64_t used_bytes;                     /* of objects */
@@ -49,6 +53,9 @@ void arena_close(struct arena *arena);
  * to arena_free. */
 void *arena_take(struct arena *arena, unsigned units, bool *is_small);
 void arena_free(struct arena *arena, void *object, unsigned units, bool is_small);
+
+/* Whether an object, which is not small, would better be moved: its span has few others. */
+bool arena_is_sparse(const void *object);
 
 void arena_usage(struct arena *arena, uint64_t *used_bytes, uint64_t *taken_bytes);
 

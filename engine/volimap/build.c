@@ -12,15 +12,24 @@
  */
 
 enum {
-    ROOM_PERCENT = 150, /* nodes for so many pairs per hundred: more would take memory, less would
+    SMALL_LINES = 16,
+    ROOM_PERCENT = 125, /* nodes for so many pairs per hundred: more would take memory, less would
                            have the page replaced again soon */
 };
+
+/* The next number of lines that pages have: few of them, so that a page is not replaced often, but
+ * for small ones. */
+static unsigned round_lines(unsigned lines)
+{
+    unsigned step = lines <= SMALL_LINES ? LINES_STEP : 2 * LINES_STEP;
+    return (lines + step - 1) / step * step;
+}
 
 /* Lines for so many pairs. */
 static unsigned lines_for(unsigned count)
 {
     unsigned nodes = (count * ROOM_PERCENT + 99) / 100;
-    unsigned lines = (nodes + LINE_NODES * LINES_STEP - 1) / (LINE_NODES * LINES_STEP) * LINES_STEP;
+    unsigned lines = round_lines((nodes + LINE_NODES - 1) / LINE_NODES);
     return lines < PAGE_LINES_MAX ? lines : PAGE_LINES_MAX;
 }
 
@@ -51,7 +60,7 @@ static struct object *make_page(struct volimap_session *session, struct outcome 
         object_discard(session, page);
         CUBBY_ASSERT(!is_crowded); /* it has a node for each */
         is_crowded = lines == PAGE_LINES_MAX;
-        lines += is_crowded ? 0 : LINES_STEP;
+        lines = is_crowded ? lines : round_lines(lines + 1);
     }
 }
 
@@ -91,9 +100,9 @@ static unsigned lines_wanted(const struct object *page, unsigned count, bool wan
         return PAGE_LINES_MAX + 1;
     }
     if (wants_room && lines <= page->lines && wanted * 100 > page->lines * LINE_NODES * 60u) {
-        lines = page->lines + LINES_STEP; /* it has no room although it has nodes */
+        lines = round_lines(page->lines + 1); /* it has no room although it has nodes */
     }
-    return lines < PAGE_LINES_MAX ? lines : PAGE_LINES_MAX;
+    return lines > page->lines && !wants_room ? page->lines : lines;
 }
 
 struct page_plan build_plan(const struct object *page, const struct object *directory,

@@ -5,15 +5,16 @@
 #include <stddef.h>
 
 #include "engine/base/cubby_assert.h"
+#include "engine/cubby.h"
 #include "engine/volimap/volimap.h"
 
 #ifndef VOLIMAP_GETS
 #define VOLIMAP_GETS volimap_gets
 #endif
 
-static bool get(struct volimap_session *session, uint64_t key, uint64_t *value)
+static int get(struct volimap_session *session, uint64_t key, uint64_t *value)
 {
-    return volimap_get(session, key, value);
+    return volimap_get(session, key, value) ? CUBBY_OK : CUBBY_NOT_FOUND;
 }
 
 /* Find the pages of some keys, and have the nodes that are looked at first come nearer. */
@@ -22,7 +23,7 @@ static void find_pages(const struct volimap *map, unsigned count, const uint64_t
 {
     for (unsigned i = 0; i < count; i++) {
         uint64_t page = volimap_find_page(map, keys[i]);
-        unsigned line = page_home_line(keys[i], entry_lines(page), page >> ENTRY_FACTOR_SHIFT);
+        unsigned line = page_home_line(keys[i], entry_lines(page));
         struct node *nodes = object_nodes(entry_object(page));
         __builtin_prefetch((page & ENTRY_EXACT) != 0 ? page_exact_node(nodes, keys[i])
                                                      : &nodes[line * LINE_NODES]);

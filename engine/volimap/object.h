@@ -35,10 +35,9 @@ enum {
     LINE_NODES = 4,
     PAGE_LINES_MAX = 64,
     LINES_STEP = 4, /* a page's lines are a multiple of it */
-    LINE_FACTOR_SHIFT = 12,
     PAGE_NODES_MAX = PAGE_LINES_MAX * LINE_NODES,
-    PAGE_PROBES = 4, /* lines from a key's own one on, in which it is or is not; in a crowded page
-                        it may be in any */
+    PUT_LINES = 16, /* lines from a key's own one on that it may be put in: if they are full the
+                       page is replaced. (Not if it is crowded, nor when it is filled.) */
     OBJECT_HEADER_BYTES = 64,
     DIRECTORY_DEPTH_MAX = 9,
     WINDOW_BITS = 9,
@@ -66,10 +65,9 @@ struct object {
     uint8_t bits;                    /* it has the keys from there, 2^bits */
     bool is_directory;
     bool is_small;           /* where its memory is from */
-    bool is_crowded;         /* a page of PAGE_LINES_MAX whose keys may be in any line */
+    bool is_crowded;         /* a page of PAGE_LINES_MAX whose keys may be put in any line */
     uint8_t lines;           /* of a page */
     uint8_t depth;           /* of a directory */
-    uint16_t line_factor;    /* of a page: line_factor(lines) */
     _Atomic int32_t removed; /* nodes of a page that have been: about */
     uint8_t filler[OBJECT_HEADER_BYTES - 52];
 };
@@ -81,22 +79,13 @@ _Static_assert(sizeof(struct object) == OBJECT_HEADER_BYTES, "what follows is in
 
 #define ENTRY_FROZEN UINT64_C(1)
 #define ENTRY_DIRECTORY UINT64_C(2)
-#define ENTRY_CROWDED UINT64_C(4)
 #define ENTRY_EXACT UINT64_C(8)
 #define ENTRY_ADDRESS UINT64_C(0x0000ffffffffffc0)
 
 enum {
     ENTRY_MORE_SHIFT = 48, /* of a page: lines / LINES_STEP in 5 bits; of a directory: entry_bits */
-    ENTRY_FACTOR_SHIFT = 53, /* of a page: line_factor */
-    ENTRY_DEPTH_SHIFT = 56,  /* of a directory: depth */
+    ENTRY_DEPTH_SHIFT = 56, /* of a directory: depth */
 };
-
-/* What to multiply a number below 64 by, and shift right by LINE_FACTOR_SHIFT, to divide it by
- * lines. */
-static inline uint64_t line_factor(unsigned lines)
-{
-    return lines == 0 ? 0 : ((1u << LINE_FACTOR_SHIFT) + lines - 1) / lines;
-}
 
 static inline struct object *entry_object(uint64_t entry)
 {
@@ -134,10 +123,8 @@ static inline uint64_t entry_make(const struct object *object)
                (uint64_t)directory_entry_bits(object) << ENTRY_MORE_SHIFT |
                (uint64_t)object->depth << ENTRY_DEPTH_SHIFT;
     }
-    return address | (object->is_crowded ? ENTRY_CROWDED : 0) |
-           (page_is_exact(object) ? ENTRY_EXACT : 0) |
-           (uint64_t)(object->lines / LINES_STEP) << ENTRY_MORE_SHIFT |
-           (uint64_t)object->line_factor << ENTRY_FACTOR_SHIFT;
+    return address | (page_is_exact(object) ? ENTRY_EXACT : 0) |
+           (uint64_t)(object->lines / LINES_STEP) << ENTRY_MORE_SHIFT;
 }
 
 static inline unsigned entry_lines(uint64_t entry)

@@ -8,8 +8,7 @@
 bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value)
 {
     unsigned lines = entry_lines(entry);
-    unsigned probes = page_probes(lines, (entry & ENTRY_CROWDED) != 0);
-    for (unsigned i = 1; i < probes; i++) {
+    for (unsigned i = 1; i < lines; i++) {
         line = page_next_line(line, lines);
         const struct node *four = &object_nodes(entry_object(entry))[line * LINE_NODES];
         struct line_view view = line_look(four, node_key_bits(key) | NODE_LIVE, NODE_FROZEN);
@@ -117,19 +116,30 @@ static enum page_result write_exact(struct object *page, uint64_t key, struct pa
     return write_node(page, page_exact_node(object_nodes(page), key), key, write);
 }
 
-static enum page_result write_once(struct object *page, uint64_t key, struct page_write *write)
+/* How many lines from its own one on a key may be put in. */
+static inline unsigned put_lines(const struct object *page)
 {
-    if (page_is_exact(page)) {
+    return page->is_crowded || page->lines < PUT_LINES ? page->lines : (unsigned)PUT_LINES;
+}
+
+static enum page_result write_once(uint64_t entry, uint64_t key, struct page_write *write)
+{
+    struct object *page = entry_object(entry);
+    if ((entry & ENTRY_EXACT) != 0) {
         return write_exact(page, key, write);
     }
-    unsigned line = page_home_line(key, page->lines, page->line_factor);
-    unsigned probes = page_probes(page->lines, page->is_crowded);
-    for (unsigned i = 0; i < probes; i++) {
+    const unsigned lines = entry_lines(entry);
+    unsigned line = page_home_line(key, lines);
+    for (unsigned i = 0; i < lines; i++) {
         struct node *node = find_in_line(&object_nodes(page)[line * LINE_NODES], key);
         if (node != NULL) {
+            bool is_too_far = i >= put_lines(page) && node_word(node) == 0;
+            if (is_too_far && adds(write)) {
+                break;
+            }
             return write_node(page, node, key, write);
         }
-        line = page_next_line(line, page->lines);
+        line = page_next_line(line, lines);
     }
     if (!adds(write)) {
         return PAGE_ABSENT;
@@ -137,11 +147,11 @@ static enum page_result write_once(struct object *page, uint64_t key, struct pag
     return object_has(page, key) ? PAGE_NO_ROOM : PAGE_NOT_ITS;
 }
 
-enum page_result page_write(struct object *page, uint64_t key, struct page_write *write)
+enum page_result page_write(uint64_t entry, uint64_t key, struct page_write *write)
 {
     enum page_result result;
     do {
-        result = write_once(page, key, write);
+        result = write_once(entry, key, write);
     } while (result == PAGE_RETRY);
     return result;
 }
@@ -178,18 +188,14 @@ static void fill_node(struct node *node, const struct volimap_pair *pair)
     node->value = pair->value;
 }
 
-/* Take the node that a key which is not in a page gets; NULL: there is none. used: how many nodes
- * of each line are taken. */
-static inline struct node *take_place(struct node *nodes, unsigned line, unsigned lines,
-                                      unsigned probes, uint8_t *used)
+/* How many lines from a key's own one on are full; used: how many nodes of each are. */
+static inline unsigned count_full(const uint8_t *used, unsigned line, unsigned lines)
 {
-    for (unsigned i = 0; i < probes; i++) {
-        if (used[line] < LINE_NODES) {
-            return &nodes[line * LINE_NODES + used[line]++];
-        }
+    unsigned full = 0;
+    for (; full < lines && used[line] == LINE_NODES; full++) {
         line = page_next_line(line, lines);
     }
-    return NULL;
+    return full;
 }
 
 bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned count,
@@ -203,19 +209,16 @@ bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned c
         return true;
     }
     const unsigned lines = page->lines;
-    const unsigned factor = page->line_factor;
-    const unsigned probes = page_probes(page->lines, page->is_crowded);
+    CUBBY_ASSERT(count <= lines * (unsigned)LINE_NODES);
     uint8_t used[PAGE_LINES_MAX] = {0};
     bool is_there = wanted == NULL;
     for (unsigned i = 0; i < count; i++) {
-        unsigned line = page_home_line(pairs[i].key, lines, factor);
-        struct node *node = take_place(nodes, line, lines, probes, used);
-        if (node == NULL) {
-            return false;
+        unsigned line = page_home_line(pairs[i].key, lines);
+        while (used[line] == LINE_NODES) {
+            line = page_next_line(line, lines);
         }
-        fill_node(node, &pairs[i]);
+        fill_node(&nodes[line * LINE_NODES + used[line]++], &pairs[i]);
         is_there = is_there || pairs[i].key == *wanted;
     }
-    return is_there ||
-           take_place(nodes, page_home_line(*wanted, lines, factor), lines, probes, used) != NULL;
+    return is_there || count_full(used, page_home_line(*wanted, lines), lines) < put_lines(page);
 }

@@ -1,15 +1,15 @@
 /* page.h -- a page of nodes: a small hash table that a key is in, or in no other.
  *
  * A key has a line of 4 nodes of its own, and in it a node. If that is taken it is in one of the
- * other three, or in one of the next lines; it is within PAGE_PROBES lines, or the page has to be
- * replaced by a larger one, or by two. (In the largest, where keys of one line come together that
- * are too many, it may be in any line: the page is crowded.) Numbers that follow each other have
- * nodes that do, so that a page of 256 such numbers is full to the last node; numbers that have the
- * same low bits are spread by their higher ones. A page of the largest size that has no other keys
- * than 256 such numbers has each in the node of its lowest 8 bits (page_is_exact): an array, as the
- * seed has it.
+ * other three, or in the next line that has an empty node. A pair that would have to be put too far
+ * from its own line has the page replaced by a larger one, or by two. Four numbers that follow
+ * each other share a line, and the next four have one that is far from it (37 / 64 is about the
+ * golden ratio): so such numbers are spread evenly, and over 64 lines each four have one of their
+ * own. Others are spread by chance. A page of the largest
+ * size that has no other keys than 256 numbers which follow each other has each in the node of its
+ * lowest 8 bits (page_is_exact): an array, as the seed has it.
  *
- *   line = ((key >> 2) + spread(key >> 8)) mod 64 mod the page's lines       node = key & 3
+ *   line = fraction((key >> 2) * 37 / 64 + hash(key >> 8)) * the page's lines     node = key & 3
  *
  * Depends on: base, object.h.   Used by: engine/volimap.
  */
@@ -39,12 +39,11 @@ struct volimap_pair {
     uint64_t value;
 };
 
-/* factor: line_factor(lines). */
-static inline unsigned page_home_line(uint64_t key, unsigned lines, uint64_t factor)
+static inline unsigned page_home_line(uint64_t key, unsigned lines)
 {
-    uint64_t spread = ((key >> 8) * UINT64_C(0x9e3779b97f4a7c15)) >> 58;
-    uint64_t number = ((key >> 2) + spread) & (PAGE_LINES_MAX - 1);
-    return (unsigned)(number - (number * factor >> LINE_FACTOR_SHIFT) * lines);
+    uint32_t hash = (uint32_t)((key >> 8) * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+    uint32_t fraction = hash + ((uint32_t)(key >> 2) * 37 << 26);
+    return (unsigned)((uint64_t)fraction * lines >> 32);
 }
 
 /* What is to be seen in a line: bit LINE_VIEW_BITS * i of found says that node i is not empty, and
@@ -129,12 +128,6 @@ static inline struct line_view line_look(const struct node *line, uint64_t wante
 
 #endif
 
-/* How many of a page's lines a key may be in, from its own one on. */
-static inline unsigned page_probes(unsigned lines, bool is_crowded)
-{
-    return is_crowded || lines < PAGE_PROBES ? lines : (unsigned)PAGE_PROBES;
-}
-
 static inline unsigned page_next_line(unsigned line, unsigned lines)
 {
     return line + 1 < lines ? line + 1 : 0;
@@ -150,7 +143,8 @@ static inline struct node *page_exact_node(struct node *nodes, uint64_t key)
 bool page_get_beyond(uint64_t entry, uint64_t key, unsigned line, uint64_t *value);
 
 /* Find a key in the page that an entry leads to; an entry of 0 leads to a page without lines. */
-static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
+static inline __attribute__((always_inline)) bool page_get(uint64_t entry, uint64_t key,
+                                                           uint64_t *value)
 {
     struct node *nodes = object_nodes(entry_object(entry));
     const uint64_t wanted = node_key_bits(key) | NODE_LIVE;
@@ -166,7 +160,8 @@ static inline bool page_get(uint64_t entry, uint64_t key, uint64_t *value)
     if (lines == 0) {
         return false;
     }
-    unsigned line = page_home_line(key, lines, entry >> ENTRY_FACTOR_SHIFT);
+    unsigned line = page_home_line(key, lines);
+    __builtin_prefetch(&nodes[(line + 1) * LINE_NODES]); /* where it is next most often */
     struct line_view view = line_look(&nodes[line * LINE_NODES], wanted, NODE_FROZEN);
     if (view.found != 0) {
         *value = node_value(
@@ -202,8 +197,8 @@ enum page_result {
     PAGE_RETRY,   /* the node was changed meanwhile; page_write does not return it */
 };
 
-/* Do it in a page. */
-enum page_result page_write(struct object *page, uint64_t key, struct page_write *write);
+/* Do it in the page that an entry leads to. */
+enum page_result page_write(uint64_t entry, uint64_t key, struct page_write *write);
 
 /* Freeze all nodes of a page. */
 void page_freeze(struct object *page);
@@ -232,8 +227,9 @@ unsigned page_collect(const struct object *page, struct volimap_pair *pairs);
 /* How many pairs there are. */
 unsigned page_count(const struct object *page);
 
-/* Fill a page that nobody sees yet, which is empty and has its bits. Returns false if they do not
- * all fit, and a node besides for *wanted, if that is not NULL and not among them. */
+/* Fill a page that nobody sees yet, which is empty and has its bits. Returns false if there
+ * is no room besides for *wanted, if that is not NULL and not among them. The pairs are at most as
+ * many as the page has nodes. */
 bool page_fill(struct object *page, const struct volimap_pair *pairs, unsigned count,
                const uint64_t *wanted);
 

@@ -48,7 +48,6 @@ static struct object *make(struct volimap_session *session, const struct object 
     object->is_directory = model->is_directory;
     object->lines = model->lines;
     object->depth = model->depth;
-    object->line_factor = (uint16_t)line_factor(model->lines);
     object->is_small = is_small;
     count_object(session, object, 1);
     return object;

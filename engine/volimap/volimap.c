@@ -347,6 +347,15 @@ static void after_removal(struct volimap_session *session, const struct object *
     }
 }
 
+/* A page has been written into: it had better be elsewhere, perhaps. That it cannot be is no
+ * failure. */
+static void move_if_sparse(struct volimap_session *session, struct object *page, uint64_t key)
+{
+    if (session->call_page_copies == 0 && !page->is_small && arena_is_sparse(page)) {
+        (void)make_room(session, page, key, false);
+    }
+}
+
 int volimap_write(struct volimap_session *session, uint64_t key, struct page_write *write,
                   enum page_result *result)
 {
@@ -354,8 +363,9 @@ int volimap_write(struct volimap_session *session, uint64_t key, struct page_wri
     int status = CUBBY_OK;
     volimap_enter(session);
     do {
-        struct object *page = entry_object(volimap_find_page(session->map, key));
-        *result = page != NULL ? page_write(page, key, write) : adds ? PAGE_NOT_ITS : PAGE_ABSENT;
+        uint64_t entry = volimap_find_page(session->map, key);
+        struct object *page = entry_object(entry);
+        *result = page != NULL ? page_write(entry, key, write) : adds ? PAGE_NOT_ITS : PAGE_ABSENT;
         if (*result >= PAGE_FROZEN) {
             status = prepare(session, page, key, *result, adds);
             continue;
@@ -365,6 +375,9 @@ int volimap_write(struct volimap_session *session, uint64_t key, struct page_wri
         } else if (*result == PAGE_DONE && write->how >= PAGE_REMOVE) {
             volimap_count_pairs(session, -1);
             after_removal(session, page, key);
+        }
+        if (*result <= PAGE_ADDED) {
+            move_if_sparse(session, page, key);
         }
         break;
     } while (status == CUBBY_OK);

@@ -87,8 +87,8 @@ enum {
 /* The calls that are made most, built twice: for any x86-64 processor, and for those of its third
  * level, which compare all nodes of a line at once. A session has those that are best here. */
 struct volimap_gets {
-    /* As volimap_get. */
-    bool (*get)(struct volimap_session *session, uint64_t key, uint64_t *value);
+    /* As cubby_volimap_get. */
+    int (*get)(struct volimap_session *session, uint64_t key, uint64_t *value);
     /* Look up some keys at once. */
     void (*get_many)(struct volimap_session *session, unsigned count, const uint64_t *keys,
                      uint64_t *values, uint8_t *founds);

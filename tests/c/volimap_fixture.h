@@ -113,7 +113,7 @@ static inline uint64_t volimap_draw_key(enum volimap_pattern pattern, size_t i, 
     }
     case PATTERN_ONE_LINE: {
         uint64_t key = (drawn & UINT64_C(0x80000000000fffff)) | UINT64_C(0x12345) << 30;
-        while (page_home_line(key, PAGE_LINES_MAX, line_factor(PAGE_LINES_MAX)) != 5) {
+        while (page_home_line(key, PAGE_LINES_MAX) != 5) {
             key += LINE_NODES;
         }
         return key;

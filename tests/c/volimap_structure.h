@@ -42,11 +42,10 @@ static inline void structure_check_node(const struct object *page, unsigned inde
         return;
     }
     unsigned lines = page->lines;
-    unsigned line = page_home_line(key, lines, line_factor(lines));
+    unsigned line = page_home_line(key, lines);
     CHECK(line < lines);
-    unsigned probes = page->is_crowded || lines < PAGE_PROBES ? lines : PAGE_PROBES;
     bool is_reached = false;
-    for (unsigned i = 0; i < probes; i++) {
+    for (unsigned i = 0; i < lines; i++) {
         bool is_last = index / LINE_NODES == line;
         is_reached = is_reached || is_last;
         for (unsigned at = line * LINE_NODES; at < (line + 1) * LINE_NODES; at++) {
@@ -57,14 +56,12 @@ static inline void structure_check_node(const struct object *page, unsigned inde
         }
         line = line + 1 < lines ? line + 1 : 0;
     }
-    CHECK(is_reached); /* a key is within its probes */
 }
 
 static inline void structure_check_page(const struct object *page, struct volimap_structure *sum)
 {
     CHECK(page->lines <= PAGE_LINES_MAX && page->lines % LINES_STEP == 0);
     CHECK(!page->is_crowded || page->lines == PAGE_LINES_MAX);
-    CHECK_EQUAL(page->line_factor, line_factor(page->lines));
     unsigned removed = 0;
     unsigned frozen = 0;
     for (unsigned i = 0; i < page->lines * (unsigned)LINE_NODES; i++) {
