@@ -1,0 +1,268 @@
+/* evict.c -- room: which pages may be in memory, and which have to go.
+ *
+ * Only clean pages go, hundreds by one call of the system, after which the processors' tables are
+ * flushed once for all of them.
+ *
+ * Depends on: pfd.h.   Used by: load.c, pin.c.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/base/cubby_assert.h"
+#include "mmapio/pfd.h"
+
+enum {
+    SMALL_SHARE = 10,      /* of the pages in memory one in so many is in the small queue */
+    ENOUGH_PAGES = 64,     /* that were evicted, not to look into the next shard */
+    FRUITLESS_TURNS = 100, /* looks for room that find none, before there is said to be none */
+    FRUITLESS_NANOSECONDS = 100 * 1000, /* between two of them, after the first few */
+};
+
+/* Queues ----------------------------------------------------------------------------------------
+ */
+
+static void push(struct mmapio_region *region, struct page_queue *queue, uint64_t page)
+{
+    uint32_t own = (uint32_t)page + 1;
+    region->next[page] = NO_PAGE;
+    if (queue->last == NO_PAGE) {
+        queue->first = own;
+    } else {
+        region->next[queue->last - 1] = own;
+    }
+    queue->last = own;
+    queue->count++;
+}
+
+static uint64_t pop(struct mmapio_region *region, struct page_queue *queue)
+{
+    uint64_t page = queue->first - 1;
+    queue->first = region->next[page];
+    if (queue->first == NO_PAGE) {
+        queue->last = NO_PAGE;
+    }
+    queue->count--;
+    return page;
+}
+
+uint32_t evict_stamp(struct mmapio_shard *shard)
+{
+    uint32_t stamp = atomic_fetch_add_explicit(&shard->stamp, 1, memory_order_relaxed) + 1;
+    stamp &= WORD_STAMP_MASK;
+    return stamp == 0 ? 1 : stamp;
+}
+
+bool evict_was_here(const struct mmapio_region *region, const struct mmapio_shard *shard,
+                    uint32_t stamp)
+{
+    uint32_t now = atomic_load_explicit(&shard->stamp, memory_order_relaxed);
+    return ((now - stamp) & WORD_STAMP_MASK) < region->cache_pages / region->shard_count;
+}
+
+void evict_queue(struct mmapio_region *region, uint64_t page, bool was_here)
+{
+    struct mmapio_shard *shard = shard_of(region, page);
+    pthread_mutex_lock(&shard->lock);
+    push(region, was_here ? &shard->main : &shard->small, page);
+    pthread_mutex_unlock(&shard->lock);
+}
+
+/* Choosing ---------------------------------------------------------------------------------------
+ */
+
+struct victim {
+    uint64_t page;
+    uint32_t word; /* that it is to have when it is ABSENT */
+};
+
+static bool try_evict(page_word *word)
+{
+    uint32_t old = atomic_load(word);
+    return word_state(old) == PAGE_CLEAN && !word_is_pinned(old) &&
+           atomic_compare_exchange_strong(word, &old, word_with_state(old, PAGE_EVICTING));
+}
+
+/* As used less often by so much. */
+static void use_less(page_word *word, uint32_t old, unsigned less)
+{
+    atomic_compare_exchange_strong(word, &old, old - (less << WORD_USED_SHIFT));
+}
+
+/* Look at the page that is next to go. Returns whether it goes. */
+static bool look_locked(struct mmapio_region *region, struct mmapio_shard *shard,
+                        struct victim *victim)
+{
+    uint64_t total = shard->small.count + shard->main.count;
+    bool is_small = shard->main.count == 0 || shard->small.count > total / SMALL_SHARE;
+    uint64_t page = pop(region, is_small ? &shard->small : &shard->main);
+    page_word *word = &region->words[page];
+    uint32_t old = atomic_load_explicit(word, memory_order_relaxed);
+    unsigned used = word_used(old);
+    if (used > (is_small ? 1u : 0u)) {
+        use_less(word, old, is_small ? used : 1);
+    } else if (try_evict(word)) {
+        uint32_t stamp = is_small ? evict_stamp(shard) : 0;
+        *victim = (struct victim){.page = page, .word = stamp << WORD_STAMP_SHIFT};
+        return true;
+    }
+    push(region, &shard->main, page); /* what is dirty or pinned is wanted, too */
+    return false;
+}
+
+static unsigned choose(struct mmapio_region *region, struct mmapio_shard *shard,
+                       struct victim *victims, unsigned capacity)
+{
+    unsigned count = 0;
+    pthread_mutex_lock(&shard->lock);
+    uint64_t total = shard->small.count + shard->main.count;
+    uint64_t share = total * EVICT_PAGES / region->cache_pages + 1;
+    unsigned wanted = share < capacity ? (unsigned)share : capacity;
+    uint64_t looks = 8 * (uint64_t)wanted + ENOUGH_PAGES;
+    for (uint64_t i = 0; i < looks && count < wanted && total > count; i++) {
+        count += look_locked(region, shard, &victims[count]);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return count;
+}
+
+/* Evicting ---------------------------------------------------------------------------------------
+ */
+
+/* Take the memory of pages away, by one call where the kernel allows that of oneself. */
+static void drop(struct mmapio_region *region, const struct victim *victims, unsigned count)
+{
+    struct iovec ranges[EVICT_PAGES];
+    for (unsigned i = 0; i < count; i++) {
+        ranges[i] = (struct iovec){page_address(region, victims[i].page), PAGE_BYTES};
+    }
+    struct mmapio_slot *slot = pfd_slot(region);
+    pfd_count(&slot->evictions, count);
+    unsigned done = 0;
+    if (region->self_fd >= 0) {
+        long bytes =
+            syscall(SYS_process_madvise, region->self_fd, ranges, (size_t)count, MADV_DONTNEED, 0u);
+        pfd_count(&slot->eviction_calls, 1);
+        done = bytes > 0 ? (unsigned)((size_t)bytes / PAGE_BYTES) : 0;
+    }
+    for (; done < count; done++) {
+        int status = madvise(ranges[done].iov_base, PAGE_BYTES, MADV_DONTNEED);
+        CUBBY_ASSERT(status == 0); /* or it would be found there by the next who loads it */
+        pfd_count(&slot->eviction_calls, 1);
+    }
+}
+
+static void evict(struct mmapio_region *region, const struct victim *victims, unsigned count)
+{
+    if (count == 0) {
+        return;
+    }
+    drop(region, victims, count);
+    for (unsigned i = 0; i < count; i++) {
+        word_set(&region->words[victims[i].page], victims[i].word);
+    }
+}
+
+/* Evict some pages. Returns how many. */
+static unsigned evict_some(struct mmapio_region *region)
+{
+    struct victim victims[EVICT_PAGES];
+    unsigned count = 0;
+    unsigned first = atomic_fetch_add_explicit(&region->evict_shard, 1, memory_order_relaxed);
+    for (unsigned i = 0; i < region->shard_count && count < ENOUGH_PAGES; i++) {
+        struct mmapio_shard *shard = &region->shards[(first + i) % region->shard_count];
+        count += choose(region, shard, &victims[count], EVICT_PAGES - count);
+    }
+    evict(region, victims, count);
+    return count;
+}
+
+void evict_range(struct mmapio_region *region, uint64_t page, uint64_t page_count)
+{
+    /* A page has to leave its queue, which is a list: so each shard's is gone through. */
+    uint64_t end = page + page_count;
+    for (unsigned s = 0; s < region->shard_count; s++) {
+        struct mmapio_shard *shard = &region->shards[s];
+        if (shard->first_page >= end || shard->first_page + shard->page_count <= page) {
+            continue;
+        }
+        uint64_t left = UINT64_MAX;
+        while (left > 0) {
+            struct victim victims[EVICT_PAGES];
+            unsigned count = 0;
+            pthread_mutex_lock(&shard->lock);
+            uint64_t total = shard->small.count + shard->main.count;
+            left = left > total ? total : left;
+            for (; left > 0 && count < EVICT_PAGES; left--) {
+                struct page_queue *queue = shard->small.count > 0 && left > shard->main.count
+                                               ? &shard->small
+                                               : &shard->main;
+                uint64_t at = pop(region, queue);
+                if (at >= page && at < end && try_evict(&region->words[at])) {
+                    victims[count++] = (struct victim){.page = at};
+                } else {
+                    push(region, queue, at);
+                }
+            }
+            pthread_mutex_unlock(&shard->lock);
+            evict(region, victims, count);
+            evict_give(region, count);
+        }
+    }
+}
+
+/* Room -------------------------------------------------------------------------------------------
+ */
+
+void evict_give(struct mmapio_region *region, unsigned count)
+{
+    if (count > 0) {
+        atomic_fetch_add(&pfd_slot(region)->free_pages, (int64_t)count);
+    }
+}
+
+/* Take what of count is free. */
+static unsigned take_free(struct mmapio_region *region, unsigned count)
+{
+    unsigned first = (unsigned)(pfd_slot(region) - region->slots);
+    for (unsigned i = 0; i < region->slot_count; i++) {
+        struct mmapio_slot *slot = &region->slots[(first + i) % region->slot_count];
+        int64_t left = atomic_load_explicit(&slot->free_pages, memory_order_relaxed);
+        while (left > 0) {
+            int64_t taken = left < (int64_t)count ? left : (int64_t)count;
+            if (atomic_compare_exchange_weak(&slot->free_pages, &left, left - taken)) {
+                return (unsigned)taken;
+            }
+        }
+    }
+    return 0;
+}
+
+unsigned evict_take(struct mmapio_region *region, unsigned count)
+{
+    for (unsigned turn = 0; turn < FRUITLESS_TURNS; turn++) {
+        unsigned taken = take_free(region, count);
+        if (taken > 0) {
+            return taken;
+        }
+        unsigned evicted = evict_some(region);
+        if (evicted > 0) {
+            taken = evicted < count ? evicted : count;
+            evict_give(region, evicted - taken);
+            return taken;
+        }
+        if (clean_some(region) > 0) {
+            turn = 0;
+        } else if (turn < FRUITLESS_TURNS / 10) {
+            sched_yield();
+        } else {
+            const struct timespec moment = {.tv_nsec = FRUITLESS_NANOSECONDS};
+            nanosleep(&moment, NULL);
+        }
+    }
+    return 0;
+}

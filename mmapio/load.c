@@ -1,0 +1,222 @@
+/* load.c -- bringing pages into memory.
+ *
+ * Where plain pointers work a page is read into a buffer and put in its place at once, protected
+ * from stores, so that nobody sees it half read. Where there are pins alone it is read in its
+ * place: nobody may look there yet.
+ *
+ * Depends on: pfd.h, uffd.h.   Used by: pin.c, fault.c.
+ */
+#include <errno.h>
+
+#include "engine/base/cubby_assert.h"
+#include "mmapio/pfd.h"
+#include "mmapio/uffd.h"
+
+/* One page --------------------------------------------------------------------------------------
+ */
+
+static page_word *word_of(struct mmapio_region *region, uint64_t page)
+{
+    return &region->words[page];
+}
+
+/* A page that was claimed is there. pin: WORD_READER, WORD_WRITER or 0. */
+static void finish(struct mmapio_region *region, const struct page_load *load,
+                   enum mmapio_access access, uint32_t pin)
+{
+    struct mmapio_shard *shard = shard_of(region, load->page);
+    uint32_t stamp = load->from >> WORD_STAMP_SHIFT;
+    bool was_here = stamp != 0 && evict_was_here(region, shard, stamp);
+    bool is_write = access == MMAPIO_WRITE;
+    uint32_t is_protected = region->has_pointers && !is_write ? WORD_PROTECTED : 0;
+    word_set(word_of(region, load->page),
+             (uint32_t)(is_write ? PAGE_DIRTY : PAGE_CLEAN) | is_protected | pin);
+    if (is_write) {
+        clean_note_dirty(region, load->page);
+    }
+    evict_queue(region, load->page, was_here);
+}
+
+/* A page that was claimed is not there. */
+static void fail(struct mmapio_region *region, struct page_load *load, int status)
+{
+    load->status = status;
+    word_set(word_of(region, load->page), load->from & ~(uint32_t)WORD_WAITED);
+}
+
+static uint32_t pin_of(enum mmapio_access access)
+{
+    return access == MMAPIO_WRITE ? WORD_WRITER : WORD_READER;
+}
+
+/* A run, with what follows ------------------------------------------------------------------------
+ */
+
+/* How many pages to read for a miss: as long as each is the one that the last did not read, more
+ * and more; on any other one, one. */
+static unsigned note_stream(const struct mmapio_region *region, struct mmapio_slot *slot,
+                            uint64_t page)
+{
+    bool goes_on = slot->stream_next == page;
+    unsigned pages = !goes_on || slot->stream_pages == 0 ? 1 : 2 * slot->stream_pages;
+    pages = pages > BOUNCE_PAGES ? BOUNCE_PAGES : pages;
+    const struct mmapio_shard *shard = shard_of(region, page);
+    uint64_t left = shard->first_page + shard->page_count - page;
+    pages = pages > left ? (unsigned)left : pages;
+    slot->stream_pages = pages;
+    slot->stream_next = page + pages;
+    return pages;
+}
+
+/* Claim what follows a page, as long as it is absent and there is room that is free already. */
+static unsigned claim_following(struct mmapio_region *region, struct page_load *loads,
+                                unsigned count)
+{
+    unsigned claimed = 1;
+    for (; claimed < count; claimed++) {
+        struct page_load *load = &loads[claimed];
+        load->page = loads[0].page + claimed;
+        load->from = atomic_load(word_of(region, load->page));
+        if (word_state(load->from) != PAGE_ABSENT ||
+            !load_claim(word_of(region, load->page), load->from)) {
+            break;
+        }
+    }
+    return claimed;
+}
+
+static int read_run(struct mmapio_region *region, struct mmapio_slot *slot, uint64_t page,
+                    unsigned count, bool is_protected)
+{
+    struct block_device *device = region->device;
+    uint8_t *address = page_address(region, page);
+    uint8_t *buffer = region->has_pointers ? slot->bounce : address;
+    int status = device->ops->read(device, region->first_lba + page, count, buffer);
+    pfd_count(&slot->loads, count);
+    if (status == 0 && region->has_pointers) {
+        size_t copied;
+        status = uffd_copy(shard_of(region, page)->uffd, address, buffer,
+                           count * (size_t)PAGE_BYTES, is_protected, &copied);
+        CUBBY_ASSERT(status == 0 || copied == 0); /* or pages are there that nobody knows of */
+    }
+    return status;
+}
+
+int load_page(struct mmapio_region *region, struct page_load *load, enum mmapio_access access)
+{
+    struct page_load loads[BOUNCE_PAGES] = {*load};
+    struct mmapio_slot *slot = pfd_take_slot(region);
+    bool reads_ahead = access == MMAPIO_READ && atomic_load(&region->reads_ahead);
+    unsigned wanted = reads_ahead ? note_stream(region, slot, load->page) : 1;
+    pfd_give_slot(slot); /* there may be a wait for room */
+    unsigned room = evict_take(region, wanted);
+    if (room == 0) {
+        fail(region, load, ENOBUFS);
+        return load->status;
+    }
+    unsigned count = claim_following(region, loads, room);
+    evict_give(region, room - count);
+    slot = pfd_take_slot(region);
+    int status = read_run(region, slot, load->page, count, access == MMAPIO_READ);
+    if (status != 0 && count > 1) { /* the page itself may be readable */
+        for (unsigned i = 1; i < count; i++) {
+            fail(region, &loads[i], status);
+        }
+        evict_give(region, count - 1);
+        count = 1;
+        status = read_run(region, slot, load->page, 1, access == MMAPIO_READ);
+    }
+    pfd_give_slot(slot);
+    if (status != 0) {
+        evict_give(region, 1);
+        fail(region, load, status);
+        return status;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        finish(region, &loads[i], i == 0 ? access : MMAPIO_READ, i == 0 ? pin_of(access) : 0);
+    }
+    load->status = 0;
+    return 0;
+}
+
+/* Several ----------------------------------------------------------------------------------------
+ */
+
+/* Read pages, each by a request of its own, to where they are to be read. */
+static void read_each(struct mmapio_region *region, struct mmapio_slot *slot,
+                      struct page_load *loads, size_t count)
+{
+    struct block_request requests[BOUNCE_PAGES];
+    struct block_device *device = region->device;
+    if (slot->queue == NULL) {
+        int status = device->ops->queue_open(device, BOUNCE_PAGES, &slot->queue);
+        for (size_t i = 0; i < count && status != 0; i++) {
+            loads[i].status = status;
+        }
+        if (status != 0) {
+            return;
+        }
+    }
+    struct block_queue *queue = slot->queue;
+    size_t in_flight = 0;
+    for (size_t i = 0; i < count; i++) {
+        requests[i] = (struct block_request){
+            .operation = BLOCK_READ,
+            .block_count = 1,
+            .lba = region->first_lba + loads[i].page,
+            .buffer = region->has_pointers ? slot->bounce + i * PAGE_BYTES
+                                           : page_address(region, loads[i].page),
+        };
+        int status = queue->ops->submit(queue, &requests[i]);
+        requests[i].result = status;
+        in_flight += status == 0;
+    }
+    while (in_flight > 0) {
+        struct block_request *done[BOUNCE_PAGES];
+        in_flight -= queue->ops->reap(queue, done, BOUNCE_PAGES);
+    }
+    for (size_t i = 0; i < count; i++) {
+        loads[i].status = requests[i].result;
+    }
+    pfd_count(&slot->loads, count);
+}
+
+static void put_each(struct mmapio_region *region, struct mmapio_slot *slot,
+                     struct page_load *loads, size_t count, enum mmapio_access access)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct page_load *load = &loads[i];
+        if (load->status == 0 && region->has_pointers) {
+            size_t copied;
+            load->status = uffd_copy(
+                shard_of(region, load->page)->uffd, page_address(region, load->page),
+                slot->bounce + i * PAGE_BYTES, PAGE_BYTES, access == MMAPIO_READ, &copied);
+        }
+        if (load->status != 0) {
+            evict_give(region, 1);
+            fail(region, load, load->status);
+        } else {
+            finish(region, load, access, pin_of(access));
+        }
+    }
+}
+
+void load_pages(struct mmapio_region *region, struct page_load *loads, size_t count,
+                enum mmapio_access access)
+{
+    for (size_t at = 0; at < count;) {
+        size_t left = count - at;
+        unsigned wanted = left < BOUNCE_PAGES ? (unsigned)left : (unsigned)BOUNCE_PAGES;
+        unsigned room = evict_take(region, wanted);
+        if (room == 0) {
+            fail(region, &loads[at], ENOBUFS);
+            at++;
+            continue;
+        }
+        struct mmapio_slot *slot = pfd_take_slot(region);
+        read_each(region, slot, &loads[at], room);
+        put_each(region, slot, &loads[at], room, access);
+        pfd_give_slot(slot);
+        at += room;
+    }
+}

@@ -1,0 +1,173 @@
+/* write.c -- pages that are written to the device at once, and in memory alike; and advice.
+ *
+ * While they are written nobody else may bring them into memory, evict, change or clean them: what
+ * is absent is LOADING, and what is in memory CLEANING.
+ *
+ * Depends on: pfd.h, uffd.h.   Used by: through region.h.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/base/cubby_assert.h"
+#include "mmapio/pfd.h"
+#include "mmapio/uffd.h"
+
+enum { OWNED_MAX = 256 }; /* pages written by one request */
+
+/* A page that nobody else changes meanwhile. */
+struct owned {
+    uint32_t from; /* its word before */
+    bool is_there;
+    bool was_dirty;
+};
+
+static struct owned own(struct mmapio_region *region, uint64_t page)
+{
+    page_word *word = &region->words[page];
+    for (;;) {
+        uint32_t old = atomic_load(word);
+        switch (word_state(old)) {
+        case PAGE_ABSENT:
+            if (load_claim(word, old)) {
+                return (struct owned){.from = old};
+            }
+            break;
+        case PAGE_CLEAN:
+            if (atomic_compare_exchange_strong(word, &old, word_with_state(old, PAGE_CLEANING))) {
+                return (struct owned){.from = old, .is_there = true};
+            }
+            break;
+        case PAGE_DIRTY:
+            if (clean_claim(region, page)) {
+                return (struct owned){.from = old, .is_there = true, .was_dirty = true};
+            }
+            break;
+        default:
+            word_wait_while(word, word_state(old));
+        }
+    }
+}
+
+static void copy_in(struct mmapio_region *region, uint64_t page, const uint8_t *from)
+{
+    uint8_t *address = page_address(region, page);
+    int uffd = shard_of(region, page)->uffd;
+    int status = region->has_pointers ? uffd_protect(uffd, address, PAGE_BYTES, false) : 0;
+    CUBBY_ASSERT(status == 0);
+    memcpy(address, from, PAGE_BYTES);
+    status = region->has_pointers ? uffd_protect(uffd, address, PAGE_BYTES, true) : 0;
+    CUBBY_ASSERT(status == 0);
+}
+
+/* A write has failed: have what was clean as it is on the device now. */
+static void read_back(struct mmapio_region *region, uint64_t page)
+{
+    struct mmapio_slot *slot = pfd_take_slot(region);
+    struct block_device *device = region->device;
+    if (device->ops->read(device, region->first_lba + page, 1, slot->bounce) == 0) {
+        copy_in(region, page, slot->bounce);
+    }
+    pfd_give_slot(slot);
+}
+
+static void disown(struct mmapio_region *region, uint64_t page, const struct owned *owned,
+                   const uint8_t *written)
+{
+    page_word *word = &region->words[page];
+    if (!owned->is_there) {
+        word_set(word, owned->from & ~(uint32_t)WORD_WAITED);
+        return;
+    }
+    uint32_t is_protected = region->has_pointers ? WORD_PROTECTED : 0;
+    if (written == NULL && owned->was_dirty) {
+        clean_unclaim(region, page);
+        return;
+    }
+    if (written != NULL) {
+        copy_in(region, page, written);
+    } else {
+        read_back(region, page);
+    }
+    if (owned->was_dirty) {
+        atomic_fetch_sub(&region->dirty_pages, 1);
+    }
+    word_change(word, PAGE_CLEANING, PAGE_CLEAN, 0, is_protected);
+}
+
+static int write_owned(struct mmapio_region *region, uint64_t page, size_t page_count,
+                       const uint8_t *buffer)
+{
+    struct owned owned[OWNED_MAX];
+    for (size_t i = 0; i < page_count; i++) { /* in order: who waits for one has none behind it */
+        owned[i] = own(region, page + i);
+    }
+    struct block_device *device = region->device;
+    int status = device->ops->write(device, region->first_lba + page, page_count, buffer);
+    struct mmapio_slot *slot = pfd_slot(region);
+    pfd_count(&slot->writes, page_count);
+    pfd_count(&slot->write_calls, 1);
+    for (size_t i = 0; i < page_count; i++) {
+        disown(region, page + i, &owned[i], status == 0 ? buffer + i * PAGE_BYTES : NULL);
+    }
+    return status;
+}
+
+int mmapio_write(struct mmapio_region *region, uint64_t page, size_t page_count, const void *buffer)
+{
+    if (page > region->page_count || page_count > region->page_count - page) {
+        return EINVAL;
+    }
+    if (region->options.read_only) {
+        return EROFS;
+    }
+    int status = 0;
+    for (size_t i = 0; i < page_count && status == 0; i += OWNED_MAX) {
+        size_t left = page_count - i;
+        status = write_owned(region, page + i, left < OWNED_MAX ? left : (size_t)OWNED_MAX,
+                             (const uint8_t *)buffer + i * PAGE_BYTES);
+    }
+    return status;
+}
+
+/* Advice -----------------------------------------------------------------------------------------
+ */
+
+static int read_all(struct mmapio_region *region, uint64_t page, uint64_t page_count)
+{
+    uint64_t end = page + page_count;
+    if (page_count > region->cache_pages / 2) {
+        end = page + region->cache_pages / 2; /* or the last would have the first evicted */
+    }
+    for (; page < end; page++) {
+        if (word_state(atomic_load(&region->words[page])) == PAGE_ABSENT) {
+            uint8_t *address;
+            int status = mmapio_pin(region, page, MMAPIO_READ, &address);
+            if (status != 0) {
+                return status;
+            }
+            mmapio_unpin(region, page, MMAPIO_READ);
+        }
+    }
+    return 0;
+}
+
+int mmapio_advise(struct mmapio_region *region, uint64_t page, uint64_t page_count,
+                  enum mmapio_advice advice)
+{
+    if (page > region->page_count || page_count > region->page_count - page) {
+        return EINVAL;
+    }
+    switch (advice) {
+    case MMAPIO_NORMAL:
+    case MMAPIO_RANDOM:
+        atomic_store(&region->reads_ahead, advice == MMAPIO_NORMAL);
+        return 0;
+    case MMAPIO_WILLNEED:
+        return read_all(region, page, page_count);
+    case MMAPIO_DONTNEED:
+        evict_range(region, page, page_count);
+        return 0;
+    }
+    return EINVAL;
+}
