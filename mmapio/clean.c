@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "engine/base/cubby_assert.h"
 #include "engine/base/pause.h"
@@ -314,7 +313,7 @@ static int heal(struct mmapio_region *region)
 
 int mmapio_sync(struct mmapio_region *region, uint64_t page, uint64_t page_count)
 {
-    if (region->opener != getpid()) {
+    if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
     }
     if (page > region->page_count || page_count > region->page_count - page) {

@@ -82,12 +82,14 @@ static bool would_write(const struct mmapio_region *region, uint64_t page, const
 
 static void pass_on(int number, siginfo_t *info, void *context)
 {
+    bool was_sent = info->si_code <= 0; /* by kill, and not by an instruction */
     if ((previous.sa_flags & SA_SIGINFO) != 0 && previous.sa_sigaction != NULL) {
         previous.sa_sigaction(number, info, context);
-    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    } else if (previous.sa_handler == SIG_DFL || (previous.sa_handler == SIG_IGN && !was_sent)) {
+        signal(number, SIG_DFL);
+        raise(number); /* ends the process when the handler returns */
+    } else if (previous.sa_handler != SIG_IGN) {
         previous.sa_handler(number);
-    } else {
-        signal(number, SIG_DFL); /* the instruction is done again, and ends the process */
     }
 }
 

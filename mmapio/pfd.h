@@ -17,7 +17,6 @@
 #define CUBBY_MMAPIO_PFD_H
 
 #include <pthread.h>
-#include <sys/types.h>
 
 #include "engine/cubby.h"
 #include "mmapio/page_word.h"
@@ -96,8 +95,8 @@ struct mmapio_region {
     uint8_t *bounces; /* of all slots */
     struct mmapio_options options;
     bool has_pointers;
-    pid_t opener;
-    int self_fd; /* of this process, for calls that take one; -1: none */
+    unsigned forks; /* as pfd_forks was when it was opened */
+    int self_fd;    /* of this process, for calls that take one; -1: none */
 
     _Atomic uint64_t
         *dirty_extents; /* a bit each, in the device's order: it may have dirty pages */
@@ -107,6 +106,8 @@ struct mmapio_region {
     _Atomic uint64_t clean_cursor; /* the extent to write back next, if room is needed */
     atomic_bool is_read_only;      /* a write has failed */
     _Atomic int untold_error;      /* of writing, that no sync has returned */
+
+    struct mmapio_region *next_open; /* guarded by open_lock of region.c */
 
     pthread_mutex_t error_lock; /* guards write_error and its page */
     int write_error;
@@ -121,6 +122,15 @@ struct mmapio_region {
     pthread_cond_t cleaner_wake;
     bool ends;
 };
+
+/* How often this process's line has forked since it had a region: a child has more than its parent.
+ */
+extern _Atomic unsigned pfd_forks;
+
+static inline bool pfd_is_forked(const struct mmapio_region *region)
+{
+    return atomic_load_explicit(&pfd_forks, memory_order_relaxed) != region->forks;
+}
 
 static inline uint8_t *page_address(const struct mmapio_region *region, uint64_t page)
 {

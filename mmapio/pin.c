@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/base/cubby_assert.h"
 #include "mmapio/pfd.h"
@@ -119,6 +118,9 @@ static int pin(struct mmapio_region *region, uint64_t page, enum mmapio_access a
 int mmapio_pin(struct mmapio_region *region, uint64_t page, enum mmapio_access access,
                uint8_t **address)
 {
+    if (pfd_is_forked(region)) {
+        return CUBBY_FORKED;
+    }
     if (is_outside(region, page, 1)) {
         return EINVAL;
     }
@@ -152,6 +154,9 @@ static void unpin_some(struct mmapio_region *region, size_t count, const uint64_
 int mmapio_pin_many(struct mmapio_region *region, size_t count, const uint64_t *pages,
                     enum mmapio_access access, uint8_t **addresses)
 {
+    if (pfd_is_forked(region)) {
+        return CUBBY_FORKED;
+    }
     if (count > PINS_MAX) {
         return EINVAL;
     }
@@ -241,6 +246,9 @@ static int copy_one(struct mmapio_region *region, uint64_t page, uint8_t *buffer
 
 int mmapio_read(struct mmapio_region *region, uint64_t page, size_t page_count, void *buffer)
 {
+    if (pfd_is_forked(region)) {
+        return CUBBY_FORKED;
+    }
     if (is_outside(region, page, page_count)) {
         return EINVAL;
     }

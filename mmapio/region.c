@@ -17,6 +17,20 @@
 #include "mmapio/pfd.h"
 #include "mmapio/uffd.h"
 
+_Atomic unsigned pfd_forks;
+
+static pthread_once_t forks_once = PTHREAD_ONCE_INIT;
+
+static void note_fork(void)
+{
+    atomic_fetch_add(&pfd_forks, 1);
+}
+
+static void count_forks(void)
+{
+    pthread_atfork(NULL, NULL, note_fork);
+}
+
 /* Memory -----------------------------------------------------------------------------------------
  */
 
@@ -186,9 +200,6 @@ static void disarm(struct mmapio_region *region)
     }
 }
 
-/* Opening ----------------------------------------------------------------------------------------
- */
-
 __attribute__((format(printf, 3, 4))) static void say(char *message, size_t size,
                                                       const char *format, ...)
 {
@@ -199,6 +210,58 @@ __attribute__((format(printf, 3, 4))) static void say(char *message, size_t size
         va_end(arguments);
     }
 }
+
+/* All regions ------------------------------------------------------------------------------------
+ */
+
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
+static struct mmapio_region *all_open;
+
+/* Two would keep what the other writes out of their caches. */
+static bool overlap(const struct mmapio_region *one, const struct mmapio_region *other)
+{
+    return one->device == other->device && !(one->options.read_only && other->options.read_only) &&
+           one->first_lba < other->first_lba + other->page_count &&
+           other->first_lba < one->first_lba + one->page_count;
+}
+
+/* Returns 0, or EBUSY: another one has some of its blocks. */
+static int add_to_all(struct mmapio_region *region, char *message, size_t message_size)
+{
+    int status = 0;
+    pthread_mutex_lock(&open_lock);
+    for (struct mmapio_region *other = all_open; other != NULL; other = other->next_open) {
+        if (overlap(region, other)) {
+            say(message, message_size,
+                "another region has blocks %" PRIu64 " and %" PRIu64
+                " more of the device: close it",
+                other->first_lba, other->page_count);
+            status = EBUSY;
+        }
+    }
+    if (status == 0) {
+        region->next_open = all_open;
+        all_open = region;
+    }
+    pthread_mutex_unlock(&open_lock);
+    return status;
+}
+
+static void remove_from_all(const struct mmapio_region *region)
+{
+    pthread_mutex_lock(&open_lock);
+    struct mmapio_region **link = &all_open;
+    while (*link != NULL && *link != region) {
+        link = &(*link)->next_open;
+    }
+    if (*link != NULL) {
+        *link = region->next_open;
+    }
+    pthread_mutex_unlock(&open_lock);
+}
+
+/* Opening ----------------------------------------------------------------------------------------
+ */
 
 static int check(const struct block_device *device, uint64_t first_lba, uint64_t page_count,
                  uint64_t cache_bytes, char *message, size_t message_size)
@@ -258,6 +321,7 @@ static void close_queues(struct mmapio_region *region)
 
 static void close_all(struct mmapio_region *region)
 {
+    remove_from_all(region);
     clean_stop(region);
     close_queues(region);
     if (region->has_pointers) {
@@ -300,7 +364,8 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
     region->page_count = page_count;
     region->cache_pages = cache_bytes / PAGE_BYTES;
     region->options = options != NULL ? *options : (struct mmapio_options){0};
-    region->opener = getpid();
+    pthread_once(&forks_once, count_forks);
+    region->forks = atomic_load(&pfd_forks);
     region->reads_ahead = true;
     region->slot_count = processor_count();
     region->self_fd = (int)syscall(SYS_pidfd_open, getpid(), 0u); /* or -1 */
@@ -325,7 +390,10 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
     for (unsigned i = 0; i < region->shard_count; i++) {
         shards[i].uffd = -1;
     }
-    status = open_parts(region, message, message_size);
+    status = add_to_all(region, message, message_size);
+    if (status == 0) {
+        status = open_parts(region, message, message_size);
+    }
     if (status != 0) {
         close_all(region);
         return status;
@@ -359,7 +427,7 @@ static bool has_pins(const struct mmapio_region *region)
 
 int mmapio_close(struct mmapio_region *region)
 {
-    if (region->opener != getpid()) {
+    if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
     }
     if (has_pins(region)) {
@@ -374,7 +442,7 @@ int mmapio_close(struct mmapio_region *region)
 
 void mmapio_abandon(struct mmapio_region *region)
 {
-    if (region != NULL && region->opener == getpid()) {
+    if (region != NULL && !pfd_is_forked(region)) {
         close_all(region);
     }
 }

@@ -84,8 +84,9 @@ struct mmapio_stat {
  * refused by the system the region has pins alone, which mmapio_stat tells, and message too.
  *
  * message, message_size: room for one sentence (may be NULL, 0).
- * Returns 0, CUBBY_BAD_ARGUMENT (a range outside the device, a cache that is too small), ENOMEM, or
- * another errno. */
+ * Returns 0, CUBBY_BAD_ARGUMENT (a range outside the device, a cache that is too small), EBUSY
+ * (another region has some of the blocks, and one of the two is written to), ENOMEM, or another
+ * errno. */
 int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_count,
                 uint64_t cache_bytes, const struct mmapio_options *options,
                 struct mmapio_region **region, char *message, size_t message_size);

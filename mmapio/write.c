@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/base/cubby_assert.h"
 #include "mmapio/pfd.h"
@@ -115,6 +114,9 @@ static int write_owned(struct mmapio_region *region, uint64_t page, size_t page_
 
 int mmapio_write(struct mmapio_region *region, uint64_t page, size_t page_count, const void *buffer)
 {
+    if (pfd_is_forked(region)) {
+        return CUBBY_FORKED;
+    }
     if (page > region->page_count || page_count > region->page_count - page) {
         return EINVAL;
     }
@@ -155,6 +157,9 @@ static int read_all(struct mmapio_region *region, uint64_t page, uint64_t page_c
 int mmapio_advise(struct mmapio_region *region, uint64_t page, uint64_t page_count,
                   enum mmapio_advice advice)
 {
+    if (pfd_is_forked(region)) {
+        return CUBBY_FORKED;
+    }
     if (page > region->page_count || page_count > region->page_count - page) {
         return EINVAL;
     }
