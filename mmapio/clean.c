@@ -13,7 +13,6 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/base/pause.h"
 #include "mmapio/pfd.h"
-#include "mmapio/uffd.h"
 
 enum {
     DIRTY_SHARE = 10, /* the cleaner works when one page in so many is dirty, until half are */
@@ -112,8 +111,7 @@ static int write_run(struct mmapio_region *region, uint64_t page, unsigned count
     uint8_t *address = page_address(region, page);
     int status = 0;
     if (region->has_pointers) {
-        status =
-            uffd_protect(shard_of(region, page)->uffd, address, count * (size_t)PAGE_BYTES, true);
+        status = pve_protect(region, page, count);
     }
     bool is_protected = region->has_pointers && status == 0;
     if (status == 0) {

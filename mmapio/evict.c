@@ -143,7 +143,12 @@ static void drop(struct mmapio_region *region, const struct victim *victims, uns
     struct mmapio_slot *slot = pfd_slot(region);
     pfd_count(&slot->evictions, count);
     unsigned done = 0;
-    if (region->self_fd >= 0) {
+    if (region->memfd >= 0) {
+        for (; done < count; done++) {
+            pve_drop(region, victims[done].page);
+            pfd_count(&slot->eviction_calls, 1);
+        }
+    } else if (region->self_fd >= 0) {
         long bytes =
             syscall(SYS_process_madvise, region->self_fd, ranges, (size_t)count, MADV_DONTNEED, 0u);
         pfd_count(&slot->eviction_calls, 1);

@@ -48,8 +48,9 @@ int fault_unprotect(struct mmapio_region *region, uint64_t page)
 
 /* Have a page there, for a store to change. It is not pinned any more when this returns: it may be
  * gone before the instruction is done again, and then all begins anew. */
-static int resolve(struct mmapio_region *region, uint64_t page, bool is_write)
+static int resolve(struct mmapio_view *view, uint64_t page, bool is_write)
 {
+    struct mmapio_region *region = view->region;
     uint8_t *address;
     enum mmapio_access access = is_write ? MMAPIO_WRITE : MMAPIO_READ;
     int status;
@@ -57,6 +58,7 @@ static int resolve(struct mmapio_region *region, uint64_t page, bool is_write)
         status = mmapio_pin(region, page, access, &address);
     } while (status == EAGAIN);
     if (status == 0) {
+        status = region->ppr != NULL ? pve_map(view, page, is_write) : 0;
         mmapio_unpin(region, page, access);
     }
     return status;
@@ -99,13 +101,14 @@ static void handle(int number, siginfo_t *info, void *context)
     uintptr_t address = (uintptr_t)info->si_addr;
     for (unsigned i = 0; i < REGIONS_MAX; i++) {
         struct mmapio_region *region = atomic_load_explicit(&regions[i], memory_order_acquire);
-        uintptr_t offset = region != NULL ? address - (uintptr_t)region->base : UINTPTR_MAX;
-        if (region == NULL || offset >= region->page_count * PAGE_BYTES) {
+        struct mmapio_view *view = region != NULL ? pve_find(region, address) : NULL;
+        if (view == NULL) {
             continue;
         }
-        uint64_t page = offset / PAGE_BYTES;
+        uintptr_t offset = address - (uintptr_t)atomic_load(&view->base);
+        uint64_t page = view->first_page + offset / PAGE_BYTES;
         pfd_count(&pfd_slot(region)->pointer_faults, 1);
-        int status = resolve(region, page, would_write(region, page, context));
+        int status = resolve(view, page, would_write(region, page, context));
         if (status == 0) {
             errno = kept_errno;
             return;

@@ -28,6 +28,9 @@ static void finish(struct mmapio_region *region, const struct page_load *load,
     uint32_t stamp = load->from >> WORD_STAMP_SHIFT;
     bool was_here = stamp != 0 && evict_was_here(region, shard, stamp);
     bool is_write = access == MMAPIO_WRITE;
+    if (region->ppr != NULL) {
+        atomic_store(&region->ppr[load->page], 1); /* it was put at view 0's address */
+    }
     uint32_t is_protected = region->has_pointers && !is_write ? WORD_PROTECTED : 0;
     word_set(word_of(region, load->page),
              (uint32_t)(is_write ? PAGE_DIRTY : PAGE_CLEAN) | is_protected | pin);

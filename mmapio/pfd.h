@@ -29,6 +29,7 @@ enum {
     BOUNCE_PAGES = 64, /* read at once, at most */
     EVICT_PAGES = 256, /* evicted at once, at most: one flush of the processors' tables for all */
     CLEAN_PAGES = 256, /* written at once, at most */
+    VIEWS_MAX = 32,    /* with the region's own addresses, which are view 0 */
     NO_PAGE = 0,       /* in a queue; pages are numbered from 1 there */
 };
 
@@ -75,6 +76,16 @@ struct mmapio_extent {
     _Atomic uint64_t dirty[MMAPIO_EXTENT_PAGES / 64];
 };
 
+/* PVE: a range of addresses that shows a range of pages. */
+struct mmapio_view {
+    struct mmapio_region *region;
+    _Atomic(uint8_t *) base; /* NULL: there is none; what follows is constant while there is one */
+    uint64_t first_page;
+    uint64_t page_count;
+    bool is_writable;
+    bool is_window; /* of view 0's addresses */
+};
+
 /* PFD. */
 struct mmapio_region {
     /* Constant. */
@@ -95,8 +106,10 @@ struct mmapio_region {
     uint8_t *bounces; /* of all slots */
     struct mmapio_options options;
     bool has_pointers;
-    unsigned forks; /* as pfd_forks was when it was opened */
-    int self_fd;    /* of this process, for calls that take one; -1: none */
+    int memfd;             /* what views map; -1: there are none but windows */
+    _Atomic uint32_t *ppr; /* PPR: by page, in which views it is mapped; NULL: in view 0 alone */
+    unsigned forks;        /* as pfd_forks was when it was opened */
+    int self_fd;           /* of this process, for calls that take one; -1: none */
 
     _Atomic uint64_t
         *dirty_extents; /* a bit each, in the device's order: it may have dirty pages */
@@ -106,6 +119,9 @@ struct mmapio_region {
     _Atomic uint64_t clean_cursor; /* the extent to write back next, if room is needed */
     atomic_bool is_read_only;      /* a write has failed */
     _Atomic int untold_error;      /* of writing, that no sync has returned */
+
+    struct mmapio_view views[VIEWS_MAX];
+    pthread_rwlock_t views_lock; /* guards what is open; read-locked by who uses all of a page's */
 
     struct mmapio_region *next_open; /* guarded by open_lock of region.c */
 
@@ -224,11 +240,37 @@ void clean_wake(struct mmapio_region *region);
 int clean_start(struct mmapio_region *region);
 void clean_stop(struct mmapio_region *region);
 
+/* pve.c -----------------------------------------------------------------------------------------
+ */
+
+/* Which view has an address; NULL: none. */
+struct mmapio_view *pve_find(struct mmapio_region *region, uintptr_t address);
+
+static inline uint8_t *pve_address(struct mmapio_view *view, uint64_t page)
+{
+    return atomic_load_explicit(&view->base, memory_order_relaxed) +
+           (page - view->first_page) * PAGE_BYTES;
+}
+
+/* Map a page in a view, which the caller has pinned, as it needs for is_write. Returns 0 or an
+ * errno. */
+int pve_map(struct mmapio_view *view, uint64_t page, bool is_write);
+
+/* Protect pages, which are CLEANING, in all views that map them. Returns 0 or an errno. */
+int pve_protect(struct mmapio_region *region, uint64_t page, unsigned count);
+
+/* Take the memory of a page away, in a region that has views. */
+void pve_drop(struct mmapio_region *region, uint64_t page);
+
+int pve_start(struct mmapio_region *region);
+void pve_stop(struct mmapio_region *region);
+bool pve_has_views(struct mmapio_region *region);
+
 /* fault.c ---------------------------------------------------------------------------------------
  */
 
-/* Have faults of a region's addresses resolved, from now on or no longer. Returns 0, or ENOSPC:
- * there are too many regions. */
+/* Have faults of a region's addresses, and its views', resolved, from now on or no longer. Returns
+ * 0, or ENOSPC: there are too many regions. */
 int fault_register(struct mmapio_region *region);
 void fault_unregister(struct mmapio_region *region);
 

@@ -66,15 +66,15 @@ static size_t dirty_extents_bytes(const struct mmapio_region *region)
 
 static int reserve_all(struct mmapio_region *region)
 {
-    region->base = reserve(region->page_count * PAGE_BYTES);
     region->words = reserve(words_bytes(region));
     region->next = reserve(words_bytes(region));
     region->extents = reserve(extents_bytes(region));
     region->dirty_extents = reserve(dirty_extents_bytes(region));
     region->bounces = reserve(region->slot_count * (size_t)BOUNCE_PAGES * PAGE_BYTES);
-    if (region->base == NULL || region->words == NULL || region->next == NULL ||
-        region->extents == NULL || region->dirty_extents == NULL || region->bounces == NULL) {
-        return ENOMEM;
+    int status = pve_start(region);
+    if (status != 0 || region->words == NULL || region->next == NULL || region->extents == NULL ||
+        region->dirty_extents == NULL || region->bounces == NULL) {
+        return status != 0 ? status : ENOMEM;
     }
     size_t bytes = region->page_count * PAGE_BYTES;
     /* Each page comes and goes by itself; a child's copy would have none of them. */
@@ -85,7 +85,7 @@ static int reserve_all(struct mmapio_region *region)
 
 static void release_all(struct mmapio_region *region)
 {
-    release(region->base, region->page_count * PAGE_BYTES);
+    pve_stop(region);
     release(region->words, words_bytes(region));
     release(region->next, words_bytes(region));
     release(region->extents, extents_bytes(region));
@@ -176,7 +176,7 @@ static int arm(struct mmapio_region *region)
     for (unsigned i = 0; i < region->shard_count; i++) {
         struct mmapio_shard *shard = &region->shards[i];
         int status = uffd_open(page_address(region, shard->first_page),
-                               shard->page_count * PAGE_BYTES, &shard->uffd);
+                               shard->page_count * PAGE_BYTES, region->memfd >= 0, &shard->uffd);
         if (status != 0) {
             return status;
         }
@@ -337,6 +337,7 @@ static void close_all(struct mmapio_region *region)
     pthread_mutex_destroy(&region->error_lock);
     pthread_mutex_destroy(&region->sync_lock);
     pthread_mutex_destroy(&region->cleaner_lock);
+    pthread_rwlock_destroy(&region->views_lock);
     pthread_cond_destroy(&region->cleaner_wake);
     if (region->self_fd >= 0) {
         close(region->self_fd);
@@ -360,6 +361,7 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
         return ENOMEM;
     }
     region->device = device;
+    region->memfd = -1;
     region->first_lba = first_lba;
     region->page_count = page_count;
     region->cache_pages = cache_bytes / PAGE_BYTES;
@@ -372,6 +374,7 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
     pthread_mutex_init(&region->error_lock, NULL);
     pthread_mutex_init(&region->sync_lock, NULL);
     pthread_mutex_init(&region->cleaner_lock, NULL);
+    pthread_rwlock_init(&region->views_lock, NULL);
     pthread_cond_init(&region->cleaner_wake, NULL);
     divide(region);
     region->slots = aligned_alloc(128, region->slot_count * sizeof *region->slots);
@@ -430,7 +433,7 @@ int mmapio_close(struct mmapio_region *region)
     if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
     }
-    if (has_pins(region)) {
+    if (has_pins(region) || pve_has_views(region)) {
         return EBUSY;
     }
     int status = clean_range(region, 0, region->page_count, true);

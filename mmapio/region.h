@@ -42,8 +42,9 @@ enum {
 
 /* All zeros: the defaults. */
 struct mmapio_options {
-    bool pins_only;      /* no plain pointers: a write pin need not lift a page's protection then */
-    bool read_only;      /* no write pins, and no stores */
+    bool pins_only; /* no plain pointers: a write pin need not lift a page's protection then */
+    bool read_only; /* no write pins, and no stores */
+    bool has_views; /* views have addresses of their own: dearer to evict, see mmapio_view_open */
     bool has_no_cleaner; /* no thread that writes back: whoever needs room does, and sync */
 };
 
@@ -92,8 +93,8 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
                 struct mmapio_region **region, char *message, size_t message_size);
 
 /* Write back what is dirty, without a flush, and end the region. Returns 0, or EBUSY where pages
- * are pinned, and nothing was done; or what writing failed with: then the region stays, so that
- * sync can be tried again; mmapio_abandon gives it up. */
+ * are pinned, or views open, and nothing was done; or what writing failed with: then the region
+ * stays, so that sync can be tried again; mmapio_abandon gives it up. */
 int mmapio_close(struct mmapio_region *region);
 
 /* End it with whatever has not been written back. No page may be pinned. NULL is allowed. */
@@ -138,6 +139,23 @@ int mmapio_sync(struct mmapio_region *region, uint64_t page, uint64_t page_count
 /* Returns 0, EINVAL, or what reading failed with. */
 int mmapio_advise(struct mmapio_region *region, uint64_t page, uint64_t page_count,
                   enum mmapio_advice advice);
+
+/* A view: a part of a region's pages with a range of addresses and a protection of its own. */
+struct mmapio_view;
+
+/* Open a view of some pages, to be read, or written, too. In a region that has views (options) it
+ * has new addresses, at which the same memory is to be seen: what is stored by one is loaded by
+ * all. Up to 31 of them. In others it is a window of the region's own addresses, and read-only only
+ * if the region is. Returns 0, EINVAL (outside), EROFS (to be written, and the region is
+ * read-only), ENOSPC (too many), EOPNOTSUPP (the system does not allow plain pointers; or to be
+ * written, and it is older than Linux 6.4), or another errno. */
+int mmapio_view_open(struct mmapio_region *region, uint64_t page, uint64_t page_count,
+                     enum mmapio_access access, struct mmapio_view **view);
+
+/* Nobody may use its addresses any more. What was stored stays. NULL is allowed. */
+void mmapio_view_close(struct mmapio_view *view);
+
+uint8_t *mmapio_view_base(const struct mmapio_view *view);
 
 /* Why the calling thread's last load or store failed that got a SIGBUS. */
 struct mmapio_fault {

@@ -6,7 +6,7 @@
  *
  * Source: statx(2), https://man7.org/linux/man-pages/man2/statx.2.html; madvise(2), beside it
  *
- * Depends on: nothing.   Used by: blockdev.
+ * Depends on: nothing.   Used by: blockdev, mmapio.
  */
 #ifndef CUBBY_KERNEL_COMPAT_H
 #define CUBBY_KERNEL_COMPAT_H
@@ -25,6 +25,10 @@ enum kernel_statx_mask {
 
 enum kernel_madvise_advice {
     KERNEL_MADV_POPULATE_WRITE = 23, /* MADV_POPULATE_WRITE, Linux 5.14; not in every libc */
+};
+
+enum kernel_uffdio_continue_mode {
+    KERNEL_UFFDIO_CONTINUE_MODE_WP = 2, /* UFFDIO_CONTINUE_MODE_WP, Linux 6.4 */
 };
 
 /* The kernel's struct statx under a name of its own: glibc 2.36 has only its first half. */

@@ -15,6 +15,15 @@
 #include "mmapio/region.h"
 #include "tests/c/check.h"
 
+#ifdef __SANITIZE_ADDRESS__
+/* It would tell of a signal, and exit. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "handle_sigbus=0:handle_segv=0";
+}
+#endif
+
 enum {
     PAGES = 500,
     CACHE_PAGES = 80,
