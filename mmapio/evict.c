@@ -18,13 +18,21 @@
 
 enum {
     SMALL_SHARE = 10,      /* of the pages in memory one in so many is in the small queue */
-    ENOUGH_PAGES = 64,     /* that were evicted, not to look into the next shard */
+    BATCH_SHARE = 16,      /* of the cache at most one page in so many is evicted at once */
+    LOOKS_MORE = 64,       /* at pages that do not go, for each shard */
     FRUITLESS_TURNS = 100, /* looks for room that find none, before there is said to be none */
     FRUITLESS_NANOSECONDS = 100 * 1000, /* between two of them, after the first few */
 };
 
 /* Queues ----------------------------------------------------------------------------------------
  */
+
+/* Its lock is held; others read it without. */
+static void change_count(struct page_queue *queue, int64_t more)
+{
+    uint64_t old = atomic_load_explicit(&queue->count, memory_order_relaxed);
+    atomic_store_explicit(&queue->count, old + (uint64_t)more, memory_order_relaxed);
+}
 
 static void push(struct mmapio_region *region, struct page_queue *queue, uint64_t page)
 {
@@ -36,7 +44,7 @@ static void push(struct mmapio_region *region, struct page_queue *queue, uint64_
         region->next[queue->last - 1] = own;
     }
     queue->last = own;
-    queue->count++;
+    change_count(queue, 1);
 }
 
 static uint64_t pop(struct mmapio_region *region, struct page_queue *queue)
@@ -46,7 +54,7 @@ static uint64_t pop(struct mmapio_region *region, struct page_queue *queue)
     if (queue->first == NO_PAGE) {
         queue->last = NO_PAGE;
     }
-    queue->count--;
+    change_count(queue, -1);
     return page;
 }
 
@@ -93,12 +101,10 @@ static void use_less(page_word *word, uint32_t old, unsigned less)
     atomic_compare_exchange_strong(word, &old, old - (less << WORD_USED_SHIFT));
 }
 
-/* Look at the page that is next to go. Returns whether it goes. */
-static bool look_locked(struct mmapio_region *region, struct mmapio_shard *shard,
+/* Look at the page that is next to go of the small or the main queue. Returns whether it goes. */
+static bool look_locked(struct mmapio_region *region, struct mmapio_shard *shard, bool is_small,
                         struct victim *victim)
 {
-    uint64_t total = shard->small.count + shard->main.count;
-    bool is_small = shard->main.count == 0 || shard->small.count > total / SMALL_SHARE;
     uint64_t page = pop(region, is_small ? &shard->small : &shard->main);
     page_word *word = &region->words[page];
     uint32_t old = atomic_load_explicit(word, memory_order_relaxed);
@@ -114,19 +120,38 @@ static bool look_locked(struct mmapio_region *region, struct mmapio_shard *shard
     return false;
 }
 
-static unsigned choose(struct mmapio_region *region, struct mmapio_shard *shard,
-                       struct victim *victims, unsigned capacity)
+static unsigned batch_of(const struct mmapio_region *region)
 {
+    uint64_t share = region->cache_pages / BATCH_SHARE;
+    return share < EVICT_PAGES ? (unsigned)share : (unsigned)EVICT_PAGES;
+}
+
+/* Choose pages of one of a shard's queues, as many of capacity as it has of that queue's pages in
+ * all shards, which are total. */
+static unsigned choose(struct mmapio_region *region, struct mmapio_shard *shard, bool is_small,
+                       uint64_t total, struct victim *victims, unsigned capacity)
+{
+    struct page_queue *queue = is_small ? &shard->small : &shard->main;
     unsigned count = 0;
     pthread_mutex_lock(&shard->lock);
-    uint64_t total = shard->small.count + shard->main.count;
-    uint64_t share = total * EVICT_PAGES / region->cache_pages + 1;
+    uint64_t share = queue->count * batch_of(region) / (total + 1) + 1;
     unsigned wanted = share < capacity ? (unsigned)share : capacity;
-    uint64_t looks = 8 * (uint64_t)wanted + ENOUGH_PAGES;
-    for (uint64_t i = 0; i < looks && count < wanted && total > count; i++) {
-        count += look_locked(region, shard, &victims[count]);
+    uint64_t looks = 8 * (uint64_t)wanted + LOOKS_MORE;
+    for (uint64_t i = 0; i < looks && count < wanted && queue->count > 0; i++) {
+        count += look_locked(region, shard, is_small, &victims[count]);
     }
     pthread_mutex_unlock(&shard->lock);
+    return count;
+}
+
+static uint64_t count_queued(const struct mmapio_region *region, bool is_small)
+{
+    uint64_t count = 0;
+    for (unsigned i = 0; i < region->shard_count; i++) {
+        const struct mmapio_shard *shard = &region->shards[i];
+        const struct page_queue *queue = is_small ? &shard->small : &shard->main;
+        count += atomic_load_explicit(&queue->count, memory_order_relaxed);
+    }
     return count;
 }
 
@@ -172,18 +197,29 @@ static void evict(struct mmapio_region *region, const struct victim *victims, un
     }
 }
 
-/* Evict some pages. Returns how many. */
-static unsigned evict_some(struct mmapio_region *region)
+static unsigned evict_of(struct mmapio_region *region, bool is_small, uint64_t total)
 {
     struct victim victims[EVICT_PAGES];
     unsigned count = 0;
     unsigned first = atomic_fetch_add_explicit(&region->evict_shard, 1, memory_order_relaxed);
-    for (unsigned i = 0; i < region->shard_count && count < ENOUGH_PAGES; i++) {
+    unsigned capacity = batch_of(region);
+    for (unsigned i = 0; i < region->shard_count && count < capacity; i++) {
         struct mmapio_shard *shard = &region->shards[(first + i) % region->shard_count];
-        count += choose(region, shard, &victims[count], EVICT_PAGES - count);
+        count += choose(region, shard, is_small, total, &victims[count], capacity - count);
     }
     evict(region, victims, count);
     return count;
+}
+
+/* Evict some pages. Returns how many. The queues of all shards are as one: a shard whose pages are
+ * used does not lose them to what is read once in another. */
+static unsigned evict_some(struct mmapio_region *region)
+{
+    uint64_t small = count_queued(region, true);
+    uint64_t main = count_queued(region, false);
+    bool is_small = main == 0 || small > (small + main) / SMALL_SHARE;
+    unsigned count = evict_of(region, is_small, is_small ? small : main);
+    return count > 0 ? count : evict_of(region, !is_small, is_small ? main : small);
 }
 
 void evict_range(struct mmapio_region *region, uint64_t page, uint64_t page_count)

@@ -37,7 +37,7 @@ enum {
 struct page_queue {
     uint32_t first; /* NO_PAGE: it is empty */
     uint32_t last;
-    uint64_t count;
+    _Atomic uint64_t count;
 };
 
 /* S3-FIFO's queues (Yang et al., SOSP 2023, section 4): what was used once passes through the small
