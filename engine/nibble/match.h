@@ -8,8 +8,8 @@
 #ifndef CUBBY_NIBBLE_MATCH_H
 #define CUBBY_NIBBLE_MATCH_H
 
+#include "engine/base/racy.h"
 #include "engine/nibble/index.h"
-#include "engine/nibble/racy.h"
 
 /* A set of slots: bit i + 1 for slot i, as the header counts as a word of the bucket. */
 typedef uint32_t match_set;

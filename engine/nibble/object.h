@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/nibble/racy.h"
+#include "engine/base/racy.h"
 
 enum {
     OBJECT_HEADER_BYTES = 8,

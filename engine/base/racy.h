@@ -1,15 +1,16 @@
 /* racy.h -- reading and writing bytes that another thread may read or write meanwhile.
  *
  * Readers of Nibble take no lock: they copy, and look afterwards whether anything had changed. What
- * they have copied then may be torn, and is thrown away. C calls that undefined; in these functions
+ * they have copied then may be torn, and is thrown away; so is what was copied from a mapped region
+ * while it was written, by the checksum of the block. C calls that undefined; in these functions
  * and nowhere else it is done all the same, with ordinary copies, which is what every machine that
  * this runs on makes of them. ThreadSanitizer's build copies atomically, byte by byte, so that it
  * reports every access that does not go through here.
  *
- * Depends on: bytes.h.   Used by: engine/nibble.
+ * Depends on: bytes.h.   Used by: engine/nibble, mmapio.
  */
-#ifndef CUBBY_NIBBLE_RACY_H
-#define CUBBY_NIBBLE_RACY_H
+#ifndef CUBBY_RACY_H
+#define CUBBY_RACY_H
 
 #include <stdbool.h>
 #include <stdint.h>
