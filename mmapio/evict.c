@@ -222,13 +222,32 @@ static unsigned evict_some(struct mmapio_region *region)
     return count > 0 ? count : evict_of(region, !is_small, is_small ? main : small);
 }
 
+/* Whether there may be something of a range to evict in a shard. */
+static bool may_hold(struct mmapio_region *region, struct mmapio_shard *shard, uint64_t page,
+                     uint64_t end)
+{
+    uint64_t shard_end = shard->first_page + shard->page_count;
+    uint64_t first = page > shard->first_page ? page : shard->first_page;
+    uint64_t last = end < shard_end ? end : shard_end;
+    uint64_t queued = shard->small.count + shard->main.count;
+    if (first >= last || queued == 0 || last - first > queued) {
+        return first < last && queued > 0;
+    }
+    for (uint64_t at = first; at < last; at++) { /* less than to go through the queues */
+        if (word_state(atomic_load(&region->words[at])) != PAGE_ABSENT) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void evict_range(struct mmapio_region *region, uint64_t page, uint64_t page_count)
 {
     /* A page has to leave its queue, which is a list: so each shard's is gone through. */
     uint64_t end = page + page_count;
     for (unsigned s = 0; s < region->shard_count; s++) {
         struct mmapio_shard *shard = &region->shards[s];
-        if (shard->first_page >= end || shard->first_page + shard->page_count <= page) {
+        if (!may_hold(region, shard, page, end)) {
             continue;
         }
         uint64_t left = UINT64_MAX;

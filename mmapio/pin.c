@@ -3,9 +3,9 @@
  * Depends on: pfd.h.   Used by: through region.h.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "engine/base/cubby_assert.h"
+#include "engine/base/racy.h"
 #include "mmapio/pfd.h"
 
 enum { PINS_MAX = 1024 };
@@ -243,10 +243,25 @@ static int copy_one(struct mmapio_region *region, uint64_t page, uint8_t *buffer
 {
     int status = pin(region, page, MMAPIO_READ);
     if (status == 0) {
-        memcpy(buffer, page_address(region, page), PAGE_BYTES);
+        racy_load(buffer, page_address(region, page), PAGE_BYTES);
         word_unpin(&region->words[page], WORD_READER);
     }
     return status;
+}
+
+size_t mmapio_try_read(struct mmapio_region *region, uint64_t page, size_t page_count, void *buffer)
+{
+    CUBBY_ASSERT(!is_outside(region, page, page_count));
+    for (size_t i = 0; i < page_count; i++) {
+        page_word *word = &region->words[page + i];
+        uint32_t seen;
+        if (try_read(word, &seen) != PINNED) {
+            return i;
+        }
+        racy_load((uint8_t *)buffer + i * PAGE_BYTES, page_address(region, page + i), PAGE_BYTES);
+        word_unpin(word, WORD_READER);
+    }
+    return page_count;
 }
 
 int mmapio_read(struct mmapio_region *region, uint64_t page, size_t page_count, void *buffer)

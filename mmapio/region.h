@@ -124,10 +124,16 @@ void mmapio_unpin(struct mmapio_region *region, uint64_t page, enum mmapio_acces
  */
 int mmapio_read(struct mmapio_region *region, uint64_t page, size_t page_count, void *buffer);
 
+/* Copy out those pages that are in memory, up to the first that is not, or is on its way. Reads
+ * nothing from the device, and waits for nobody. All of them are within the region. Returns how
+ * many they are. */
+size_t mmapio_try_read(struct mmapio_region *region, uint64_t page, size_t page_count,
+                       void *buffer);
+
 /* Write pages to the device now, and change those that are in memory alike. When it has returned
  * the pages survive the process. The buffer is aligned to a page. Returns 0 or what the device
  * returned: then the pages are either as before or as in the buffer, and those in memory as on the
- * device. */
+ * device. Who reads a page meanwhile, or has it pinned, may see it half old and half new. */
 int mmapio_write(struct mmapio_region *region, uint64_t page, size_t page_count,
                  const void *buffer);
 

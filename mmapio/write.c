@@ -6,9 +6,9 @@
  * Depends on: pfd.h, uffd.h.   Used by: through region.h.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "engine/base/cubby_assert.h"
+#include "engine/base/racy.h"
 #include "mmapio/pfd.h"
 #include "mmapio/uffd.h"
 
@@ -54,7 +54,7 @@ static void copy_in(struct mmapio_region *region, uint64_t page, const uint8_t *
     int uffd = shard_of(region, page)->uffd;
     int status = region->has_pointers ? uffd_protect(uffd, address, PAGE_BYTES, false) : 0;
     CUBBY_ASSERT(status == 0);
-    memcpy(address, from, PAGE_BYTES);
+    racy_store(address, from, PAGE_BYTES); /* who has it pinned to read may be looking */
     status = region->has_pointers ? uffd_protect(uffd, address, PAGE_BYTES, true) : 0;
     CUBBY_ASSERT(status == 0);
 }
