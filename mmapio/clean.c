@@ -103,34 +103,54 @@ static void note_failure(struct mmapio_region *region, uint64_t page, int status
     atomic_store(&region->is_read_only, true);
 }
 
+/* From frames, which do not lie side by side, by way of a buffer. */
+static int write_frames(struct mmapio_region *region, uint64_t page, unsigned count)
+{
+    struct block_device *device = region->device;
+    if (count == 1) {
+        return device->ops->write(device, region->first_lba + page, 1, page_address(region, page));
+    }
+    struct mmapio_slot *slot = pfd_take_slot(region);
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(slot->bounce + i * (size_t)PAGE_BYTES, page_address(region, page + i), PAGE_BYTES);
+    }
+    int status = device->ops->write(device, region->first_lba + page, count, slot->bounce);
+    pfd_give_slot(slot);
+    return status;
+}
+
+/* From their addresses, where nobody may store into them meanwhile. */
+static int write_mapped(struct mmapio_region *region, uint64_t page, unsigned count)
+{
+    struct block_device *device = region->device;
+    int status = pve_protect(region, page, count);
+    return status != 0 ? status
+                       : device->ops->write(device, region->first_lba + page, count,
+                                            page_address(region, page));
+}
+
 /* Write pages that follow each other, and are CLEANING. Returns 0, or an error: then they are DIRTY
  * again. */
 static int write_run(struct mmapio_region *region, uint64_t page, unsigned count)
 {
-    struct block_device *device = region->device;
-    uint8_t *address = page_address(region, page);
-    int status = 0;
-    if (region->has_pointers) {
-        status = pve_protect(region, page, count);
-    }
-    bool is_protected = region->has_pointers && status == 0;
-    if (status == 0) {
-        status = device->ops->write(device, region->first_lba + page, count, address);
-        struct mmapio_slot *slot = pfd_slot(region);
-        pfd_count(&slot->writes, count);
-        pfd_count(&slot->write_calls, 1);
-    }
+    int status = region->frames != NULL ? write_frames(region, page, count)
+                                        : write_mapped(region, page, count);
+    struct mmapio_slot *slot = pfd_slot(region);
+    pfd_count(&slot->writes, count);
+    pfd_count(&slot->write_calls, 1);
     if (status == 0) {
         atomic_fetch_sub(&region->dirty_pages, count);
     } else {
         note_failure(region, page, status);
     }
+    /* Where protecting has failed some may be all the same: a store there finds out. */
+    uint32_t is_protected = region->has_pointers ? WORD_PROTECTED : 0;
     for (unsigned i = 0; i < count; i++) {
         if (status != 0) {
             set_dirty(region, page + i);
         }
         word_change(&region->words[page + i], PAGE_CLEANING, status == 0 ? PAGE_CLEAN : PAGE_DIRTY,
-                    0, is_protected ? WORD_PROTECTED : 0);
+                    0, is_protected);
     }
     return status;
 }
@@ -215,7 +235,8 @@ static void end_run(struct run *run)
 
 static void add_to_run(struct run *run, uint64_t page)
 {
-    if (run->count == CLEAN_PAGES || (run->count > 0 && page != run->page + run->count)) {
+    unsigned most = run->region->frames != NULL ? (unsigned)BOUNCE_PAGES : (unsigned)CLEAN_PAGES;
+    if (run->count == most || (run->count > 0 && page != run->page + run->count)) {
         end_run(run);
     }
     if (run->count == 0) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "engine/base/cubby_assert.h"
+#include "mmapio/frames.h"
 #include "mmapio/pfd.h"
 
 enum {
@@ -158,32 +159,46 @@ static uint64_t count_queued(const struct mmapio_region *region, bool is_small)
 /* Evicting ---------------------------------------------------------------------------------------
  */
 
-/* Take the memory of pages away, by one call where the kernel allows that of oneself. */
-static void drop(struct mmapio_region *region, const struct victim *victims, unsigned count)
+/* Take the memory of pages away that are at addresses of their own, by one call where the kernel
+ * allows that of oneself. */
+static unsigned unmap(struct mmapio_region *region, const struct victim *victims, unsigned count)
 {
     struct iovec ranges[EVICT_PAGES];
     for (unsigned i = 0; i < count; i++) {
         ranges[i] = (struct iovec){page_address(region, victims[i].page), PAGE_BYTES};
     }
-    struct mmapio_slot *slot = pfd_slot(region);
-    pfd_count(&slot->evictions, count);
+    unsigned calls = 0;
     unsigned done = 0;
-    if (region->memfd >= 0) {
-        for (; done < count; done++) {
-            pve_drop(region, victims[done].page);
-            pfd_count(&slot->eviction_calls, 1);
-        }
-    } else if (region->self_fd >= 0) {
+    if (region->self_fd >= 0) {
         long bytes =
             syscall(SYS_process_madvise, region->self_fd, ranges, (size_t)count, MADV_DONTNEED, 0u);
-        pfd_count(&slot->eviction_calls, 1);
+        calls++;
         done = bytes > 0 ? (unsigned)((size_t)bytes / PAGE_BYTES) : 0;
     }
-    for (; done < count; done++) {
+    for (; done < count; done++, calls++) {
         int status = madvise(ranges[done].iov_base, PAGE_BYTES, MADV_DONTNEED);
         CUBBY_ASSERT(status == 0); /* or it would be found there by the next who loads it */
-        pfd_count(&slot->eviction_calls, 1);
     }
+    return calls;
+}
+
+/* Take the memory of pages away. */
+static void drop(struct mmapio_region *region, const struct victim *victims, unsigned count)
+{
+    struct mmapio_slot *slot = pfd_slot(region);
+    pfd_count(&slot->evictions, count);
+    if (region->frames == NULL && region->memfd < 0) {
+        pfd_count(&slot->eviction_calls, unmap(region, victims, count));
+        return;
+    }
+    for (unsigned i = 0; i < count; i++) {
+        if (region->frames != NULL) {
+            frames_give(region, victims[i].page);
+        } else {
+            pve_drop(region, victims[i].page);
+        }
+    }
+    pfd_count(&slot->eviction_calls, region->frames != NULL ? 0 : count);
 }
 
 static void evict(struct mmapio_region *region, const struct victim *victims, unsigned count)

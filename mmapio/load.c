@@ -7,8 +7,10 @@
  * Depends on: pfd.h, uffd.h.   Used by: pin.c, fault.c.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "engine/base/cubby_assert.h"
+#include "mmapio/frames.h"
 #include "mmapio/pfd.h"
 #include "mmapio/uffd.h"
 
@@ -88,19 +90,37 @@ static unsigned claim_following(struct mmapio_region *region, struct page_load *
     return claimed;
 }
 
+/* Put what was read in its place, in a region that has plain pointers. */
+static int map_run(struct mmapio_region *region, uint64_t page, const uint8_t *buffer,
+                   unsigned count, bool is_protected)
+{
+    size_t copied;
+    int status = uffd_copy(shard_of(region, page)->uffd, page_address(region, page), buffer,
+                           count * (size_t)PAGE_BYTES, is_protected, &copied);
+    CUBBY_ASSERT(status == 0 || copied == 0); /* or pages are there that nobody knows of */
+    return status;
+}
+
 static int read_run(struct mmapio_region *region, struct mmapio_slot *slot, uint64_t page,
                     unsigned count, bool is_protected)
 {
     struct block_device *device = region->device;
-    uint8_t *address = page_address(region, page);
-    uint8_t *buffer = region->has_pointers ? slot->bounce : address;
+    for (unsigned i = 0; i < count && region->frames != NULL; i++) {
+        frames_take(region, page + i);
+    }
+    bool is_in_place = region->frames != NULL && count == 1;
+    uint8_t *buffer = is_in_place ? page_address(region, page) : slot->bounce;
     int status = device->ops->read(device, region->first_lba + page, count, buffer);
     pfd_count(&slot->loads, count);
     if (status == 0 && region->has_pointers) {
-        size_t copied;
-        status = uffd_copy(shard_of(region, page)->uffd, address, buffer,
-                           count * (size_t)PAGE_BYTES, is_protected, &copied);
-        CUBBY_ASSERT(status == 0 || copied == 0); /* or pages are there that nobody knows of */
+        status = map_run(region, page, buffer, count, is_protected);
+    }
+    for (unsigned i = 0; i < count && region->frames != NULL; i++) {
+        if (status != 0) {
+            frames_give(region, page + i);
+        } else if (!is_in_place) {
+            memcpy(page_address(region, page + i), buffer + i * (size_t)PAGE_BYTES, PAGE_BYTES);
+        }
     }
     return status;
 }
@@ -145,30 +165,29 @@ int load_page(struct mmapio_region *region, struct page_load *load, enum mmapio_
 /* Several ----------------------------------------------------------------------------------------
  */
 
-/* Read pages, each by a request of its own, to where they are to be read. */
+static int need_queue(struct mmapio_region *region, struct mmapio_slot *slot)
+{
+    struct block_device *device = region->device;
+    return slot->queue != NULL ? 0 : device->ops->queue_open(device, BOUNCE_PAGES, &slot->queue);
+}
+
+/* Read pages, each by a request of its own. */
 static void read_each(struct mmapio_region *region, struct mmapio_slot *slot,
                       struct page_load *loads, size_t count)
 {
     struct block_request requests[BOUNCE_PAGES];
-    struct block_device *device = region->device;
-    if (slot->queue == NULL) {
-        int status = device->ops->queue_open(device, BOUNCE_PAGES, &slot->queue);
-        for (size_t i = 0; i < count && status != 0; i++) {
-            loads[i].status = status;
-        }
-        if (status != 0) {
-            return;
-        }
-    }
     struct block_queue *queue = slot->queue;
     size_t in_flight = 0;
     for (size_t i = 0; i < count; i++) {
+        if (region->frames != NULL) {
+            frames_take(region, loads[i].page);
+        }
         requests[i] = (struct block_request){
             .operation = BLOCK_READ,
             .block_count = 1,
             .lba = region->first_lba + loads[i].page,
-            .buffer = region->has_pointers ? slot->bounce + i * PAGE_BYTES
-                                           : page_address(region, loads[i].page),
+            .buffer = region->frames != NULL ? page_address(region, loads[i].page)
+                                             : slot->bounce + i * PAGE_BYTES,
         };
         int status = queue->ops->submit(queue, &requests[i]);
         requests[i].result = status;
@@ -190,17 +209,18 @@ static void put_each(struct mmapio_region *region, struct mmapio_slot *slot,
     for (size_t i = 0; i < count; i++) {
         struct page_load *load = &loads[i];
         if (load->status == 0 && region->has_pointers) {
-            size_t copied;
-            load->status = uffd_copy(
-                shard_of(region, load->page)->uffd, page_address(region, load->page),
-                slot->bounce + i * PAGE_BYTES, PAGE_BYTES, access == MMAPIO_READ, &copied);
+            load->status = map_run(region, load->page, slot->bounce + i * PAGE_BYTES, 1,
+                                   access == MMAPIO_READ);
         }
-        if (load->status != 0) {
-            evict_give(region, 1);
-            fail(region, load, load->status);
-        } else {
+        if (load->status == 0) {
             finish(region, load, access, pin_of(access));
+            continue;
         }
+        if (region->frames != NULL) {
+            frames_give(region, load->page);
+        }
+        evict_give(region, 1);
+        fail(region, load, load->status);
     }
 }
 
@@ -217,9 +237,16 @@ void load_pages(struct mmapio_region *region, struct page_load *loads, size_t co
             continue;
         }
         struct mmapio_slot *slot = pfd_take_slot(region);
-        read_each(region, slot, &loads[at], room);
-        put_each(region, slot, &loads[at], room, access);
+        int status = need_queue(region, slot);
+        if (status == 0) {
+            read_each(region, slot, &loads[at], room);
+            put_each(region, slot, &loads[at], room, access);
+        }
         pfd_give_slot(slot);
+        for (unsigned i = 0; i < room && status != 0; i++) {
+            fail(region, &loads[at + i], status);
+        }
+        evict_give(region, status != 0 ? room : 0);
         at += room;
     }
 }

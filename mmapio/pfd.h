@@ -93,7 +93,7 @@ struct mmapio_region {
     uint64_t first_lba;
     uint64_t page_count;
     uint64_t cache_pages;
-    uint8_t *base;
+    uint8_t *base; /* of view 0; NULL: there are no plain pointers, but frames */
     page_word *words;
     uint32_t *next; /* page + 1, guarded by the lock of the page's shard */
     struct mmapio_extent *extents;
@@ -105,6 +105,10 @@ struct mmapio_region {
     unsigned slot_count;
     uint8_t *bounces; /* of all slots */
     struct mmapio_options options;
+    uint8_t *frames;              /* of all pages in memory; NULL: they are at base */
+    uint32_t *frame_of;           /* by page: which one a page has that is not ABSENT */
+    _Atomic uint32_t *next_frame; /* by frame: see frames.c */
+    _Atomic uint64_t free_frames;
     bool has_pointers;
     int memfd;             /* what views map; -1: there are none but windows */
     _Atomic uint32_t *ppr; /* PPR: by page, in which views it is mapped; NULL: in view 0 alone */
@@ -148,9 +152,11 @@ static inline bool pfd_is_forked(const struct mmapio_region *region)
     return atomic_load_explicit(&pfd_forks, memory_order_relaxed) != region->forks;
 }
 
+/* Where a page is; in frames: one that is not ABSENT, and cannot become so. */
 static inline uint8_t *page_address(const struct mmapio_region *region, uint64_t page)
 {
-    return region->base + page * PAGE_BYTES;
+    return region->frames != NULL ? region->frames + region->frame_of[page] * (size_t)PAGE_BYTES
+                                  : region->base + page * PAGE_BYTES;
 }
 
 static inline struct mmapio_shard *shard_of(const struct mmapio_region *region, uint64_t page)

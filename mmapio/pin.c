@@ -126,15 +126,17 @@ int mmapio_pin(struct mmapio_region *region, uint64_t page, enum mmapio_access a
     if (is_outside(region, page, 1)) {
         return EINVAL;
     }
-    *address = page_address(region, page);
     uint32_t seen;
-    if (access == MMAPIO_READ && try_read(&region->words[page], &seen) == PINNED) {
-        return 0;
-    }
+    int status = 0;
     if (access == MMAPIO_WRITE && is_read_only(region)) {
-        return EROFS;
+        status = EROFS;
+    } else if (access == MMAPIO_WRITE || try_read(&region->words[page], &seen) != PINNED) {
+        status = pin(region, page, access);
     }
-    return pin(region, page, access);
+    if (status == 0) {
+        *address = page_address(region, page);
+    }
+    return status;
 }
 
 void mmapio_unpin(struct mmapio_region *region, uint64_t page, enum mmapio_access access)
@@ -172,7 +174,6 @@ int mmapio_pin_many(struct mmapio_region *region, size_t count, const uint64_t *
         if (is_outside(region, pages[i], 1)) {
             return EINVAL;
         }
-        addresses[i] = page_address(region, pages[i]);
     }
     /* First what is there, and what is not, which is read at once; then what one has to wait for:
      * by then no other waits for what has been claimed here. */
@@ -204,8 +205,12 @@ int mmapio_pin_many(struct mmapio_region *region, size_t count, const uint64_t *
     }
     if (status != 0) {
         unpin_some(region, count, pages, are_pinned, access);
+        return status;
     }
-    return status;
+    for (size_t i = 0; i < count; i++) {
+        addresses[i] = page_address(region, pages[i]);
+    }
+    return 0;
 }
 
 /* Copies -----------------------------------------------------------------------------------------

@@ -133,12 +133,16 @@ void pve_stop(struct mmapio_region *region)
 {
     if (region->base != NULL) {
         munmap(region->base, region->page_count * PAGE_BYTES);
+        atomic_store(&region->views[0].base, NULL);
+        region->base = NULL;
     }
     if (region->ppr != NULL) {
         munmap(region->ppr, ppr_bytes(region));
+        region->ppr = NULL;
     }
     if (region->memfd >= 0) {
         close(region->memfd);
+        region->memfd = -1;
     }
 }
 
@@ -175,7 +179,7 @@ static int arm(struct mmapio_region *region, uint8_t *base, uint64_t page, uint6
 static int map_pages(struct mmapio_region *region, uint64_t page, uint64_t page_count,
                      bool is_writable, uint8_t **base)
 {
-    if (!region->has_pointers || (is_writable && !uffd_can_continue_protected())) {
+    if (is_writable && !uffd_can_continue_protected()) {
         return EOPNOTSUPP;
     }
     size_t bytes = page_count * PAGE_BYTES;
@@ -201,6 +205,9 @@ int mmapio_view_open(struct mmapio_region *region, uint64_t page, uint64_t page_
     bool is_writable = access == MMAPIO_WRITE;
     if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
+    }
+    if (!region->has_pointers) {
+        return EOPNOTSUPP;
     }
     if (page_count == 0 || page >= region->page_count || page_count > region->page_count - page) {
         return EINVAL;

@@ -14,6 +14,7 @@
 
 #include "engine/base/cubby_assert.h"
 #include "engine/base/pause.h"
+#include "mmapio/frames.h"
 #include "mmapio/pfd.h"
 #include "mmapio/uffd.h"
 
@@ -71,13 +72,22 @@ static int reserve_all(struct mmapio_region *region)
     region->extents = reserve(extents_bytes(region));
     region->dirty_extents = reserve(dirty_extents_bytes(region));
     region->bounces = reserve(region->slot_count * (size_t)BOUNCE_PAGES * PAGE_BYTES);
-    int status = pve_start(region);
-    if (status != 0 || region->words == NULL || region->next == NULL || region->extents == NULL ||
+    if (region->words == NULL || region->next == NULL || region->extents == NULL ||
         region->dirty_extents == NULL || region->bounces == NULL) {
-        return status != 0 ? status : ENOMEM;
+        return ENOMEM;
+    }
+    return 0;
+}
+
+/* Addresses for all pages, which a child has not got: it would have a copy, of nothing. */
+static int reserve_addresses(struct mmapio_region *region)
+{
+    int status = pve_start(region);
+    if (status != 0) {
+        return status;
     }
     size_t bytes = region->page_count * PAGE_BYTES;
-    /* Each page comes and goes by itself; a child's copy would have none of them. */
+    /* Each page comes and goes by itself. */
     madvise(region->base, bytes, MADV_NOHUGEPAGE);
     madvise(region->base, bytes, MADV_DONTDUMP);
     return madvise(region->base, bytes, MADV_DONTFORK) == 0 ? 0 : errno;
@@ -86,6 +96,7 @@ static int reserve_all(struct mmapio_region *region)
 static void release_all(struct mmapio_region *region)
 {
     pve_stop(region);
+    frames_close(region);
     release(region->words, words_bytes(region));
     release(region->next, words_bytes(region));
     release(region->extents, extents_bytes(region));
@@ -187,9 +198,6 @@ static int arm(struct mmapio_region *region)
     return status;
 }
 
-/* Without plain pointers what is touched that is not pinned is an error, which should not
- * pass for zeros; but to protect each page would cost a call of the system. So it does: README.md
- * says that in such a region nothing may be touched that is not pinned. */
 static void disarm(struct mmapio_region *region)
 {
     for (unsigned i = 0; i < region->shard_count; i++) {
@@ -297,11 +305,19 @@ static int open_parts(struct mmapio_region *region, char *message, size_t messag
     open_shards(region);
     open_slots(region);
     if (!region->options.pins_only) {
-        status = arm(region);
+        status = reserve_addresses(region);
+        status = status == 0 ? arm(region) : status;
         if (status != 0) {
             say(message, message_size, "plain pointers are not possible, only pins: %s",
                 strerror(status));
+            pve_stop(region);
             disarm(region);
+        }
+    }
+    if (!region->has_pointers) {
+        status = frames_open(region);
+        if (status != 0) {
+            return status;
         }
     }
     if (!region->options.has_no_cleaner && !region->options.read_only) {

@@ -5,7 +5,8 @@
  * one block of CUBBY_BLOCK_BYTES, counted from the region's first one. There are two ways in:
  *
  *   pins      mmapio_pin returns a page's address and holds the page in memory until mmapio_unpin.
- *             It never faults, and reports every error.
+ *             It never faults, and reports every error. Where there are pins alone a page is
+ *             elsewhere each time, and costs the kernel nothing.
  *   pointers  any load or store at mmapio_base + offset works, resolved by the thread that does it
  *             in a SIGBUS handler, where the system has userfaultfd and the options did not ask for
  *             pins alone. What cannot be read or written then is a SIGBUS to the program.
@@ -100,7 +101,8 @@ int mmapio_close(struct mmapio_region *region);
 /* End it with whatever has not been written back. No page may be pinned. NULL is allowed. */
 void mmapio_abandon(struct mmapio_region *region);
 
-/* The address of page 0; of others behind it, in order. Constant. */
+/* The address of page 0; of others behind it, in order. Constant. NULL: plain pointers do not work.
+ */
 uint8_t *mmapio_base(const struct mmapio_region *region);
 uint64_t mmapio_page_count(const struct mmapio_region *region);
 
