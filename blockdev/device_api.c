@@ -58,22 +58,6 @@ static int say_forked(const cubby_device *device, struct device_message message)
                               device->name);
 }
 
-/* From what a device returns to a status of cubby.h. */
-static int public_status(int status)
-{
-    switch (status) {
-    case EINVAL:
-        return CUBBY_BAD_ARGUMENT;
-    case EROFS:
-        return CUBBY_READ_ONLY;
-    case ENOSPC:
-    case EDQUOT:
-        return CUBBY_PHYSICAL_FULL;
-    default:
-        return status;
-    }
-}
-
 struct place {
     char text[56]; /* two numbers of 20 digits, and words */
 };
@@ -97,7 +81,7 @@ static int say_failure(const struct request *request, int status)
 {
     const char *name = request->owner->name;
     struct place place = place_of(request);
-    status = public_status(status);
+    status = device_message_public(status);
     switch (status) {
     case CUBBY_OK:
         return CUBBY_OK;
@@ -154,7 +138,7 @@ int cubby_device_create(const char *name, const struct cubby_device_options *opt
         .level = wanted->level,
         .throttle_disabled = wanted->no_throttle != 0,
     };
-    return public_status(
+    return device_message_public(
         block_device_create_csd(name, &csd, wanted->force != 0, message, message_size));
 }
 
@@ -182,7 +166,7 @@ int cubby_device_open(const char *name, uint32_t flags, cubby_device **device, c
     int status = block_device_open(name, device_flags, &opened->device, message, message_size);
     if (status != 0) {
         free(opened);
-        return public_status(status);
+        return device_message_public(status);
     }
     *device = opened;
     return CUBBY_OK;
@@ -333,7 +317,7 @@ int cubby_device_flush(cubby_device *device, char *message, size_t message_size)
     if (is_forked(device)) {
         return say_forked(device, sentence);
     }
-    int status = public_status(device->device->ops->flush(device->device));
+    int status = device_message_public(device->device->ops->flush(device->device));
     if (status != 0) {
         device_message_set(sentence, status, "%s: flushing: %s", device->name,
                            cubby_status_text(status));
@@ -349,7 +333,7 @@ int cubby_device_resize(cubby_device *device, uint64_t block_count, char *messag
     if (is_forked(device)) {
         return say_forked(device, sentence);
     }
-    int status = public_status(device->device->ops->resize(device->device, block_count));
+    int status = device_message_public(device->device->ops->resize(device->device, block_count));
     if (status == CUBBY_BAD_ARGUMENT) {
         return device_message_set(sentence, status,
                                   "%s cannot be given a size of %" PRIu64
@@ -417,7 +401,7 @@ int cubby_device_stat(cubby_device *device, struct cubby_device_stat *stat)
     struct block_usage usage;
     int status = inner->ops->usage(inner, &usage);
     if (status != 0) {
-        return public_status(status);
+        return device_message_public(status);
     }
     *stat = (struct cubby_device_stat){
         .block_count = __atomic_load_n(&inner->geometry.block_count, __ATOMIC_RELAXED),

@@ -1,13 +1,17 @@
-/* device_message.h -- the sentence that explains why a device could not be opened.
+/* device_message.h -- what callers are told where a device fails: a status and a sentence.
  *
- * Depends on: nothing.   Used by: open.c, file_device.c, file_lock.c, file_probe.c.
+ * Depends on: cubby.h.   Used by: open.c, device_api.c, file_device.c, file_lock.c, file_probe.c,
+ * mmapio/region_api.c.
  */
 #ifndef CUBBY_DEVICE_MESSAGE_H
 #define CUBBY_DEVICE_MESSAGE_H
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+
+#include "engine/cubby.h"
 
 /* Where the sentence goes: text may be NULL, size is then 0. */
 struct device_message {
@@ -27,6 +31,22 @@ device_message_set(struct device_message message, int status, const char *format
         va_end(arguments);
     }
     return status;
+}
+
+/* From what a device returns to a status of cubby.h. */
+static inline int device_message_public(int status)
+{
+    switch (status) {
+    case EINVAL:
+        return CUBBY_BAD_ARGUMENT;
+    case EROFS:
+        return CUBBY_READ_ONLY;
+    case ENOSPC:
+    case EDQUOT:
+        return CUBBY_PHYSICAL_FULL;
+    default:
+        return status;
+    }
 }
 
 #endif
