@@ -27,7 +27,7 @@ HEADER_LINES_MAX = 1300  # of cubby.h, which is the manual, too: most of it is c
 FUNCTION_LINES_MAX = 70
 
 # What every unit may use, and what uses nothing but itself.
-GROUND = {"engine/base", "engine/cubby.h", "_native", "errors"}
+GROUND = {"engine/base", "engine/cubby.h", "engine/cubby_region.h", "_native", "errors"}
 TIERS = {"engine/nibble", "engine/volimap"}
 STORAGE = {"blockdev", "mmapio"}
 
