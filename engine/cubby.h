@@ -1,4 +1,5 @@
-/* cubby.h -- the public C interface of CubbyDB, its manual, and the cffi definition.
+/* cubby.h -- the public C interface of CubbyDB, its manual, and the cffi definition. (A device as
+ * memory is in cubby_region.h.)
  *
  * CubbyDB is a table-less hash key-value store for devices that compress transparently: a key is
  * hashed straight to a 4 KiB block, no table of keys is kept in DRAM, and one get is one device

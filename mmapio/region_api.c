@@ -232,6 +232,12 @@ static int map(cubby_region *region, const struct cubby_region_options *options,
     if (count == 0 && region->first_lba < total) {
         count = total - region->first_lba;
     }
+    if (count == 0 || region->first_lba > total || count > total - region->first_lba) {
+        return device_message_set(
+            message, CUBBY_BAD_ARGUMENT,
+            "%s has %" PRIu64 " bytes; a region of %" PRIu64 " from %" PRIu64 " on is not inside",
+            region->name, total * PAGE_BYTES, count * PAGE_BYTES, options->first_byte);
+    }
     uint64_t cache_bytes = options->cache_bytes != 0 ? options->cache_bytes : CACHE_BYTES_DEFAULT;
     region->size_bytes = count * PAGE_BYTES;
     region->pins_max = cache_bytes / PAGE_BYTES / 2;
@@ -387,9 +393,9 @@ static int take_pins(const struct request *request, uint64_t count)
     do {
         if (count > region->pins_max || pinned > region->pins_max - count) {
             return device_message_set(request->message, ENOBUFS,
-                                      "%s: %" PRIu64 " pages more cannot be pinned: %" PRIu64
-                                      " are, and half of the cache is %" PRIu64
-                                      "; unpin some, or open it with a larger cache_bytes",
+                                      "%s: no room to pin %" PRIu64 " pages beside %" PRIu64
+                                      ": pins may have half of the cache, %" PRIu64
+                                      " pages; unpin some, or open it with a larger cache_bytes",
                                       region->name, count, pinned, region->pins_max);
         }
     } while (!atomic_compare_exchange_weak(&region->pinned_pages, &pinned, pinned + count));

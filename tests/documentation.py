@@ -19,7 +19,14 @@ from pdoc.doc import Class, Doc, Module, Variable
 ROOT = Path(__file__).parent.parent
 # Their __all__ says what is public.  The pages of all but errors are asked for by name: errors is
 # exported by cubbydb, and comes with it.
-MODULES = ("cubbydb", "cubbydb.blockdev", "cubbydb.dbm", "cubbydb.errors", "cubbydb.prometheus")
+MODULES = (
+    "cubbydb",
+    "cubbydb.blockdev",
+    "cubbydb.dbm",
+    "cubbydb.errors",
+    "cubbydb.mmapio",
+    "cubbydb.prometheus",
+)
 # Class whose fields are those of a C struct -> the struct, in whose comments they are explained.
 STRUCTS = {
     "DeviceStat": "cubby_device_stat",

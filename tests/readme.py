@@ -30,7 +30,13 @@ import cubbydb.blockdev
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
-FILES = ("README.md", "blockdev/README.md", "bench/README.md", "engine/README.md")
+FILES = (
+    "README.md",
+    "blockdev/README.md",
+    "mmapio/README.md",
+    "bench/README.md",
+    "engine/README.md",
+)
 SECONDS_UNTIL_INTERRUPT = 2
 BLOCK_SECONDS_MAX = 600
 STAND_IN_PACKAGES = 3000

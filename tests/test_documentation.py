@@ -18,6 +18,8 @@ import cubbydb
 WITH_EXAMPLE = {
     *("cubbydb", "cubbydb.open", "cubbydb.errors", "cubbydb.dbm", "cubbydb.prometheus"),
     *("cubbydb.Space", "cubbydb.blockdev", "cubbydb.blockdev.BlockDevice"),
+    *("cubbydb.mmapio", "cubbydb.mmapio.MappedRegion"),
+    *(f"cubbydb.mmapio.MappedRegion.{name}" for name in ("view", "pin", "prefault", "as_array")),
     *(f"cubbydb.Store.{name}" for name in ("get", "put", "delete", "get_many", "put_many")),
     *(f"cubbydb.Store.{name}" for name in ("scan", "space", "add", "compare_and_swap", "incr")),
     *(f"cubbydb.VoliMap.{name}" for name in ("floor", "put_many", "range", "save", "popitem")),

@@ -155,9 +155,9 @@ class Poisoned(DeviceError):
 
 
 class Degraded(DeviceError):
-    """Writing pairs back has failed: reads only, until the store is reopened.
+    """Writing back has failed: reads only, until the store is reopened, or a region synced.
 
-    The message has the cause.  Nothing that was acknowledged is lost: it is in the log.
+    The message has the cause.  Nothing is lost: it is in the log, or in memory.
     """
 
 
