@@ -133,6 +133,7 @@ static int write_mapped(struct mmapio_region *region, uint64_t page, unsigned co
  * again. */
 static int write_run(struct mmapio_region *region, uint64_t page, unsigned count)
 {
+    atomic_fetch_add(&region->writing, 1);
     int status = region->frames != NULL ? write_frames(region, page, count)
                                         : write_mapped(region, page, count);
     struct mmapio_slot *slot = pfd_slot(region);
@@ -152,6 +153,7 @@ static int write_run(struct mmapio_region *region, uint64_t page, unsigned count
         word_change(&region->words[page + i], PAGE_CLEANING, status == 0 ? PAGE_CLEAN : PAGE_DIRTY,
                     0, is_protected);
     }
+    atomic_fetch_sub(&region->writing, 1);
     return status;
 }
 

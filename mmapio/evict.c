@@ -22,7 +22,8 @@ enum {
     BATCH_SHARE = 16,      /* of the cache at most one page in so many is evicted at once */
     LOOKS_MORE = 64,       /* at pages that do not go, for each shard */
     FRUITLESS_TURNS = 100, /* looks for room that find none, before there is said to be none */
-    FRUITLESS_NANOSECONDS = 100 * 1000, /* between two of them, after the first few */
+    YIELDING_TURNS = 10,   /* of those, the first */
+    FRUITLESS_NANOSECONDS = 100 * 1000, /* between two of the others */
 };
 
 /* Queues ----------------------------------------------------------------------------------------
@@ -317,6 +318,13 @@ static unsigned take_free(struct mmapio_region *region, unsigned count)
     return 0;
 }
 
+/* Whether others do what ends by itself, and may leave room, however slow the device is. */
+static bool is_room_to_come(struct mmapio_region *region)
+{
+    return atomic_load(&region->loading) > 0 ||
+           (atomic_load(&region->writing) > 0 && !atomic_load(&region->is_read_only));
+}
+
 unsigned evict_take(struct mmapio_region *region, unsigned count)
 {
     for (unsigned turn = 0; turn < FRUITLESS_TURNS; turn++) {
@@ -332,11 +340,12 @@ unsigned evict_take(struct mmapio_region *region, unsigned count)
         }
         if (clean_some(region) > 0) {
             turn = 0;
-        } else if (turn < FRUITLESS_TURNS / 10) {
+        } else if (turn < YIELDING_TURNS) {
             sched_yield();
         } else {
             const struct timespec moment = {.tv_nsec = FRUITLESS_NANOSECONDS};
             nanosleep(&moment, NULL);
+            turn = is_room_to_come(region) ? YIELDING_TURNS : turn;
         }
     }
     return 0;

@@ -137,6 +137,7 @@ int load_page(struct mmapio_region *region, struct page_load *load, enum mmapio_
         fail(region, load, ENOBUFS);
         return load->status;
     }
+    atomic_fetch_add(&region->loading, 1);
     unsigned count = claim_following(region, loads, room);
     evict_give(region, room - count);
     slot = pfd_take_slot(region);
@@ -153,13 +154,14 @@ int load_page(struct mmapio_region *region, struct page_load *load, enum mmapio_
     if (status != 0) {
         evict_give(region, 1);
         fail(region, load, status);
-        return status;
+        count = 0;
     }
     for (unsigned i = 0; i < count; i++) {
         finish(region, &loads[i], i == 0 ? access : MMAPIO_READ, i == 0 ? pin_of(access) : 0);
     }
-    load->status = 0;
-    return 0;
+    atomic_fetch_sub(&region->loading, 1);
+    load->status = status;
+    return status;
 }
 
 /* Several ----------------------------------------------------------------------------------------
@@ -236,6 +238,7 @@ void load_pages(struct mmapio_region *region, struct page_load *loads, size_t co
             at++;
             continue;
         }
+        atomic_fetch_add(&region->loading, 1);
         struct mmapio_slot *slot = pfd_take_slot(region);
         int status = need_queue(region, slot);
         if (status == 0) {
@@ -247,6 +250,7 @@ void load_pages(struct mmapio_region *region, struct page_load *loads, size_t co
             fail(region, &loads[at + i], status);
         }
         evict_give(region, status != 0 ? room : 0);
+        atomic_fetch_sub(&region->loading, 1);
         at += room;
     }
 }

@@ -121,6 +121,8 @@ struct mmapio_region {
     atomic_bool reads_ahead;
     _Atomic uint32_t evict_shard;  /* where to look next */
     _Atomic uint64_t clean_cursor; /* the extent to write back next, if room is needed */
+    _Atomic uint32_t loading;      /* loads that have room, and end by themselves */
+    _Atomic uint32_t writing;      /* writes under way, of pages that may go after it */
     atomic_bool is_read_only;      /* a write has failed */
     _Atomic int untold_error;      /* of writing, that no sync has returned */
 

@@ -102,6 +102,7 @@ static int write_owned(struct mmapio_region *region, uint64_t page, size_t page_
         owned[i] = own(region, page + i);
     }
     struct block_device *device = region->device;
+    atomic_fetch_add(&region->writing, 1);
     int status = device->ops->write(device, region->first_lba + page, page_count, buffer);
     struct mmapio_slot *slot = pfd_slot(region);
     pfd_count(&slot->writes, page_count);
@@ -109,6 +110,7 @@ static int write_owned(struct mmapio_region *region, uint64_t page, size_t page_
     for (size_t i = 0; i < page_count; i++) {
         disown(region, page + i, &owned[i], status == 0 ? buffer + i * PAGE_BYTES : NULL);
     }
+    atomic_fetch_sub(&region->writing, 1);
     return status;
 }
 

@@ -17,6 +17,7 @@ enum {
     CACHE_BYTES = 64 * PAGE,
     STEPS = 3000,
     THREADS = 4,
+    CROWD = 8, /* threads that together pin more than there is in the cache */
 };
 
 static char message[CUBBY_MESSAGE_BYTES];
@@ -234,6 +235,31 @@ static void threads_share_a_region(void)
     CHECK_EQUAL(cubby_region_close(region, SAID), CUBBY_OK);
 }
 
+/* Each has an eighth of the region. */
+static void *store_much(void *state)
+{
+    static const uint8_t content[BYTES / CROWD];
+    struct worker *worker = state;
+    uint64_t offset = worker->number * sizeof content;
+    CHECK_EQUAL(cubby_region_store(worker->region, offset, sizeof content, content, NULL, 0),
+                CUBBY_OK);
+    return NULL;
+}
+
+static void room_is_waited_for_where_the_device_is_slow(void)
+{
+    struct worker workers[CROWD];
+    cubby_region *region = opened("fault:delay=30000:mem:819200", 0);
+    for (unsigned i = 0; i < CROWD; i++) {
+        workers[i] = (struct worker){.region = region, .number = i};
+        CHECK_EQUAL(pthread_create(&workers[i].thread, NULL, store_much, &workers[i]), 0);
+    }
+    for (unsigned i = 0; i < CROWD; i++) {
+        pthread_join(workers[i].thread, NULL);
+    }
+    CHECK_EQUAL(cubby_region_close(region, SAID), CUBBY_OK);
+}
+
 /* Faults ----------------------------------------------------------------------------------------
  */
 
@@ -269,6 +295,7 @@ int main(void)
     RUN(what_is_refused_is_said);
     RUN(pins_are_counted);
     RUN(threads_share_a_region);
+    RUN(room_is_waited_for_where_the_device_is_slow);
     RUN(a_fault_says_why);
     return 0;
 }
