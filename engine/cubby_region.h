@@ -91,17 +91,18 @@ int cubby_region_close(cubby_region *region, char *message, size_t message_size)
  * nothing. */
 void cubby_region_abandon(cubby_region *region);
 
-/* Where the region is, and how many bytes it has. Constant. */
+/* Where the region is, and how many bytes it has. Constant. NULL: there are no pointers. */
 uint8_t *cubby_region_base(const cubby_region *region);
 uint64_t cubby_region_size(const cubby_region *region);
 
 /* Hold the pages that have some of these bytes, at least one, in memory, and return the address of
  * the first byte. access: enum cubby_region_access; with CUBBY_REGION_WRITE they are dirty, and not
  * written back before they are unpinned. Pins may have half of the cache, so that pointers have
- * room. Unpin each range, by any thread, as it was pinned.
- * Returns CUBBY_OK, CUBBY_CORRUPT, CUBBY_READ_ONLY, CUBBY_DEGRADED (writing back has failed:
- * nothing may be stored until a sync succeeds), ENOBUFS (no room), EAGAIN (too many pins of one
- * page), CUBBY_FORKED, or what reading failed with. */
+ * room. Without pointers pages do not lie side by side, and the bytes must be on one. Unpin each
+ * range, by any thread, as it was pinned.
+ * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT, CUBBY_CORRUPT, CUBBY_READ_ONLY, CUBBY_DEGRADED (writing
+ * back has failed: nothing may be stored until a sync succeeds), ENOBUFS (no room), EAGAIN (too
+ * many pins of one page), CUBBY_FORKED, or what reading failed with. */
 int cubby_region_pin(cubby_region *region, uint64_t offset, uint64_t size, uint32_t access,
                      uint8_t **address, char *message, size_t message_size);
 void cubby_region_unpin(cubby_region *region, uint64_t offset, uint64_t size, uint32_t access);

@@ -474,6 +474,11 @@ uint8_t *mmapio_base(const struct mmapio_region *region)
     return region->base;
 }
 
+uint8_t *mmapio_address(const struct mmapio_region *region, uint64_t page)
+{
+    return page_address(region, page);
+}
+
 uint64_t mmapio_page_count(const struct mmapio_region *region)
 {
     return region->page_count;

@@ -106,6 +106,9 @@ void mmapio_abandon(struct mmapio_region *region);
 uint8_t *mmapio_base(const struct mmapio_region *region);
 uint64_t mmapio_page_count(const struct mmapio_region *region);
 
+/* Where a page is that the caller has pinned. */
+uint8_t *mmapio_address(const struct mmapio_region *region, uint64_t page);
+
 /* Have a page in memory and keep it there. A thread may hold many pins, also of one page. Returns
  * 0, EINVAL (outside), what reading it failed with (the next pin tries again), EROFS (a write pin,
  * and the region is read-only), ENOBUFS (all of the cache is pinned, or dirty and not to be

@@ -460,7 +460,8 @@ class MappedRegion(Closing):
 
         Args:
             offset: any byte.
-            size: 1 or more.  All pins together may have half of the cache.
+            size: 1 or more.  All pins together may have half of the cache.  Without pointers pages do
+                not lie side by side, and the bytes must be on one page, of 4,096 bytes.
             write: the memoryview can be written to.
 
         Raises:
@@ -469,9 +470,9 @@ class MappedRegion(Closing):
             errors.ReadOnly, errors.Degraded: as for write.
         """
         with self._in_use() as region:
-            offset, size = self._pin(region, offset, size, write)
+            offset, size, address = self._pin(region, offset, size, write)
             unpin = self._unpinning(region, offset, size, write)
-            memory = _memory(self._base + offset, size, write, unpin)
+            memory = _memory(address, size, write, unpin)
         try:
             yield memory
         finally:
@@ -503,21 +504,24 @@ class MappedRegion(Closing):
         Raises as pin does.
         """
         with self._in_use() as region:
-            offset, size = self._pin(region, offset, size, write)
+            offset, size, _ = self._pin(region, offset, size, write)
             unpin = self._unpinning(region, offset, size, write)
         try:
             yield
         finally:
             unpin()
 
-    def _pin(self, region: Any, offset: int, size: int | None, write: bool) -> tuple[int, int]:
+    def _pin(
+        self, region: Any, offset: int, size: int | None, write: bool
+    ) -> tuple[int, int, Any]:
+        """Returns where the bytes are, too."""
         offset, size = self._range(offset, size, 1)
         message = _new_message()
         out = ffi.new("uint8_t **")
         access = lib.CUBBY_REGION_WRITE if write else lib.CUBBY_REGION_READ
         status = lib.cubby_region_pin(region, offset, size, access, out, message, len(message))
         self._raise(status, message)
-        return offset, size
+        return offset, size, out[0]
 
     def _unpinning(self, region: Any, offset: int, size: int, write: bool) -> Callable[[], None]:
         """Note a pin.  What is returned gives it back."""

@@ -426,6 +426,12 @@ int cubby_region_pin(cubby_region *region, uint64_t offset, uint64_t size, uint3
     struct request request = {region, "pinning", offset, size, {message, message_size}};
     struct pages pages = pages_of(offset, size);
     int status = check_pin(&request, access);
+    if (status == 0 && pages.count > 1 && mmapio_base(region->mapped) == NULL) {
+        return device_message_set(request.message, CUBBY_BAD_ARGUMENT,
+                                  "%s: without pointers pages do not lie side by side, so a pin is "
+                                  "of one; %" PRIu64 " bytes from %" PRIu64 " on are of %" PRIu64,
+                                  region->name, size, offset, pages.count);
+    }
     if (status != 0 || (status = take_pins(&request, pages.count)) != 0) {
         return status;
     }
@@ -434,7 +440,7 @@ int cubby_region_pin(cubby_region *region, uint64_t offset, uint64_t size, uint3
         atomic_fetch_sub(&region->pinned_pages, pages.count);
         return say_pin_failure(request, status);
     }
-    *address = mmapio_base(region->mapped) + offset;
+    *address = mmapio_address(region->mapped, pages.first) + offset % PAGE_BYTES;
     return CUBBY_OK;
 }
 
@@ -502,7 +508,8 @@ static int copy(const struct request *request, uint8_t *to, const uint8_t *from)
     cubby_region *region = request->owner;
     enum mmapio_access access = to != NULL ? MMAPIO_READ : MMAPIO_WRITE;
     int status = check_request(request);
-    uint64_t page_count = COPY_PAGES;
+    bool is_in_order = mmapio_base(region->mapped) != NULL;
+    uint64_t page_count = is_in_order ? COPY_PAGES : 1;
     for (uint64_t done = 0; status == 0 && done < request->size;) {
         struct request part = part_of(request, done, page_count);
         struct pages pages = pages_of(part.offset, part.size);
@@ -515,7 +522,7 @@ static int copy(const struct request *request, uint8_t *to, const uint8_t *from)
         if (status != 0) {
             return say_pin_failure(part, status);
         }
-        uint8_t *memory = mmapio_base(region->mapped) + part.offset;
+        uint8_t *memory = mmapio_address(region->mapped, pages.first) + part.offset % PAGE_BYTES;
         if (to != NULL) {
             memcpy(to + done, memory, (size_t)part.size);
         } else {
