@@ -175,6 +175,19 @@ enum cubby_flag {
                                what is sound of it: what the damaged part held is lost */
 };
 
+/* How the blocks of a device are reached. It is the same store either way: it may be opened the one
+ * way today and the other way tomorrow. */
+enum cubby_io {
+    CUBBY_IO_DIRECT = 0, /* each read of a block is one of the device */
+    CUBBY_IO_MMAP = 1,   /* through a region of memory, one for the store, that keeps blocks which
+                            are read again, and those alone. Writes go to the device before they
+                            return, and promise what they promise otherwise. The log is not in it;
+                            nor are, until the next opening, the blocks by which a store grows. Gets
+                            of many keys at once, and those in flight, find what is in the region,
+                            and add nothing to it. What get_home_reads and the like count is then
+                            the region's: blocks_read has the device's */
+};
+
 typedef struct cubby_store cubby_store;
 typedef struct cubby_session cubby_session;
 typedef struct cubby_scan cubby_scan;
@@ -219,6 +232,10 @@ struct cubby_options {
                               these do not take the cache has, and at least a third of it. Without
                               dirty_bytes they take at most half of it. It leaves 16 MiB or more for
                               the cache, and for what finds these. 0: there is no cache */
+    uint64_t region_bytes; /* with CUBBY_IO_MMAP: memory for blocks, 256 KiB to 8 TiB, taken as it
+                              is needed, and besides it at most 8 bytes for each block of the store.
+                              0: 64 MiB */
+    uint32_t io;           /* enum cubby_io; default: DIRECT */
     const struct cubby_environment *environment; /* NULL: the system's clock and randomness; else
                                                     must outlive the store */
 };
@@ -271,7 +288,8 @@ struct cubby_stat {
     uint64_t longest_put_ns; /* of cubby_put and cubby_put_with, with the background step it did */
     uint64_t longest_rebuild_ns; /* a rebuild or a split */
     /* counters: all device traffic, in blocks */
-    uint64_t blocks_read;
+    uint64_t blocks_read; /* with CUBBY_IO_MMAP of a read of several from the first on that was not
+                             in the region */
     uint64_t blocks_written;
     /* gauges: the log, and what waits to be written back */
     uint64_t dirty_pairs; /* in the log, and not yet in their home blocks; deletes too. The figures
@@ -287,6 +305,10 @@ struct cubby_stat {
     uint64_t cache_pairs;
     uint64_t cache_evicted;     /* counters: pairs */
     uint64_t cache_moved_bytes; /* of pairs, dirty and clean, that compaction has moved */
+    /* the region of blocks, with CUBBY_IO_MMAP; else 0 */
+    uint64_t region_limit_bytes;    /* gauges */
+    uint64_t region_bytes;          /* of blocks that are in it */
+    uint64_t region_evicted_blocks; /* counter */
     /* counters: the log and write-back */
     uint64_t log_records;
     uint64_t log_appended_bytes;

@@ -103,6 +103,10 @@ class StoreStat(TypedDict):
     cache_pairs: int
     cache_evicted: int
     cache_moved_bytes: int
+    region_limit_bytes: int
+    region_bytes: int
+    """Of the blocks that are in memory, with io "mmap"; else 0, as the one before and after it."""
+    region_evicted_blocks: int
     log_records: int
     log_appended_bytes: int
     log_writes: int

@@ -124,6 +124,11 @@ METRICS: dict[str, Metric] = {
     "cache_moved_bytes": Metric(
         COUNTER, "cache_moved_bytes", "Bytes of pairs in memory that compaction moved."
     ),
+    "region_limit_bytes": Metric(GAUGE, "region_limit_bytes", "Memory for blocks, with io mmap."),
+    "region_bytes": Metric(GAUGE, "region_bytes", "Memory that blocks take."),
+    "region_evicted_blocks": Metric(
+        COUNTER, "region_evicted_blocks", "Blocks that the region has evicted."
+    ),
     "log_records": Metric(COUNTER, "log_records", "Records appended to the log."),
     "log_appended_bytes": Metric(COUNTER, "log_appended_bytes", "Bytes of these records."),
     "log_writes": Metric(COUNTER, "log_writes", "Writes of the log to the device or page cache."),

@@ -262,6 +262,9 @@ int cubby_check(cubby_session *session, struct cubby_damage *damages, size_t cap
     struct check check = {.session = session, .found = {.damages = damages, .capacity = capacity}};
     session_keep_writers_out(session);
     check_prepare(session);
+    if (session->store->region != NULL) {
+        page_io_region_drop(session->store->region); /* it is the device that is to be checked */
+    }
     status = check_run(&check);
     session_let_writers_in(session);
     if (status == CUBBY_OK) {

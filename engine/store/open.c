@@ -34,6 +34,8 @@ enum {
     DIRTY_SHARE = 8, /* of the log: what is dirty must fit what others leave of it, twice */
     DIRTY_BYTES_DEFAULT = 64 << 20,
     DIRTY_BYTES_MIN = 1 << 20, /* unless fewer are asked for */
+    REGION_BYTES_DEFAULT = 64 << 20,
+    REGION_BYTES_MIN = 256 << 10,
 };
 
 void cubby_options_init(struct cubby_options *options)
@@ -129,6 +131,29 @@ static uint64_t wanted_dirty_bytes(const struct cubby_options *options)
     return dirty_bytes > DIRTY_BYTES_MIN ? dirty_bytes : DIRTY_BYTES_MIN;
 }
 
+static int check_io(const struct opening *opening)
+{
+    const struct cubby_options *options = &opening->options;
+    if (options->io > CUBBY_IO_MMAP) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT, "%u is no way to reach a device",
+                         options->io);
+    }
+    if (options->region_bytes == 0) {
+        return CUBBY_OK;
+    }
+    if (options->io != CUBBY_IO_MMAP) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT,
+                         "there is a region only with io by mmap, and no memory for it otherwise");
+    }
+    if (options->region_bytes < REGION_BYTES_MIN ||
+        options->region_bytes > DIRTY_MEMORY_BYTES_MAX) {
+        return open_fail(opening, CUBBY_BAD_ARGUMENT,
+                         "a region has 256 KiB to 8 TiB, not %llu bytes",
+                         (unsigned long long)options->region_bytes);
+    }
+    return CUBBY_OK;
+}
+
 static int check_options(const struct opening *opening)
 {
     const struct cubby_options *options = &opening->options;
@@ -171,7 +196,7 @@ static int check_options(const struct opening *opening)
                          "ascend: warn at %u, no growth at %u, read and delete at %u",
                          CUBBY_PERCENT_NEVER, percents[0], percents[1], percents[2]);
     }
-    return CUBBY_OK;
+    return check_io(opening);
 }
 
 static int make_shell(struct block_device *device, const struct opening *opening,
@@ -261,6 +286,7 @@ static void close_parts(cubby_store *store)
     free(store->stripes);
     pthread_mutex_destroy(&store->split_lock);
     pthread_mutex_destroy(&store->checkpoint_lock);
+    page_io_region_close(store->region);
     store->device->ops->close(store->device);
 }
 
@@ -528,6 +554,31 @@ static int open_or_create(struct opening *opening)
     return create(opening);
 }
 
+/* Map the store's extents, if that was asked for. Only now: creating it may have resized the device
+ * and written behind the region's back, and what recovery reads it reads once. */
+static int open_region(struct opening *opening)
+{
+    const struct cubby_options *options = &opening->options;
+    cubby_store *store = opening->store;
+    if (options->io != CUBBY_IO_MMAP) {
+        return CUBBY_OK;
+    }
+    uint64_t bytes = options->region_bytes != 0 ? options->region_bytes : REGION_BYTES_DEFAULT;
+    bytes = (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+    char text[CUBBY_MESSAGE_BYTES] = "";
+    int status = page_io_region_open(store->device, store->super.extents_lba,
+                                     store->super.extent_count * EXTENT_BLOCKS, bytes,
+                                     store->read_only, &store->region, text, sizeof text);
+    if (status == CUBBY_OK) {
+        status = page_io_region_reach(store->region, &opening->session->io);
+    }
+    if (status != CUBBY_OK) {
+        return open_fail(opening, status, "mapping its blocks failed: %s",
+                         text[0] != '\0' ? text : cubby_status_text(status));
+    }
+    return CUBBY_OK;
+}
+
 int store_open_device(struct block_device *device, const char *name,
                       const struct cubby_options *options, cubby_store **result, char *message,
                       size_t message_size)
@@ -547,6 +598,7 @@ int store_open_device(struct block_device *device, const char *name,
     status = cubby_session_open(opening.store, &opening.session);
     if (status == CUBBY_OK) {
         status = open_or_create(&opening);
+        status = status == CUBBY_OK ? open_region(&opening) : status;
     } else {
         open_fail(&opening, status, "%s", cubby_status_text(status));
     }

@@ -1,8 +1,8 @@
 /* page_io.h -- the store's only way to storage.
  *
  * One page_io per session, so that each thread drives its own I/O. Two adapters: page_io_direct.c
- * over a block device; over a mapped region in a later version. Places are LBAs, sizes are blocks,
- * buffers are aligned to CUBBY_BLOCK_BYTES.
+ * over a block device, and page_io_region.c, which keeps blocks in a mapped region before it.
+ * Places are LBAs, sizes are blocks, buffers are aligned to CUBBY_BLOCK_BYTES.
  *
  * Every call returns 0, CUBBY_PHYSICAL_FULL, or an errno. EIO of a write is CUBBY_PHYSICAL_FULL
  * where the device says that it is full: so zram fails at its limit.
@@ -44,10 +44,19 @@ struct page_io_ops {
 
 struct page_io {
     const struct page_io_ops *ops;
-    /* Written by the session's thread alone, read by any (relaxed atomics). */
+    /* Of the device. Written by the session's thread alone, read by any (relaxed atomics). */
     uint64_t blocks_read;
     uint64_t blocks_written;
 };
+
+/* For adapters: add to a counter. It has one writer, so no read-modify-write is needed. */
+static inline void page_io_count(uint64_t *counter, uint64_t blocks)
+{
+    __atomic_store_n(counter, *counter + blocks, __ATOMIC_RELAXED);
+}
+
+/* For adapters: what a device's result of a write means to the store. */
+int page_io_write_status(struct block_device *device, int error);
 
 /* Reach a device directly. The device must outlive the page_io. Returns 0 or ENOMEM. */
 int page_io_direct_open(struct block_device *device, struct page_io **io);

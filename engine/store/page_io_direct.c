@@ -22,19 +22,12 @@ static struct page_io_direct *direct_of(struct page_io *io)
     return (struct page_io_direct *)(void *)io;
 }
 
-static void count(uint64_t *counter, uint64_t blocks)
-{
-    /* One writer: no read-modify-write is needed. */
-    __atomic_store_n(counter, *counter + blocks, __ATOMIC_RELAXED);
-}
-
 static int status_of(int error)
 {
     return error == ENOSPC || error == EDQUOT ? CUBBY_PHYSICAL_FULL : error;
 }
 
-/* Of a write. */
-static int write_status_of(struct block_device *device, int error)
+int page_io_write_status(struct block_device *device, int error)
 {
     struct block_usage usage;
     if (error == EIO && device->ops->usage(device, &usage) == 0 && usage_is_used_up(&usage)) {
@@ -45,16 +38,16 @@ static int write_status_of(struct block_device *device, int error)
 
 static int direct_read(struct page_io *io, uint64_t lba, size_t block_count, void *buffer)
 {
-    count(&io->blocks_read, block_count);
+    page_io_count(&io->blocks_read, block_count);
     struct block_device *device = direct_of(io)->device;
     return device->ops->read(device, lba, block_count, buffer);
 }
 
 static int direct_write(struct page_io *io, uint64_t lba, size_t block_count, const void *buffer)
 {
-    count(&io->blocks_written, block_count);
+    page_io_count(&io->blocks_written, block_count);
     struct block_device *device = direct_of(io)->device;
-    return write_status_of(device, device->ops->write(device, lba, block_count, buffer));
+    return page_io_write_status(device, device->ops->write(device, lba, block_count, buffer));
 }
 
 static int direct_write_cached(struct page_io *io, uint64_t offset, size_t size, const void *buffer)
@@ -63,7 +56,7 @@ static int direct_write_cached(struct page_io *io, uint64_t offset, size_t size,
     if (device->ops->write_cached == NULL) {
         return EOPNOTSUPP;
     }
-    return write_status_of(device, device->ops->write_cached(device, offset, size, buffer));
+    return page_io_write_status(device, device->ops->write_cached(device, offset, size, buffer));
 }
 
 static int direct_flush(struct page_io *io)
@@ -92,8 +85,8 @@ static int direct_submit(struct page_io *io, struct block_request *request)
     if (status != 0) {
         return status;
     }
-    count(request->operation == BLOCK_READ ? &io->blocks_read : &io->blocks_written,
-          request->block_count);
+    page_io_count(request->operation == BLOCK_READ ? &io->blocks_read : &io->blocks_written,
+                  request->block_count);
     return direct->queue->ops->submit(direct->queue, request);
 }
 
@@ -102,7 +95,7 @@ static void note_results(struct page_io_direct *direct, struct block_request **d
 {
     for (size_t i = 0; i < count; i++) {
         if (done[i]->operation == BLOCK_WRITE) {
-            done[i]->result = write_status_of(direct->device, done[i]->result);
+            done[i]->result = page_io_write_status(direct->device, done[i]->result);
         }
     }
 }

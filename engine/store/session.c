@@ -174,7 +174,8 @@ static int make_session(cubby_store *store, cubby_session **result)
     session->home = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     session->spill = aligned_alloc(BLOCK_BYTES, BLOCK_BYTES);
     if (session->home == NULL || session->spill == NULL ||
-        page_io_direct_open(store->device, &session->io) != 0) {
+        page_io_direct_open(store->device, &session->io) != 0 ||
+        (store->region != NULL && page_io_region_reach(store->region, &session->io) != 0)) {
         free_session(session);
         return ENOMEM;
     }

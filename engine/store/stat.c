@@ -122,6 +122,17 @@ static void fill_memory(const cubby_store *store, struct cubby_stat *stat)
     }
 }
 
+static void fill_region(const cubby_store *store, struct cubby_stat *stat)
+{
+    if (store->region != NULL) {
+        struct page_io_region_stat region;
+        page_io_region_stat(store->region, &region);
+        stat->region_limit_bytes = region.limit_bytes;
+        stat->region_bytes = region.bytes;
+        stat->region_evicted_blocks = region.evicted_blocks;
+    }
+}
+
 static void fill_device(const cubby_store *store, struct cubby_stat *stat)
 {
     struct block_usage usage;
@@ -147,6 +158,7 @@ int cubby_stat(cubby_session *session, struct cubby_stat *stat)
     fill_gauges(session->store, stat);
     fill_log(session->store, stat);
     fill_memory(session->store, stat);
+    fill_region(session->store, stat);
     fill_device(session->store, stat);
     add_sessions(session->store, stat);
     return session_leave(session, CUBBY_OK);

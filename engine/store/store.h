@@ -43,6 +43,7 @@
 #include "engine/store/extents.h"
 #include "engine/store/log.h"
 #include "engine/store/page_io.h"
+#include "engine/store/page_io_region.h"
 #include "engine/store/superblock.h"
 
 enum {
@@ -136,6 +137,7 @@ struct cubby_store {
     uint32_t fill_percent;
     bool read_only;
     enum cubby_durability durability; /* never DEFAULT */
+    struct page_io_region *region; /* of its blocks, that all sessions share; NULL: there is none */
     bool recovered;
     uint64_t lost_pairs;     /* displaced pairs that recovery by headers has given up */
     bool tolerates_lost;     /* during it: displaced pairs that are not there are given up */

@@ -185,14 +185,12 @@ static void *scan_and_maintain(void *argument)
     return NULL;
 }
 
-static void run_all(const char *path, uint64_t memory_bytes)
+static void run_all(const char *path, const struct cubby_options *asked)
 {
-    struct cubby_options options;
-    cubby_options_init(&options);
+    struct cubby_options options = *asked;
     options.flags = CUBBY_NEW;
     options.size_bytes = 256 << 20;
     struct fixture fixture;
-    options.memory_bytes = memory_bytes;
     fixture_open(&fixture, path, &options);
     for (uint64_t i = 0; i < STABLE_COUNT; i++) {
         put_number(&fixture, STABLE_FIRST + i, 0, 300);
@@ -220,17 +218,22 @@ static void run_all(const char *path, uint64_t memory_bytes)
 
 static void test_threads_on_a_store_in_memory_see_only_whole_pairs(void)
 {
-    run_all("mem:1G", 0);
+    run_all("mem:1G", &(struct cubby_options){0});
 }
 
 static void test_threads_on_a_store_with_a_cache_see_only_whole_pairs(void)
 {
-    run_all("mem:1G", 24 << 20);
+    run_all("mem:1G", &(struct cubby_options){.memory_bytes = 24 << 20});
+}
+
+static void test_threads_on_a_store_on_a_region_see_only_whole_pairs(void)
+{
+    run_all("mem:1G", &(struct cubby_options){.io = CUBBY_IO_MMAP, .region_bytes = 256 << 10});
 }
 
 static void test_threads_on_a_store_in_a_file_see_only_whole_pairs(void)
 {
-    run_all(fixture_path("threads.cubby"), 0);
+    run_all(fixture_path("threads.cubby"), &(struct cubby_options){0});
 }
 
 static void *put_batches(void *argument)
@@ -328,6 +331,7 @@ int main(void)
 {
     RUN(test_threads_on_a_store_in_memory_see_only_whole_pairs);
     RUN(test_threads_on_a_store_with_a_cache_see_only_whole_pairs);
+    RUN(test_threads_on_a_store_on_a_region_see_only_whole_pairs);
     RUN(test_threads_on_a_store_in_a_file_see_only_whole_pairs);
     RUN(test_batches_of_several_threads_do_not_wait_for_each_other_for_ever);
     RUN(test_closing_waits_for_calls_and_later_ones_say_closed);
