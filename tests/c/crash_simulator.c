@@ -272,6 +272,7 @@ static struct crash_counters add_up(const struct run *run)
             sum.crashes[kind] += counters->crashes[kind];
         }
         sum.recoveries_cut += counters->recoveries_cut;
+        sum.regions += counters->regions;
         sum.device_errors += counters->device_errors;
         sum.batches += counters->batches;
         sum.nested_changes += counters->nested_changes;
@@ -289,7 +290,8 @@ static void print_summary(const struct run *run, const struct crash_counters *su
 {
     double seconds = (double)elapsed_ns(run) / 1e9;
     printf("%llu schedules in %.1f s (%.1f ms each), seeds from %llu on: %llu power cuts, %llu "
-           "kills (%llu of both during recovery), %llu closes in order, %llu failing devices; "
+           "kills (%llu of both during recovery), %llu closes in order, %llu failing devices, %llu "
+           "openings on a region; "
            "%llu steps, %llu batches, %llu changes during calls of others, %llu refusals for want "
            "of space, %llu changes lost that were "
            "not promised; %llu violations\n",
@@ -299,9 +301,10 @@ static void print_summary(const struct run *run, const struct crash_counters *su
            (unsigned long long)sum->crashes[CRASH_POWER],
            (unsigned long long)sum->crashes[CRASH_KILL], (unsigned long long)sum->recoveries_cut,
            (unsigned long long)sum->crashes[CRASH_NONE], (unsigned long long)sum->device_errors,
-           (unsigned long long)sum->steps, (unsigned long long)sum->batches,
-           (unsigned long long)sum->nested_changes, (unsigned long long)sum->full_answers,
-           (unsigned long long)sum->lost_changes, (unsigned long long)run->failures);
+           (unsigned long long)sum->regions, (unsigned long long)sum->steps,
+           (unsigned long long)sum->batches, (unsigned long long)sum->nested_changes,
+           (unsigned long long)sum->full_answers, (unsigned long long)sum->lost_changes,
+           (unsigned long long)run->failures);
 }
 
 /* Returns how many points were never reached. */

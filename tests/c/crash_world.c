@@ -97,6 +97,7 @@ static void choose_profile(struct crash_world *world)
     static const uint32_t growth_weights[SIZE_CLASS_COUNT] = {20, 2, 60, 15, 3, 0};
     static const uint64_t dirty_bytes[] = {0, 0, 4096, 16384};
     static const uint64_t cache_bytes[] = {0, 0, 64 << 10, 512 << 10};
+    static const uint64_t region_bytes[] = {0, 0, 0, 256 << 10, 1 << 20};
     static const uint32_t fill_percents[] = {0, 0, 10, 40, 60, 75, 75};
     static const uint32_t others_percents[] = {0, 5, 20, 50};
     struct crash_profile *profile = &world->profile;
@@ -108,6 +109,7 @@ static void choose_profile(struct crash_world *world)
     profile->dirty_bytes = dirty_bytes[crash_below(world, 4)];
     profile->cache_bytes = cache_bytes[crash_below(world, 4)];
     profile->others_percent = others_percents[crash_below(world, 4)];
+    profile->region_bytes = region_bytes[crash_below(world, 5)];
     profile->tear = crash_chance(world, 50);
     profile->memory_bytes = crash_chance(world, 40) ? 20 << 20 : 0;
     memcpy(profile->size_weights, size_weights, sizeof size_weights);
@@ -209,12 +211,17 @@ bool crash_world_open(struct crash_world *world, uint32_t flags,
         .seed = crash_below(world, UINT64_MAX),
         .cache_bytes = world->profile.cache_bytes,
     };
+    /* What was opened the one way is sometimes opened the other way. */
+    uint64_t region_bytes = crash_chance(world, 90) ? world->profile.region_bytes : 0;
+    world->counters->regions += region_bytes > 0;
     const struct cubby_options options = {
         .flags = flags,
         .fill_percent = world->profile.fill_percent,
         .durability = world->profile.durability,
         .dirty_bytes = world->profile.dirty_bytes,
         .memory_bytes = world->profile.memory_bytes,
+        .io = region_bytes > 0 ? CUBBY_IO_MMAP : CUBBY_IO_DIRECT,
+        .region_bytes = region_bytes,
         .environment = &world->environment,
     };
     struct block_device *device;

@@ -36,6 +36,7 @@ struct crash_counters {
     uint64_t steps;
     uint64_t crashes[CRASH_KILL + 1]; /* by enum crash_kind; NONE: closed in order */
     uint64_t recoveries_cut;          /* crashes while a store was being opened */
+    uint64_t regions;                 /* stores opened on a region */
     uint64_t device_errors;           /* rounds in which the device failed */
     uint64_t batches;                 /* that were committed */
     uint64_t nested_changes;          /* during a call of another client */
@@ -67,6 +68,7 @@ struct crash_profile {
     uint64_t dirty_bytes;
     uint64_t memory_bytes; /* of the store, for clean pairs too; 0: none for them */
     uint64_t cache_bytes;  /* of the device; 0: much */
+    uint64_t region_bytes; /* of the region through which the store reaches it; 0: it has none */
     bool tear;
     uint32_t others_percent; /* of points that let others in, at which one comes */
     uint32_t size_weights[SIZE_CLASS_COUNT];
