@@ -43,12 +43,12 @@ struct page_io_region {
 struct region_io {
     struct page_io io;
     struct page_io_region *region;
-    struct page_io *direct;                    /* its counters are not looked at */
-    bool has_queue;                            /* direct has one */
-    size_t done_count;                         /* requests that are done, and wait to be reaped */
-    struct block_request *done[PAGE_IO_DEPTH]; /* in any order */
-    int done_fd;                               /* an event, raised while there are any, or -1 */
-    int event_fd;                              /* it and the queue's, joined, or -1 */
+    struct page_io *direct; /* its counters are not looked at */
+    bool has_queue;         /* direct has one */
+    size_t done_count;      /* requests that are done, and wait to be reaped */
+    struct block_request *done[PAGE_IO_REGION_DONE_MAX]; /* in any order */
+    int done_fd;  /* an event, raised while there are any, or -1 */
+    int event_fd; /* it and the queue's, joined, or -1 */
 };
 
 static struct region_io *own_of(struct page_io *io)
@@ -211,7 +211,7 @@ static bool do_at_once(struct region_io *own, struct block_request *request)
 static int region_submit(struct page_io *io, struct block_request *request)
 {
     struct region_io *own = own_of(io);
-    bool has_room = own->done_count < PAGE_IO_DEPTH;
+    bool has_room = own->done_count < PAGE_IO_REGION_DONE_MAX;
     if (has_room && do_at_once(own, request)) {
         own->done[own->done_count++] = request;
         if (own->done_count == 1 && own->done_fd >= 0) {

@@ -19,6 +19,12 @@
 
 #include "engine/store/page_io.h"
 
+enum {
+    /* Requests of one page_io that are done, and not reaped. With more, reads go to the device's
+     * queue, and writes are refused (EAGAIN). */
+    PAGE_IO_REGION_DONE_MAX = 2 * PAGE_IO_DEPTH,
+};
+
 struct page_io_region;
 
 struct page_io_region_stat {

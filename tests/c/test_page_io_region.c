@@ -408,17 +408,17 @@ static void test_more_than_can_wait_is_refused_or_goes_to_the_device(void)
     struct opened it = opened();
     struct page_io *io = it.io;
     have_in_memory(&it, FIRST_LBA);
-    static struct block_request requests[PAGE_IO_DEPTH + 2];
-    for (size_t i = 0; i < PAGE_IO_DEPTH + 2; i++) {
+    static struct block_request requests[PAGE_IO_REGION_DONE_MAX + 2];
+    for (size_t i = 0; i < PAGE_IO_REGION_DONE_MAX + 2; i++) {
         requests[i] = (struct block_request){
-            .operation = i > PAGE_IO_DEPTH ? BLOCK_WRITE : BLOCK_READ,
+            .operation = i > PAGE_IO_REGION_DONE_MAX ? BLOCK_WRITE : BLOCK_READ,
             .block_count = 1,
-            .lba = i > PAGE_IO_DEPTH ? FIRST_LBA + 1 : FIRST_LBA,
-            .buffer = i > PAGE_IO_DEPTH ? it.buffer + BYTES : it.buffer,
+            .lba = i > PAGE_IO_REGION_DONE_MAX ? FIRST_LBA + 1 : FIRST_LBA,
+            .buffer = i > PAGE_IO_REGION_DONE_MAX ? it.buffer + BYTES : it.buffer,
         };
-        CHECK_EQUAL(io->ops->submit(io, &requests[i]), i > PAGE_IO_DEPTH ? EAGAIN : 0);
+        CHECK_EQUAL(io->ops->submit(io, &requests[i]), i > PAGE_IO_REGION_DONE_MAX ? EAGAIN : 0);
     }
-    size_t left = PAGE_IO_DEPTH + 1;
+    size_t left = PAGE_IO_REGION_DONE_MAX + 1;
     while (left > 0) {
         struct block_request *done[50];
         size_t count = io->ops->reap(io, done, 50);
