@@ -1,17 +1,22 @@
 """StoreOptions: how a store is opened or created, checked before the C side sees it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from cubbydb._native import lib
 from cubbydb.blockdev.sizes import size_in_bytes
 from cubbydb.engine.durability import Durability, promise_of
 
-__all__ = ["FILL_MAX", "FILL_MIN", "SIZE_BYTES_MIN", "StoreOptions"]
+__all__ = ["FILL_MAX", "FILL_MIN", "SIZE_BYTES_MIN", "Io", "StoreOptions"]
+
+Io = Literal["direct", "mmap"]
 
 SIZE_BYTES_MIN = 1 << 20
 SIZE_BYTES_MAX = (1 << 64) - 1
 FILL_MIN = 0.10
 FILL_MAX = 0.75
+REGION_BYTES_MIN = 256 << 10
+REGION_BYTES_MAX = 8 << 40
 PERCENT_NEVER: int = lib.CUBBY_PERCENT_NEVER
 # Mark of physical space -> its percentage where none is given.
 DEFAULT_PERCENTS = {"warn_percent": 85, "no_growth_percent": 92, "read_delete_percent": 95}
@@ -22,6 +27,7 @@ FLAGS_OF_FLAG: dict[str, int] = {
     "c": lib.CUBBY_CREATE,
     "n": lib.CUBBY_NEW,
 }
+NUMBER_OF_IO: dict[str, int] = {"direct": lib.CUBBY_IO_DIRECT, "mmap": lib.CUBBY_IO_MMAP}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +59,15 @@ class StoreOptions:
             such as "256M".  What these do not take the cache has, and at least a third of it;
             without *dirty_bytes* they take at most half.  It leaves 16 MiB or more for the cache,
             and for what finds these.  None: there is no cache.
+        io: how the device is reached: "direct", each block that is read from the device; or "mmap",
+            through a region of memory that keeps blocks which are read again.  Writes go to the
+            device at once all the same, so that no promise changes, and it is the same store: it
+            may be opened either way on different days.  Gets of many keys, and those of an event
+            loop, find what is in the region, and add nothing to it; and the blocks by which a
+            store grows are in it only from the next opening on.
+        region_bytes: with io "mmap", memory for these blocks, 256 KiB to 8 TiB, rounded up to
+            blocks of 4,096 bytes; an int, or text such as "256M".  It is taken as it is needed,
+            and besides it at most 8 bytes for each block of the store.  None: 64 MiB.
         warn_percent: from so many percent of the device's physical capacity on, where it tells
             one, stats()["space_mark"] is 1.  None: 85.  These three are each 1 to 100, or 101 for
             never, and none below the one before.  Like the three above they are not kept with the
@@ -72,6 +87,8 @@ class StoreOptions:
     durability: Durability = "process"
     dirty_bytes: int | str | None = None
     memory: int | str | None = None
+    io: Io = "direct"
+    region_bytes: int | str | None = None
     warn_percent: int | None = None
     no_growth_percent: int | None = None
     read_delete_percent: int | None = None
@@ -99,6 +116,7 @@ class StoreOptions:
             if not FILL_MIN <= self.fill <= FILL_MAX:
                 raise ValueError(f"fill is {FILL_MIN:.2f} to {FILL_MAX:.2f}, not {self.fill!r}")
         self._check_writing()
+        self._check_io()
         self._check_percents()
 
     def _check_writing(self) -> None:
@@ -111,6 +129,18 @@ class StoreOptions:
             )
         if self.memory is not None and not 1 <= self.memory_bytes <= SIZE_BYTES_MAX:
             raise ValueError(f"memory is 1 or more, and below 16 EiB, not {self.memory!r}")
+
+    def _check_io(self) -> None:
+        if not isinstance(self.io, str):
+            raise TypeError(f"io is a str, not {type(self.io).__name__}")
+        if self.io not in NUMBER_OF_IO:
+            raise ValueError(f"io is 'direct' or 'mmap', not {self.io!r}")
+        if self.region_bytes is None:
+            return
+        if self.io != "mmap":
+            raise ValueError("region_bytes is for io 'mmap'")
+        if not REGION_BYTES_MIN <= self.region_size_bytes <= REGION_BYTES_MAX:
+            raise ValueError(f"region_bytes is 256 KiB to 8 TiB, not {self.region_bytes!r}")
 
     def _check_percents(self) -> None:
         least = 1
@@ -141,6 +171,16 @@ class StoreOptions:
     def memory_bytes(self) -> int:
         """The memory for dirty pairs and a cache as a number; 0 where none is given."""
         return 0 if self.memory is None else size_in_bytes(self.memory)
+
+    @property
+    def region_size_bytes(self) -> int:
+        """The memory of the region as a number; 0 where none is given."""
+        return 0 if self.region_bytes is None else size_in_bytes(self.region_bytes)
+
+    @property
+    def native_io(self) -> int:
+        """The enum cubby_io value."""
+        return NUMBER_OF_IO[self.io]
 
     @property
     def fill_percent(self) -> int:

@@ -22,7 +22,7 @@ from cubbydb.engine.growth import GrowthCalls
 from cubbydb.engine.inspection import InspectionCalls
 from cubbydb.engine.many import BATCH_PAIRS, append_values, pair_batches
 from cubbydb.engine.mapping import Pair, Scan
-from cubbydb.engine.options import StoreOptions
+from cubbydb.engine.options import Io, StoreOptions
 from cubbydb.engine.scan import StoreScan
 from cubbydb.engine.session import (
     BytesLike,
@@ -102,6 +102,8 @@ class Store(AsyncCalls, ExpiringCalls, InspectionCalls, GrowthCalls, DamageCalls
         native.durability = promise_of(self._options.durability)
         native.dirty_bytes = self._options.dirty_size_bytes
         native.memory_bytes = self._options.memory_bytes
+        native.io = self._options.native_io
+        native.region_bytes = self._options.region_size_bytes
         native.warn_percent = self._options.warn_percent or 0
         native.no_growth_percent = self._options.no_growth_percent or 0
         native.read_delete_percent = self._options.read_delete_percent or 0
@@ -556,6 +558,8 @@ def open(
     durability: Durability = "process",
     dirty_bytes: int | str | None = None,
     memory: int | str | None = None,
+    io: Io = "direct",
+    region_bytes: int | str | None = None,
     warn_percent: int | None = None,
     no_growth_percent: int | None = None,
     read_delete_percent: int | None = None,
@@ -563,18 +567,16 @@ def open(
     """Open or create a store.
 
     Args:
-        path: a file, a block device, "csd:PATH" for an emulated drive that compresses, or
-            "mem:SIZE" for a store in memory, gone at close.
+        path: a file, a block device, "csd:PATH" (it compresses), or "mem:SIZE" (gone at close).
         flag: as in dbm: "r" an existing store, read-only; "w" an existing one, to read and write;
             "c" the same, created if there is none; "n" always a new, empty store.
         size, fill, force, exclusive: how to create it.
         recover, accept_loss: how to open one that is damaged.
-        durability: what changes survive when their call returns: "power", "process" or "none";
-            see Store.  Each call that changes pairs may say otherwise.
-        dirty_bytes: memory for pairs that are in the log and not in their place yet.
-        memory: for these, and for a cache of pairs that are used often, together.
-        warn_percent, no_growth_percent, read_delete_percent: what to do as the device gets full
-            physically.
+        durability: what changes survive when their call returns, unless that says otherwise.
+        dirty_bytes, memory: for pairs that are in the log and not in their place yet; for these,
+            and for a cache of pairs that are used often, together.
+        io, region_bytes: "direct", or "mmap": blocks that are read again are kept, in so much.
+        warn_percent, no_growth_percent, read_delete_percent: as the device gets full physically.
 
     What each of them means, and its default, says StoreOptions.
 
@@ -583,8 +585,8 @@ def open(
         errors.Exists: there is something that *force*, or the lack of *exclusive*, would pass over.
         errors.Locked: somebody has it open; the message names the process.
         errors.FormatVersion: the store needs a newer CubbyDB.
-        errors.Corrupt: the store's own description, or the middle of its log, is damaged; the
-            message says which.  *recover*, or *accept_loss*, may help.
+        errors.Corrupt: the store's own description, or the middle of its log, is damaged: the
+            message says which, and *recover*, or *accept_loss*, may help.
         errors.Full: the device is too small.
         errors.DeviceError: the operating system refuses; a file that is missing is one, too.
         ValueError: an argument is out of its range; the message names it.
@@ -606,6 +608,8 @@ def open(
         durability=durability,
         dirty_bytes=dirty_bytes,
         memory=memory,
+        io=io,
+        region_bytes=region_bytes,
         warn_percent=warn_percent,
         no_growth_percent=no_growth_percent,
         read_delete_percent=read_delete_percent,
