@@ -229,14 +229,16 @@ static bool was_asked_for(struct mmapio_region *region, uint64_t page, uint32_t 
     return false;
 }
 
-/* Pages that follow each other and are not to be taken into memory: by one request. Returns how
- * many there are, from one on. */
+/* Pages that follow each other and are not to be taken into memory, or not by us: by one request.
+ * Returns how many there are, from one on. */
 static size_t count_absent(struct mmapio_region *region, uint64_t page, size_t page_count)
 {
     size_t count = 0;
     for (; count < page_count; count++) {
         uint32_t seen = atomic_load(&region->words[page + count]);
-        if (word_state(seen) != PAGE_ABSENT || was_asked_for(region, page + count, seen)) {
+        bool is_there = word_is_in_memory(seen);
+        bool is_absent = word_state(seen) == PAGE_ABSENT;
+        if (is_there || (is_absent && was_asked_for(region, page + count, seen))) {
             break;
         }
     }

@@ -125,8 +125,9 @@ int mmapio_pin_many(struct mmapio_region *region, size_t count, const uint64_t *
 void mmapio_unpin(struct mmapio_region *region, uint64_t page, enum mmapio_access access);
 
 /* Copy pages out. Those that are not in memory are read into the buffer, which is aligned to a
- * page, and take no room in the cache, unless they were read not long ago. Returns as mmapio_pin.
- */
+ * page, and take no room in the cache, unless they were read not long ago; so are those that
+ * somebody else is just bringing into memory, writing or evicting: the device has them as they are.
+ * Returns as mmapio_pin. */
 int mmapio_read(struct mmapio_region *region, uint64_t page, size_t page_count, void *buffer);
 
 /* Copy out those pages that are in memory, up to the first that is not, or is on its way. Reads
@@ -141,6 +142,18 @@ size_t mmapio_try_read(struct mmapio_region *region, uint64_t page, size_t page_
  * device. Who reads a page meanwhile, or has it pinned, may see it half old and half new. */
 int mmapio_write(struct mmapio_region *region, uint64_t page, size_t page_count,
                  const void *buffer);
+
+/* The same in two halves, for a caller who has the device write them, by a queue say: between them
+ * nobody else brings the pages into memory, changes or evicts them, and who would waits for the
+ * end. So the caller does nothing else with them, and nobody else writes any of them meanwhile, or
+ * both might wait for each other.
+ *
+ * words: room for page_count, to be handed to the end. status: what writing the buffer has come to;
+ * ECANCELED: it was not tried. Returns 0, EINVAL, or EROFS; then there is nothing to be ended. */
+int mmapio_write_begin(struct mmapio_region *region, uint64_t page, size_t page_count,
+                       uint32_t *words);
+void mmapio_write_end(struct mmapio_region *region, uint64_t page, size_t page_count,
+                      const uint32_t *words, const void *buffer, int status);
 
 /* Write back what is dirty of a range, and flush the device. Waits for write pins to be given back:
  * not to be called with one held. Returns 0: everything stored there before survives a power cut;

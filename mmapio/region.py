@@ -460,8 +460,8 @@ class MappedRegion(Closing):
 
         Args:
             offset: any byte.
-            size: 1 or more.  All pins together may have half of the cache.  Without pointers pages do
-                not lie side by side, and the bytes must be on one page, of 4,096 bytes.
+            size: 1 or more.  All pins together may have half of the cache.  Without pointers pages
+                do not lie side by side, and the bytes must be on one page, of 4,096 bytes.
             write: the memoryview can be written to.
 
         Raises:

@@ -14,14 +14,8 @@
 
 enum { OWNED_MAX = 256 }; /* pages written by one request */
 
-/* A page that nobody else changes meanwhile. */
-struct owned {
-    uint32_t from; /* its word before */
-    bool is_there;
-    bool was_dirty;
-};
-
-static struct owned own(struct mmapio_region *region, uint64_t page)
+/* Have a page that nobody else changes meanwhile. Returns its word before. */
+static uint32_t own(struct mmapio_region *region, uint64_t page)
 {
     page_word *word = &region->words[page];
     for (;;) {
@@ -29,17 +23,19 @@ static struct owned own(struct mmapio_region *region, uint64_t page)
         switch (word_state(old)) {
         case PAGE_ABSENT:
             if (load_claim(word, old)) {
-                return (struct owned){.from = old};
+                return old;
             }
             break;
-        case PAGE_CLEAN:
-            if (atomic_compare_exchange_strong(word, &old, word_with_state(old, PAGE_CLEANING))) {
-                return (struct owned){.from = old, .is_there = true};
+        case PAGE_CLEAN: {
+            uint32_t from = old;
+            if (atomic_compare_exchange_strong(word, &from, word_with_state(old, PAGE_CLEANING))) {
+                return old;
             }
             break;
+        }
         case PAGE_DIRTY:
             if (clean_claim(region, page)) {
-                return (struct owned){.from = old, .is_there = true, .was_dirty = true};
+                return old;
             }
             break;
         default:
@@ -70,47 +66,71 @@ static void read_back(struct mmapio_region *region, uint64_t page)
     pfd_give_slot(slot);
 }
 
-static void disown(struct mmapio_region *region, uint64_t page, const struct owned *owned,
-                   const uint8_t *written)
+/* from: its word before it was owned. written: what it is on the device now; NULL: writing it has
+ * failed, with status. */
+static void disown(struct mmapio_region *region, uint64_t page, uint32_t from,
+                   const uint8_t *written, int status)
 {
     page_word *word = &region->words[page];
-    if (!owned->is_there) {
-        word_set(word, owned->from & ~(uint32_t)WORD_WAITED);
+    if (word_state(from) == PAGE_ABSENT) {
+        word_set(word, from & ~(uint32_t)WORD_WAITED);
         return;
     }
-    uint32_t is_protected = region->has_pointers ? WORD_PROTECTED : 0;
-    if (written == NULL && owned->was_dirty) {
+    bool was_dirty = word_state(from) == PAGE_DIRTY;
+    if (written == NULL && was_dirty) {
         clean_unclaim(region, page);
         return;
     }
     if (written != NULL) {
         copy_in(region, page, written);
-    } else {
+    } else if (status != ECANCELED) {
         read_back(region, page);
     }
-    if (owned->was_dirty) {
+    if (was_dirty) {
         atomic_fetch_sub(&region->dirty_pages, 1);
     }
-    word_change(word, PAGE_CLEANING, PAGE_CLEAN, 0, is_protected);
+    word_change(word, PAGE_CLEANING, PAGE_CLEAN, 0, region->has_pointers ? WORD_PROTECTED : 0);
 }
 
-static int write_owned(struct mmapio_region *region, uint64_t page, size_t page_count,
-                       const uint8_t *buffer)
+int mmapio_write_begin(struct mmapio_region *region, uint64_t page, size_t page_count,
+                       uint32_t *words)
 {
-    struct owned owned[OWNED_MAX];
-    for (size_t i = 0; i < page_count; i++) { /* in order: who waits for one has none behind it */
-        owned[i] = own(region, page + i);
+    if (page > region->page_count || page_count > region->page_count - page) {
+        return EINVAL;
     }
-    struct block_device *device = region->device;
+    if (region->options.read_only) {
+        return EROFS;
+    }
+    for (size_t i = 0; i < page_count; i++) { /* in order: who waits for one has none behind it */
+        words[i] = own(region, page + i);
+    }
     atomic_fetch_add(&region->writing, 1);
-    int status = device->ops->write(device, region->first_lba + page, page_count, buffer);
+    return 0;
+}
+
+void mmapio_write_end(struct mmapio_region *region, uint64_t page, size_t page_count,
+                      const uint32_t *words, const void *buffer, int status)
+{
     struct mmapio_slot *slot = pfd_slot(region);
     pfd_count(&slot->writes, page_count);
     pfd_count(&slot->write_calls, 1);
+    const uint8_t *written = buffer;
     for (size_t i = 0; i < page_count; i++) {
-        disown(region, page + i, &owned[i], status == 0 ? buffer + i * PAGE_BYTES : NULL);
+        disown(region, page + i, words[i], status == 0 ? written + i * PAGE_BYTES : NULL, status);
     }
     atomic_fetch_sub(&region->writing, 1);
+}
+
+static int write_some(struct mmapio_region *region, uint64_t page, size_t page_count,
+                      const uint8_t *buffer)
+{
+    uint32_t words[OWNED_MAX];
+    int status = mmapio_write_begin(region, page, page_count, words);
+    if (status == 0) {
+        struct block_device *device = region->device;
+        status = device->ops->write(device, region->first_lba + page, page_count, buffer);
+        mmapio_write_end(region, page, page_count, words, buffer, status);
+    }
     return status;
 }
 
@@ -122,14 +142,11 @@ int mmapio_write(struct mmapio_region *region, uint64_t page, size_t page_count,
     if (page > region->page_count || page_count > region->page_count - page) {
         return EINVAL;
     }
-    if (region->options.read_only) {
-        return EROFS;
-    }
     int status = 0;
     for (size_t i = 0; i < page_count && status == 0; i += OWNED_MAX) {
         size_t left = page_count - i;
-        status = write_owned(region, page + i, left < OWNED_MAX ? left : (size_t)OWNED_MAX,
-                             (const uint8_t *)buffer + i * PAGE_BYTES);
+        status = write_some(region, page + i, left < OWNED_MAX ? left : (size_t)OWNED_MAX,
+                            (const uint8_t *)buffer + i * PAGE_BYTES);
     }
     return status;
 }

@@ -2,8 +2,8 @@
  *
  *   read          from memory; else from the device, and kept from the second time on
  *   write         to the device, and in memory alike
- *   submit        a read of what is in memory, and a write, are done at once, and wait to be
- *                 reaped; other reads go to the device's queue, and are not kept
+ *   submit        to the device's queue, and a write in memory alike when it is reaped; but a read
+ *                 of what is in memory is done at once, and waits to be reaped. No read is kept
  *   discard       to the device, and dropped from memory
  *   write_cached, flush   straight to the device
  *
@@ -37,6 +37,13 @@ struct page_io_region {
     struct mmapio_region *mapped;
     uint64_t first_lba;
     uint64_t end_lba;
+};
+
+/* A write that is in the device's queue. */
+struct queued_write {
+    struct block_request request; /* first: what the queue hands back is a queued_write */
+    struct block_request *asked;
+    uint32_t words[]; /* of the region, one for each block */
 };
 
 /* Of one session. */
@@ -188,22 +195,67 @@ static int region_discard(struct page_io *io, uint64_t lba, uint64_t block_count
 /* The queue -------------------------------------------------------------------------------------
  */
 
-/* Do a request at once, if that is how it is done. Returns whether it is done. */
-static bool do_at_once(struct region_io *own, struct block_request *request)
+/* Have a write of blocks of the region written by the device's queue. Returns as submit, or ENOMEM.
+ */
+static int queue_write(struct region_io *own, struct block_request *request)
+{
+    size_t count = request->block_count;
+    struct queued_write *queued = malloc(sizeof *queued + count * sizeof *queued->words);
+    if (queued == NULL) {
+        return ENOMEM;
+    }
+    *queued = (struct queued_write){.request = *request, .asked = request};
+    struct mmapio_region *mapped = own->region->mapped;
+    uint64_t page = request->lba - own->region->first_lba;
+    int status = mmapio_write_begin(mapped, page, count, queued->words);
+    if (status == 0) {
+        status = own->direct->ops->submit(own->direct, &queued->request);
+        if (status != 0) {
+            mmapio_write_end(mapped, page, count, queued->words, NULL, ECANCELED);
+        }
+    }
+    if (status != 0) {
+        free(queued);
+    }
+    return status;
+}
+
+/* Hand requests from the device's queue on to whoever has asked for them. */
+static void end_writes(const struct region_io *own, struct block_request **done, size_t count)
 {
     const struct page_io_region *region = own->region;
-    if (request->operation == BLOCK_READ) {
-        if (!is_inside(region, request) ||
-            mmapio_try_read(region->mapped, request->lba - region->first_lba, request->block_count,
-                            request->buffer) < request->block_count) {
-            return false;
+    for (size_t i = 0; i < count; i++) {
+        if (done[i]->operation == BLOCK_WRITE && is_inside(region, done[i])) {
+            struct queued_write *queued = (struct queued_write *)(void *)done[i];
+            const struct block_request *request = &queued->request;
+            mmapio_write_end(region->mapped, request->lba - region->first_lba, request->block_count,
+                             queued->words, request->buffer, request->result);
+            done[i] = queued->asked;
+            done[i]->result = request->result;
+            free(queued);
         }
-        request->result = 0;
-        return true;
     }
-    if (is_outside(region, request)) {
+}
+
+static bool is_in_memory(struct region_io *own, const struct block_request *request)
+{
+    const struct page_io_region *region = own->region;
+    return is_inside(region, request) &&
+           mmapio_try_read(region->mapped, request->lba - region->first_lba, request->block_count,
+                           request->buffer) == request->block_count;
+}
+
+/* Do a request at once, if that is how it is done. Returns whether it is. */
+static bool do_at_once(struct region_io *own, struct block_request *request)
+{
+    if (request->operation == BLOCK_READ) {
+        request->result = 0;
+        return is_in_memory(own, request);
+    }
+    if (is_inside(own->region, request) || is_outside(own->region, request)) {
         return false;
     }
+    /* Some of it is in the region: too rare to be taken apart. */
     request->result = region_write(&own->io, request->lba, request->block_count, request->buffer);
     return true;
 }
@@ -211,22 +263,23 @@ static bool do_at_once(struct region_io *own, struct block_request *request)
 static int region_submit(struct page_io *io, struct block_request *request)
 {
     struct region_io *own = own_of(io);
-    bool has_room = own->done_count < PAGE_IO_REGION_DONE_MAX;
-    if (has_room && do_at_once(own, request)) {
+    if (own->done_count == PAGE_IO_REGION_DONE_MAX) {
+        return EAGAIN;
+    }
+    if (do_at_once(own, request)) {
         own->done[own->done_count++] = request;
         if (own->done_count == 1 && own->done_fd >= 0) {
             event_raise(own->done_fd);
         }
         return 0;
     }
-    if (request->operation == BLOCK_WRITE && !is_outside(own->region, request)) {
-        return EAGAIN;
-    }
-    int status = own->direct->ops->submit(own->direct, request);
+    bool is_read = request->operation == BLOCK_READ;
+    int status = !is_read && is_inside(own->region, request)
+                     ? queue_write(own, request)
+                     : own->direct->ops->submit(own->direct, request);
     if (status == 0) {
         own->has_queue = true;
-        page_io_count(request->operation == BLOCK_READ ? &io->blocks_read : &io->blocks_written,
-                      request->block_count);
+        page_io_count(is_read ? &io->blocks_read : &io->blocks_written, request->block_count);
     }
     return status;
 }
@@ -249,8 +302,10 @@ static size_t region_poll(struct page_io *io, struct block_request **done, size_
     struct region_io *own = own_of(io);
     size_t count = take_done(own, done, capacity);
     if (own->has_queue) {
-        count += own->direct->ops->poll(own->direct, count < capacity ? done + count : NULL,
-                                        capacity - count);
+        struct block_request **more = count < capacity ? done + count : NULL;
+        size_t more_count = own->direct->ops->poll(own->direct, more, capacity - count);
+        end_writes(own, more, more_count);
+        count += more_count;
     }
     return count;
 }
@@ -259,7 +314,9 @@ static size_t region_reap(struct page_io *io, struct block_request **done, size_
 {
     struct region_io *own = own_of(io);
     if (own->done_count == 0 && own->has_queue) {
-        return own->direct->ops->reap(own->direct, done, capacity);
+        size_t count = own->direct->ops->reap(own->direct, done, capacity);
+        end_writes(own, done, count);
+        return count;
     }
     return region_poll(io, done, capacity);
 }

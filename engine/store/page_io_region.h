@@ -20,8 +20,8 @@
 #include "engine/store/page_io.h"
 
 enum {
-    /* Requests of one page_io that are done, and not reaped. With more, reads go to the device's
-     * queue, and writes are refused (EAGAIN). */
+    /* Requests of one page_io that are done, and not reaped: as with a queue that is full the next
+     * one is refused (EAGAIN). */
     PAGE_IO_REGION_DONE_MAX = 2 * PAGE_IO_DEPTH,
 };
 

@@ -403,28 +403,84 @@ static void test_the_event_tells_of_what_was_done_at_once(void)
     closed(&it);
 }
 
-static void test_more_than_can_wait_is_refused_or_goes_to_the_device(void)
+static void test_more_than_can_wait_is_refused(void)
 {
     struct opened it = opened();
     struct page_io *io = it.io;
     have_in_memory(&it, FIRST_LBA);
-    static struct block_request requests[PAGE_IO_REGION_DONE_MAX + 2];
-    for (size_t i = 0; i < PAGE_IO_REGION_DONE_MAX + 2; i++) {
+    static struct block_request requests[PAGE_IO_REGION_DONE_MAX + 1];
+    for (size_t i = 0; i <= PAGE_IO_REGION_DONE_MAX; i++) {
         requests[i] = (struct block_request){
-            .operation = i > PAGE_IO_REGION_DONE_MAX ? BLOCK_WRITE : BLOCK_READ,
-            .block_count = 1,
-            .lba = i > PAGE_IO_REGION_DONE_MAX ? FIRST_LBA + 1 : FIRST_LBA,
-            .buffer = i > PAGE_IO_REGION_DONE_MAX ? it.buffer + BYTES : it.buffer,
-        };
-        CHECK_EQUAL(io->ops->submit(io, &requests[i]), i > PAGE_IO_REGION_DONE_MAX ? EAGAIN : 0);
+            .operation = BLOCK_READ, .block_count = 1, .lba = FIRST_LBA, .buffer = it.buffer};
+        CHECK_EQUAL(io->ops->submit(io, &requests[i]), i < PAGE_IO_REGION_DONE_MAX ? 0 : EAGAIN);
     }
-    size_t left = PAGE_IO_REGION_DONE_MAX + 1;
-    while (left > 0) {
+    for (size_t left = PAGE_IO_REGION_DONE_MAX; left > 0;) {
         struct block_request *done[50];
         size_t count = io->ops->reap(io, done, 50);
         CHECK(count > 0);
         left -= count;
     }
+    struct block_request *done[1];
+    CHECK_EQUAL(io->ops->reap(io, done, 1), 0);
+    closed(&it);
+}
+
+static void test_a_write_that_the_queue_refuses_changes_nothing(void)
+{
+    struct opened it = opened();
+    struct page_io *io = it.io;
+    write_byte(&it, FIRST_LBA, 1);
+    have_in_memory(&it, FIRST_LBA);
+    static struct block_request requests[PAGE_IO_DEPTH + 1];
+    uint8_t *block = aligned(1);
+    int status = 0;
+    size_t count = 0;
+    while (status == 0) {
+        CHECK(count <= PAGE_IO_DEPTH);
+        requests[count] = (struct block_request){
+            .operation = BLOCK_WRITE,
+            .block_count = 1,
+            .lba = count < PAGE_IO_DEPTH ? FIRST_LBA + 1 + count : FIRST_LBA,
+            .buffer = block,
+        };
+        status = io->ops->submit(io, &requests[count]);
+        count += status == 0;
+    }
+    CHECK_EQUAL(status, EAGAIN);
+    CHECK_EQUAL(count, PAGE_IO_DEPTH);
+    while (count > 0) {
+        struct block_request *done[50];
+        count -= io->ops->reap(io, done, 50);
+    }
+    CHECK_EQUAL(read_byte(&it, FIRST_LBA), 1);
+    write_byte(&it, FIRST_LBA, 2); /* nobody has it any more */
+    CHECK_EQUAL(read_byte(&it, FIRST_LBA), 2);
+    free(block);
+    closed(&it);
+}
+
+static void test_nobody_waits_for_a_write_that_is_in_flight(void)
+{
+    struct opened it = opened();
+    struct page_io *io = it.io;
+    write_byte(&it, FIRST_LBA, 1);
+    have_in_memory(&it, FIRST_LBA);
+    uint8_t *blocks = aligned(2);
+    memset(blocks, 2, 2 * BYTES);
+    struct block_request request = {
+        .operation = BLOCK_WRITE, .block_count = 2, .lba = FIRST_LBA, .buffer = blocks};
+    CHECK_EQUAL(io->ops->submit(io, &request), 0);
+    for (uint64_t lba = FIRST_LBA; lba < FIRST_LBA + 2; lba++) {
+        int byte = read_byte(&it, lba);
+        CHECK(byte == (lba == FIRST_LBA ? 1 : 0) || byte == 2);
+    }
+    struct block_request *done[1];
+    CHECK_EQUAL(io->ops->reap(io, done, 1), 1);
+    CHECK(done[0] == &request);
+    CHECK_EQUAL(request.result, 0);
+    CHECK_EQUAL(read_byte(&it, FIRST_LBA), 2);
+    CHECK_EQUAL(read_byte(&it, FIRST_LBA + 1), 2);
+    free(blocks);
     closed(&it);
 }
 
@@ -486,7 +542,9 @@ int main(void)
     RUN(test_errors_of_reading_are_passed_on);
     RUN(test_errors_of_writing_are_passed_on_and_change_nothing_in_memory);
     RUN(test_the_event_tells_of_what_was_done_at_once);
-    RUN(test_more_than_can_wait_is_refused_or_goes_to_the_device);
+    RUN(test_more_than_can_wait_is_refused);
+    RUN(test_a_write_that_the_queue_refuses_changes_nothing);
+    RUN(test_nobody_waits_for_a_write_that_is_in_flight);
     RUN(test_readers_see_at_least_what_had_been_written);
     return 0;
 }
