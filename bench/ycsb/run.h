@@ -16,9 +16,9 @@
 #ifndef CUBBY_BENCH_RUN_H
 #define CUBBY_BENCH_RUN_H
 
+#include "bench/common/resources.h"
 #include "bench/engines/bench_engine.h"
 #include "bench/ycsb/records.h"
-#include "bench/ycsb/resources.h"
 #include "bench/ycsb/spec.h"
 #include "engine/base/histogram.h"
 

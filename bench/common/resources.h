@@ -1,6 +1,6 @@
 /* resources.h -- what the process, the kernel and the device have spent so far.
  *
- * Depends on: nothing.   Used by: run.c, report.c.
+ * Depends on: nothing.   Used by: the drivers.
  */
 #ifndef CUBBY_BENCH_RESOURCES_H
 #define CUBBY_BENCH_RESOURCES_H

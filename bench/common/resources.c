@@ -1,5 +1,5 @@
 /* resources.c -- see resources.h. */
-#include "bench/ycsb/resources.h"
+#include "bench/common/resources.h"
 
 #include <ctype.h>
 #include <dirent.h>
