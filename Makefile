@@ -235,6 +235,10 @@ bench-sweep: bench-build .venv/.bench ## Nibble's segments, blocks and cleaners:
 bench-ordered: bench-build .venv/.bench ## VoliMap beside other ordered maps: 12 minutes, 3 GB of memory
 	@$(BIN)/python -m cubbydb.bench.ordered
 
+.PHONY: bench-mmap
+bench-mmap: bench-build .venv/.bench ## mmapio beside the kernel's mmap: 8 minutes, 1 GB of memory, root for zram
+	@$(BIN)/python -m cubbydb.bench.mapped
+
 .PHONY: bench-growth
 bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.growth

@@ -1,4 +1,4 @@
-"""The plots of Nibble's and VoliMap's benchmarks: a figure for each file of results."""
+"""The plots of Nibble's, VoliMap's and mmapio's benchmarks: a figure for each file of results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -242,6 +242,57 @@ def _ordered(content: Results) -> Figure:
     return figure
 
 
+MAPPED_KINDS = {
+    "kernel": ("kernel mmap, MADV_RANDOM", GREY),
+    "kernel-default": ("kernel mmap", "#cccccc"),
+    "pins": ("pins", NIBBLE),
+    "pins-armed": ("pins, with pointers", "#74bf9b"),
+    "pointers": ("plain pointers", NIBBLE_2),
+    "pread": ("pread, no cache", PEERS[0]),
+}
+MAPPED_PANELS = {
+    "read": "loads",
+    "mixed": "30 % stores",
+    "write": "stores",
+    "zipf-read": "loads, Zipf 0.99",
+    "zipf-mixed": "30 % stores, Zipf",
+    "zipf-write": "stores, Zipf",
+    "hit-read": "loads, all in memory",
+    "scan": "all pages in order",
+    "storm": "half of the pages dirtied and synced",
+}
+
+
+def _mapped(content: Results) -> Figure:
+    """A panel for each workload, a group for each number of threads, a bar for each kind."""
+    figure, panels = make_panels(3, 3, 13.5, 2.9)
+    for axes, (workload, title) in zip(panels, MAPPED_PANELS.items(), strict=True):
+        found = [each for each in content["summaries"] if each["workload"] == workload]
+        threads = sorted({each["threads"] for each in found})
+        width = 0.86 / len(MAPPED_KINDS)
+        for index, (kind, (label, colour)) in enumerate(MAPPED_KINDS.items()):
+            bars = [each for each in found if each["kind"] == kind]
+            axes.bar(
+                [
+                    threads.index(each["threads"]) + (index - (len(MAPPED_KINDS) - 1) / 2) * width
+                    for each in bars
+                ],
+                [each["cpu_ns"] / 1000 for each in bars],
+                width * 0.94,
+                color=colour,
+                label=label,
+            )
+        axes.set_xticks(range(len(threads)), [f"{n} thread{'s'[: n > 1]}" for n in threads])
+        axes.set_title(title, fontsize=10)
+        if workload.startswith("hit"):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+    for axes in panels[::3]:
+        axes.set_ylabel("processor us by access")
+    legend(figure, panels[0])
+    return figure
+
+
 # What "benchmark" says in a file of results -> what draws it.
 PLOTS: dict[str, Callable[[Results], Figure]] = {
     "fragment": _fragment,
@@ -249,4 +300,5 @@ PLOTS: dict[str, Callable[[Results], Figure]] = {
     "utilisation": _utilisation,
     "sweep": _sweep,
     "ordered": _ordered,
+    "mapped": _mapped,
 }
