@@ -7,10 +7,10 @@ all in turn, round after round; each page says which it is and how often it was 
 is checked, and the device is compared afterwards.  Figures are medians of the rounds, ratios the
 medians of the rounds' ratios to the kernel's mmap with MADV_RANDOM.
 
-The device is a zram of its own, filled with what does not compress, so that it is memory behind the
-kernel's block layer; without root it is a file here.  The kernel's mmap runs in a memory cgroup that
-has what the region's cache has, and what it takes beyond the pages, measured before.  Version 1 of
-cgroups does not limit dirty pages, so vm.dirty_background_bytes and vm.dirty_bytes are set to a
+The device is a zram of its own, filled with what does not compress, so that it is memory behind
+the kernel's block layer; without root it is a file here.  The kernel's mmap runs in a memory cgroup
+that has what the region's cache has, and what it takes beyond the pages, measured before.  Cgroups
+of version 1 do not limit dirty pages, so vm.dirty_background_bytes and vm.dirty_bytes are set to a
 tenth and a half of the cache meanwhile, for all, and put back afterwards.
 
 Where another job takes the processors rates fall: the ratio "by CPU" compares the processor time of
@@ -52,7 +52,7 @@ DIRTY = Path("/proc/sys/vm")
 Figures = dict[str, Any]
 Rows = list[Figures]
 
-console = rich.console.Console(width=140)
+console = rich.console.Console(width=160)
 
 
 # The machine --------------------------------------------------------------------------------------
@@ -77,13 +77,15 @@ def dirty_limits(cache_bytes: int) -> Iterator[None]:
             (DIRTY / f"{name}_{unit}").write_text(str(before[name, unit]))
 
 
-def find_place(stack: ExitStack, device: Path | None, size: int) -> tuple[str, str]:
-    """A device to measure on, and what it is."""
+def find_place(
+    stack: ExitStack, device: Path | None, size: int, why_not: str | None
+) -> tuple[str, str]:
+    """A device to measure on, and what it is; why_not: there is to be no zram."""
     if device is not None:
         if not device.is_block_device():
             raise click.ClickException(f"{device} is not a block device")
         return str(device), str(device)
-    why_not = why_no_zram()
+    why_not = why_not or why_no_zram()
     if why_not is None:
         return stack.enter_context(zram_device(size)), "zram"
     place = stack.enter_context(file_place(Path(f"build/mapped-{os.getpid()}.bin")))
@@ -232,7 +234,7 @@ COLUMNS = (
     ("CPU ns", "cpu_ns", 1, "{:,.0f}"),
     ("process", "process_ns", 1, "{:,.0f}"),
     ("machine", "machine_ns", 1, "{:,.0f}"),
-    ("thread, times alone", "thread_times_alone", 1, "{:.2f}"),
+    ("T, alone", "thread_times_alone", 1, "{:.2f}"),
     ("p50 us", "p50_ns", 1e-3, "{:.2f}"),
     ("p99", "p99_ns", 1e-3, "{:.1f}"),
     ("p99.9", "p99.9_ns", 1e-3, "{:.0f}"),
@@ -241,7 +243,7 @@ COLUMNS = (
     ("pages each", "pages_per_write", 1, "{:.1f}"),
     ("sync ms", "sync_ms", 1, "{:.1f}"),
     ("MiB", "resident_mib", 1, "{:.0f}"),
-    ("times kernel", "times_kernel", 1, "{:.2f}"),
+    ("x kernel", "times_kernel", 1, "{:.2f}"),
     ("by CPU", "times_kernel_by_cpu", 1, "{:.2f}"),
 )
 
@@ -249,7 +251,7 @@ COLUMNS = (
 def _table(workload: str, summaries: Rows) -> rich.table.Table:
     title = f"{workload}: ns and counts are by access"
     table = rich.table.Table(title=title, box=rich.box.SIMPLE, title_justify="left")
-    table.add_column("threads")
+    table.add_column("T")
     table.add_column("kind", no_wrap=True)
     for heading, *_ in COLUMNS:
         table.add_column(heading, justify="right")
@@ -292,6 +294,7 @@ def _print_readme_rows(path: Path) -> None:
 
 @click.command(help=__doc__)
 @click.option("--quick", is_flag=True, help="So small that the figures mean nothing.")
+@click.option("--no-root", is_flag=True, help="Do without what needs root.")
 @click.option("--device", type=click.Path(exists=True, path_type=Path), help="Its content is lost.")
 @click.option("--size", type=click.IntRange(1), default=512, show_default=True, help="MiB of it.")
 @click.option("--cache", type=click.IntRange(1), default=128, show_default=True, help="MiB.")
@@ -305,6 +308,7 @@ def _print_readme_rows(path: Path) -> None:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("bench/results"))
 def main(
     quick: bool,
+    no_root: bool,
     kinds: str,
     workloads: str,
     threads: str,
@@ -324,12 +328,19 @@ def main(
     content: Figures = {"benchmark": "mapped", "machine": describe_machine(), "commands": commands}
     content |= {"device_bytes": size, "cache_bytes": cache, "notes": [], "missing": {}}
     with ended_in_order(), ExitStack() as stack:
-        path, content["device"] = find_place(stack, device, size)
+        why_not = "--no-root" if no_root else None
+        path, content["device"] = find_place(stack, device, size, why_not)
         command = [str(built_driver("cubby-mmap")), "--path", path, "--cache", str(cache), "--json"]
         options = ["--bytes", str(size), "--kinds", kinds, "--threads", threads]
         options += ["--rounds", str(rounds), "--slice", str(sizes["slice_ms"])]
         options += ["--loop", str(sizes["loop"])]
-        options += _limit_kernel(stack, command, cache, size, content)
+        why_not = why_not or why_no_memory_group()
+        content["is_limited"] = why_not is None
+        if why_not is None:
+            options += _limit_kernel(stack, command, cache, size, content)
+        else:
+            note = f"the kernel's mmap has all memory there is: {why_not}"
+            content["notes"].append(note)
         for note in (f"the device is {content['device']}", *content["notes"]):
             console.print(note, soft_wrap=True, highlight=False)
         _run_all(content, [*command, *options], workloads.split(","))
@@ -342,11 +353,6 @@ def _limit_kernel(
     stack: ExitStack, command: list[str], cache: int, size: int, content: Figures
 ) -> list[str]:
     """Limit the kernel's mmap to as much memory; the options for it, and what was done as notes."""
-    why_not = why_no_memory_group()
-    content["is_limited"] = why_not is None
-    if why_not is not None:
-        content["notes"].append(f"the kernel's mmap has all memory there is: {why_not}")
-        return []
     overhead = measure_overhead(command, cache, size, content["commands"])
     group = stack.enter_context(memory_group(cache + overhead))
     stack.enter_context(dirty_limits(cache))

@@ -11,7 +11,7 @@
  *                in no order, then all is synced
  *
  * Choices are made before, and the cache is warm: twice as many accesses as it has pages have been
- * done before anything is measured. Of 64 accesses one is timed.
+ * done, or as many as take a second, before anything is measured. Of 64 accesses one is timed.
  *
  * Depends on: kinds.h, resources.h, histogram.h.   Used by: driver.c.
  */
