@@ -40,8 +40,8 @@ from cubbydb.bench.nibble_plots import write_and_draw
 __all__ = ["main"]
 
 KINDS = ("kernel", "kernel-default", "pins", "pins-armed", "pointers", "pread")
-WORKLOADS = ("read", "mixed", "write", "zipf-read", "zipf-mixed", "zipf-write")
-WORKLOADS += ("hit-read", "hit-mixed", "hit-write", "scan", "storm")
+RANDOM = ("read", "mixed", "write", "zipf-read", "zipf-mixed", "zipf-write")
+WORKLOADS = (*RANDOM, "hit-read", "hit-mixed", "hit-write", "scan", "storm")
 BASE = "kernel"
 MEBIBYTE = 1 << 20
 QUICK = {"size": 8, "cache": 2, "slice_ms": 10, "loop": 20_000}
