@@ -511,9 +511,7 @@ class MappedRegion(Closing):
         finally:
             unpin()
 
-    def _pin(
-        self, region: Any, offset: int, size: int | None, write: bool
-    ) -> tuple[int, int, Any]:
+    def _pin(self, region: Any, offset: int, size: int | None, write: bool) -> tuple[int, int, Any]:
         """Returns where the bytes are, too."""
         offset, size = self._range(offset, size, 1)
         message = _new_message()
