@@ -203,11 +203,12 @@ static void wait_for(struct mmapio_region *region, uint64_t page, enum claim why
 
 bool clean_claim(struct mmapio_region *region, uint64_t page)
 {
-    enum claim claimed = claim(region, page);
-    if (claimed == WRITTEN_TO) {
-        wait_for(region, page, claimed);
-    }
-    return claimed == CLAIMED;
+    return claim(region, page) == CLAIMED;
+}
+
+void clean_wait(struct mmapio_region *region, uint64_t page)
+{
+    wait_for(region, page, WRITTEN_TO);
 }
 
 void clean_unclaim(struct mmapio_region *region, uint64_t page)

@@ -230,9 +230,12 @@ void evict_range(struct mmapio_region *region, uint64_t page, uint64_t page_coun
 /* A page has become DIRTY, and the caller has a writer's pin. */
 void clean_note_dirty(struct mmapio_region *region, uint64_t page);
 
-/* Have a page CLEANING that is DIRTY, without a bit. Waits for writers. Returns false if it is not
- * DIRTY any more. */
+/* Have a page CLEANING that is DIRTY, without a bit. Returns false if it is not DIRTY any more, or
+ * a writer has it pinned. */
 bool clean_claim(struct mmapio_region *region, uint64_t page);
+
+/* Wait while a writer has a page pinned. */
+void clean_wait(struct mmapio_region *region, uint64_t page);
 
 /* It has not been written, and is DIRTY again. */
 void clean_unclaim(struct mmapio_region *region, uint64_t page);

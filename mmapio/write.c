@@ -14,28 +14,31 @@
 
 enum { OWNED_MAX = 256 }; /* pages written by one request */
 
-/* Have a page that nobody else changes meanwhile. Returns its word before. */
-static uint32_t own(struct mmapio_region *region, uint64_t page)
+/* Have a page that nobody else changes meanwhile, and its word before in *from. Returns false if a
+ * writer has it pinned. */
+static bool own(struct mmapio_region *region, uint64_t page, uint32_t *from)
 {
     page_word *word = &region->words[page];
     for (;;) {
         uint32_t old = atomic_load(word);
+        *from = old;
         switch (word_state(old)) {
         case PAGE_ABSENT:
             if (load_claim(word, old)) {
-                return old;
+                return true;
             }
             break;
-        case PAGE_CLEAN: {
-            uint32_t from = old;
-            if (atomic_compare_exchange_strong(word, &from, word_with_state(old, PAGE_CLEANING))) {
-                return old;
+        case PAGE_CLEAN:
+            if (atomic_compare_exchange_strong(word, &old, word_with_state(old, PAGE_CLEANING))) {
+                return true;
             }
             break;
-        }
         case PAGE_DIRTY:
             if (clean_claim(region, page)) {
-                return old;
+                return true;
+            }
+            if (word_writers(old) > 0) {
+                return false;
             }
             break;
         default:
@@ -101,8 +104,16 @@ int mmapio_write_begin(struct mmapio_region *region, uint64_t page, size_t page_
     if (region->options.read_only) {
         return EROFS;
     }
-    for (size_t i = 0; i < page_count; i++) { /* in order: who waits for one has none behind it */
-        words[i] = own(region, page + i);
+    /* In order: who waits for one has none behind it. A writer may be waiting for one before it, so
+     * to wait for that all are given up. */
+    for (size_t i = 0; i < page_count; i++) {
+        if (!own(region, page + i, &words[i])) {
+            for (size_t at = 0; at < i; at++) {
+                disown(region, page + at, words[at], NULL, ECANCELED);
+            }
+            clean_wait(region, page + i);
+            i = SIZE_MAX; /* and begin anew */
+        }
     }
     atomic_fetch_add(&region->writing, 1);
     return 0;

@@ -306,8 +306,55 @@ static void test_pointers_tear_nothing_and_lose_nothing(void)
 }
 #endif
 
+/* One has a page pinned to write and wants one before it; another writes both. */
+struct crossing {
+    struct crowd *crowd;
+    atomic_bool is_pinned;
+};
+
+static void *write_both(void *state)
+{
+    struct crossing *crossing = state;
+    uint8_t *buffer = aligned_alloc(BYTES, 2 * (size_t)BYTES);
+    CHECK(buffer != NULL);
+    fill(buffer, number(10, 1));
+    fill(buffer + BYTES, number(11, 1));
+    while (!atomic_load(&crossing->is_pinned)) {
+    }
+    CHECK_EQUAL(mmapio_write(crossing->crowd->region, 10, 2, buffer), 0);
+    free(buffer);
+    return NULL;
+}
+
+static void test_a_write_does_not_hold_what_a_writer_waits_for(void)
+{
+    struct crowd *crowd = calloc(1, sizeof *crowd);
+    CHECK(crowd != NULL);
+    open_crowd(crowd, (struct mmapio_options){.pins_only = true});
+    for (unsigned i = 0; i < 200; i++) {
+        struct crossing crossing = {.crowd = crowd};
+        pthread_t thread;
+        uint8_t *second;
+        uint8_t *first;
+        CHECK_EQUAL(mmapio_pin(crowd->region, 11, MMAPIO_WRITE, &second), 0);
+        CHECK_EQUAL(pthread_create(&thread, NULL, write_both, &crossing), 0);
+        atomic_store(&crossing.is_pinned, true);
+        for (unsigned turn = 0; turn < i; turn++) {
+            CHECK_EQUAL(mmapio_pin(crowd->region, 10, MMAPIO_WRITE, &first), 0);
+            mmapio_unpin(crowd->region, 10, MMAPIO_WRITE);
+        }
+        mmapio_unpin(crowd->region, 11, MMAPIO_WRITE);
+        CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    }
+    crowd->generations[10] = 1;
+    crowd->generations[11] = 1;
+    close_crowd(crowd);
+    free(crowd);
+}
+
 int main(void)
 {
+    RUN(test_a_write_does_not_hold_what_a_writer_waits_for);
     RUN(test_pins_tear_nothing_and_lose_nothing);
 #if !defined(__SANITIZE_THREAD__)
     RUN(test_pointers_tear_nothing_and_lose_nothing);
