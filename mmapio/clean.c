@@ -13,8 +13,10 @@
 #include "engine/base/cubby_assert.h"
 #include "engine/base/pause.h"
 #include "mmapio/pfd.h"
+#include "mmapio/uffd.h"
 
 enum {
+    CLEAN_GAPS = 63,  /* between requests whose pages are protected by one call, at most */
     DIRTY_SHARE = 10, /* the cleaner works when one page in so many is dirty, until half are */
     TICK_SECONDS = 1, /* between two looks of the cleaner's, if nobody wakes it */
     OLD_TICKS = 5,    /* after which all that is dirty is written back */
@@ -119,23 +121,53 @@ static int write_frames(struct mmapio_region *region, uint64_t page, unsigned co
     return status;
 }
 
-/* From their addresses, where nobody may store into them meanwhile. */
-static int write_mapped(struct mmapio_region *region, uint64_t page, unsigned count)
+/* Whether plain stores into a page may get through, and have to: it is not to be protected. */
+static bool takes_stores(uint32_t word)
 {
-    struct block_device *device = region->device;
-    int status = pve_protect(region, page, count);
-    return status != 0 ? status
-                       : device->ops->write(device, region->first_lba + page, count,
-                                            page_address(region, page));
+    return (word_state(word) == PAGE_DIRTY && (word & WORD_PROTECTED) == 0) ||
+           (word_state(word) == PAGE_LOADING && word_writers(word) > 0);
 }
 
-/* Write pages that follow each other, and are CLEANING. Returns 0, or an error: then they are DIRTY
- * again. */
-static int write_run(struct mmapio_region *region, uint64_t page, unsigned count)
+/* Whether there are none of these from one page to before another. */
+static bool take_no_stores(struct mmapio_region *region, uint64_t page, uint64_t end)
 {
+    while (page < end && !takes_stores(atomic_load(&region->words[page]))) {
+        page++;
+    }
+    return page == end;
+}
+
+/* Protect pages of one extent, in order, which are CLEANING, with what lies between them: that is
+ * absent, or protected already, and each call has all processors flush their tables. */
+static int protect_pages(struct mmapio_region *region, const uint64_t *pages, unsigned count)
+{
+    struct mmapio_shard *shard = shard_of(region, pages[0]);
+    int status = 0;
+    pthread_rwlock_wrlock(&shard->lifting);
+    for (unsigned i = 0; i < count && status == 0;) {
+        uint64_t first = pages[i];
+        uint64_t end = first + 1;
+        for (i++; i < count && take_no_stores(region, end, pages[i]); i++) {
+            end = pages[i] + 1;
+        }
+        status = uffd_protect(shard->uffd, page_address(region, first), (end - first) * PAGE_BYTES,
+                              true);
+    }
+    pthread_rwlock_unlock(&shard->lifting);
+    return status;
+}
+
+/* Write pages that follow each other, and are CLEANING, and protected. status: what protecting them
+ * has returned. Returns 0, or an error: then they are DIRTY again. */
+static int write_run(struct mmapio_region *region, uint64_t page, unsigned count, int status)
+{
+    struct block_device *device = region->device;
     atomic_fetch_add(&region->writing, 1);
-    int status = region->frames != NULL ? write_frames(region, page, count)
-                                        : write_mapped(region, page, count);
+    if (status == 0) {
+        status = region->frames != NULL ? write_frames(region, page, count)
+                                        : device->ops->write(device, region->first_lba + page,
+                                                             count, page_address(region, page));
+    }
     struct mmapio_slot *slot = pfd_slot(region);
     pfd_count(&slot->writes, count);
     pfd_count(&slot->write_calls, 1);
@@ -214,38 +246,61 @@ void clean_wait(struct mmapio_region *region, uint64_t page)
 void clean_unclaim(struct mmapio_region *region, uint64_t page)
 {
     set_dirty(region, page);
-    word_change(&region->words[page], PAGE_CLEANING, PAGE_DIRTY, 0, 0);
+    /* Another cleaner may have protected it with its neighbours: a store there finds out. */
+    uint32_t is_protected = region->has_pointers ? WORD_PROTECTED : 0;
+    word_change(&region->words[page], PAGE_CLEANING, PAGE_DIRTY, 0, is_protected);
 }
 
-/* Pages that follow each other and have been claimed. */
+/* Pages of one extent that have been claimed, in order. */
 struct run {
     struct mmapio_region *region;
-    uint64_t page;
+    uint64_t pages[CLEAN_PAGES];
     unsigned count;
+    unsigned gaps;    /* behind each of which another request begins */
     unsigned written; /* of all runs so far */
     int status;       /* the first error */
 };
 
+static int protect_run(const struct run *run)
+{
+    struct mmapio_region *region = run->region;
+    if (!region->has_pointers) {
+        return 0;
+    }
+    return region->ppr != NULL ? pve_protect(region, run->pages[0], run->count)
+                               : protect_pages(region, run->pages, run->count);
+}
+
 static void end_run(struct run *run)
 {
-    if (run->count > 0) {
-        int status = write_run(run->region, run->page, run->count);
-        run->written += status == 0 ? run->count : 0;
+    int protected = run->count > 0 ? protect_run(run) : 0;
+    for (unsigned first = 0; first < run->count;) {
+        unsigned end = first + 1;
+        while (end < run->count && run->pages[end] == run->pages[end - 1] + 1) {
+            end++;
+        }
+        int status = write_run(run->region, run->pages[first], end - first, protected);
+        run->written += status == 0 ? end - first : 0;
         run->status = run->status == 0 ? status : run->status;
-        run->count = 0;
+        first = end;
     }
+    run->count = 0;
+    run->gaps = 0;
 }
 
 static void add_to_run(struct run *run, uint64_t page)
 {
     unsigned most = run->region->frames != NULL ? (unsigned)BOUNCE_PAGES : (unsigned)CLEAN_PAGES;
-    if (run->count == most || (run->count > 0 && page != run->page + run->count)) {
+    /* Protected at once are many, with all between them; but who stores into one waits for all. */
+    const struct mmapio_region *region = run->region;
+    unsigned gaps_most = region->has_pointers && region->ppr == NULL ? (unsigned)CLEAN_GAPS : 0;
+    bool is_gap = run->count > 0 && page != run->pages[run->count - 1] + 1;
+    if (run->count == most || (is_gap && run->gaps == gaps_most)) {
         end_run(run);
+        is_gap = false;
     }
-    if (run->count == 0) {
-        run->page = page;
-    }
-    run->count++;
+    run->gaps += is_gap;
+    run->pages[run->count++] = page;
 }
 
 /* Write back what is dirty of an extent's pages from first to before end. While one waits one has

@@ -38,11 +38,13 @@ struct mmapio_fault mmapio_last_fault(void)
 
 int fault_unprotect(struct mmapio_region *region, uint64_t page)
 {
-    int status =
-        uffd_protect(shard_of(region, page)->uffd, page_address(region, page), PAGE_BYTES, false);
+    struct mmapio_shard *shard = shard_of(region, page);
+    pthread_rwlock_rdlock(&shard->lifting);
+    int status = uffd_protect(shard->uffd, page_address(region, page), PAGE_BYTES, false);
     if (status == 0) {
         atomic_fetch_and(&region->words[page], ~(uint32_t)WORD_PROTECTED);
     }
+    pthread_rwlock_unlock(&shard->lifting);
     return status;
 }
 

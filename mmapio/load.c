@@ -95,9 +95,19 @@ static int map_run(struct mmapio_region *region, uint64_t page, const uint8_t *b
                    unsigned count, bool is_protected)
 {
     size_t copied;
-    int status = uffd_copy(shard_of(region, page)->uffd, page_address(region, page), buffer,
+    struct mmapio_shard *shard = shard_of(region, page);
+    if (!is_protected) {
+        pthread_rwlock_rdlock(&shard->lifting);
+    }
+    int status = uffd_copy(shard->uffd, page_address(region, page), buffer,
                            count * (size_t)PAGE_BYTES, is_protected, &copied);
     CUBBY_ASSERT(status == 0 || copied == 0); /* or pages are there that nobody knows of */
+    if (!is_protected) {
+        for (unsigned i = 0; i < count; i++) { /* LOADING, as one that takes stores */
+            atomic_fetch_or(word_of(region, page + i), WORD_WRITER);
+        }
+        pthread_rwlock_unlock(&shard->lifting);
+    }
     return status;
 }
 

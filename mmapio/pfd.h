@@ -8,8 +8,9 @@
  *                     userfaultfd
  *          -> slots: of processors: how many pages may yet be taken, and a buffer to read into
  *
- * Locks: shard.lock is held for some instructions, and nothing else is locked meanwhile; nothing in
- * the region's own memory is touched with it held, for that may fault and need it.
+ * Locks: shard.lock is held for some instructions, and shard.lifting for a call of the system or
+ * some; nothing else is locked meanwhile; nothing in the region's own memory is touched with one
+ * held, for that may fault and need it.
  *
  * Depends on: region.h, page_word.h, uffd.h.   Used by: mmapio.
  */
@@ -51,6 +52,9 @@ struct mmapio_shard {
     uint64_t first_page;    /* constant, as what follows */
     uint64_t page_count;
     int uffd; /* -1: plain pointers do not work */
+    /* Read-locked by who lets stores into a page through, until the page's word tells, and
+     * write-locked by who protects a range, which must have no such page. */
+    pthread_rwlock_t lifting;
 } __attribute__((aligned(128)));
 
 /* Of a processor; others may use it, too. */
@@ -267,7 +271,8 @@ static inline uint8_t *pve_address(struct mmapio_view *view, uint64_t page)
  * errno. */
 int pve_map(struct mmapio_view *view, uint64_t page, bool is_write);
 
-/* Protect pages, which are CLEANING, in all views that map them. Returns 0 or an errno. */
+/* Protect pages, which are CLEANING, in all views that map them. For a region with views. Returns 0
+ * or an errno. */
 int pve_protect(struct mmapio_region *region, uint64_t page, unsigned count);
 
 /* Take the memory of a page away, in a region that has views. */

@@ -127,6 +127,9 @@ static void divide(struct mmapio_region *region)
 
 static void open_shards(struct mmapio_region *region)
 {
+    pthread_rwlockattr_t writers_first; /* or stores might keep the cleaner waiting for ever */
+    pthread_rwlockattr_init(&writers_first);
+    pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     for (unsigned i = 0; i < region->shard_count; i++) {
         struct mmapio_shard *shard = &region->shards[i];
         uint64_t first = i * region->shard_pages;
@@ -138,7 +141,10 @@ static void open_shards(struct mmapio_region *region)
         };
         int status = pthread_mutex_init(&shard->lock, NULL);
         CUBBY_ASSERT(status == 0);
+        status = pthread_rwlock_init(&shard->lifting, &writers_first);
+        CUBBY_ASSERT(status == 0);
     }
+    pthread_rwlockattr_destroy(&writers_first);
 }
 
 static void open_slots(struct mmapio_region *region)
@@ -349,6 +355,7 @@ static void close_all(struct mmapio_region *region)
     }
     for (unsigned i = 0; region->shards != NULL && i < region->shard_count; i++) {
         pthread_mutex_destroy(&region->shards[i].lock);
+        pthread_rwlock_destroy(&region->shards[i].lifting);
     }
     pthread_mutex_destroy(&region->error_lock);
     pthread_mutex_destroy(&region->sync_lock);

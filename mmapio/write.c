@@ -50,12 +50,14 @@ static bool own(struct mmapio_region *region, uint64_t page, uint32_t *from)
 static void copy_in(struct mmapio_region *region, uint64_t page, const uint8_t *from)
 {
     uint8_t *address = page_address(region, page);
-    int uffd = shard_of(region, page)->uffd;
-    int status = region->has_pointers ? uffd_protect(uffd, address, PAGE_BYTES, false) : 0;
+    struct mmapio_shard *shard = shard_of(region, page);
+    pthread_rwlock_rdlock(&shard->lifting); /* it is there, and nobody protects it: no fault */
+    int status = region->has_pointers ? uffd_protect(shard->uffd, address, PAGE_BYTES, false) : 0;
     CUBBY_ASSERT(status == 0);
     racy_store(address, from, PAGE_BYTES); /* who has it pinned to read may be looking */
-    status = region->has_pointers ? uffd_protect(uffd, address, PAGE_BYTES, true) : 0;
+    status = region->has_pointers ? uffd_protect(shard->uffd, address, PAGE_BYTES, true) : 0;
     CUBBY_ASSERT(status == 0);
+    pthread_rwlock_unlock(&shard->lifting);
 }
 
 /* A write has failed: have what was clean as it is on the device now. */
