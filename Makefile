@@ -239,6 +239,10 @@ bench-ordered: bench-build .venv/.bench ## VoliMap beside other ordered maps: 12
 bench-mmap: bench-build .venv/.bench ## mmapio beside the kernel's mmap: 8 minutes, 1 GB of memory, root for zram
 	@$(BIN)/python -m cubbydb.bench.mapped
 
+.PHONY: bench-mmap-store
+bench-mmap-store: bench-build .venv/.installed ## a store's gets on a mapped region beside direct I/O: 2 minutes, root for zram
+	@$(BIN)/python -m cubbydb.bench.mapped_store
+
 .PHONY: bench-growth
 bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.growth

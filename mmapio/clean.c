@@ -16,10 +16,13 @@
 #include "mmapio/uffd.h"
 
 enum {
-    CLEAN_GAPS = 63,  /* between requests whose pages are protected by one call, at most */
-    DIRTY_SHARE = 10, /* the cleaner works when one page in so many is dirty, until half are */
-    TICK_SECONDS = 1, /* between two looks of the cleaner's, if nobody wakes it */
-    OLD_TICKS = 5,    /* after which all that is dirty is written back */
+    CLEAN_GAPS = 63,   /* between requests whose pages are protected by one call, at most */
+    DIRTY_SHARE = 4,   /* the cleaner works when one page in so many is dirty, until half are; */
+    AT_EASE_SHARE = 2, /* in so many while nothing has to be evicted: each page that is written
+                          back faults where it is stored into again */
+    WAKE_PAGES = 16,   /* the cleaner is woken once in so many */
+    TICK_SECONDS = 1,  /* between two looks of the cleaner's, if nobody wakes it */
+    OLD_TICKS = 5,     /* after which all that is dirty is written back */
     WAIT_NANOSECONDS = 50 * 1000, /* for a writer, between two looks */
 };
 
@@ -52,14 +55,15 @@ static void set_dirty(struct mmapio_region *region, uint64_t page)
 
 static uint64_t dirty_limit(const struct mmapio_region *region)
 {
-    return region->cache_pages / DIRTY_SHARE;
+    bool evicts = atomic_load_explicit(&region->evicts, memory_order_relaxed);
+    return region->cache_pages / (evicts ? DIRTY_SHARE : AT_EASE_SHARE);
 }
 
 void clean_note_dirty(struct mmapio_region *region, uint64_t page)
 {
     set_dirty(region, page);
     uint64_t dirty = atomic_fetch_add(&region->dirty_pages, 1) + 1;
-    if (region->has_cleaner && dirty == dirty_limit(region)) {
+    if (region->has_cleaner && dirty >= dirty_limit(region) && dirty % WAKE_PAGES == 0) {
         clean_wake(region);
     }
 }
@@ -425,6 +429,9 @@ static void work(struct mmapio_region *region, bool writes_all)
         (void)clean_range(region, 0, region->page_count, false); /* the next sync tells */
         return;
     }
+    if (atomic_load(&region->dirty_pages) < dirty_limit(region)) {
+        return;
+    }
     while (atomic_load(&region->dirty_pages) > dirty_limit(region) / 2 &&
            !atomic_load(&region->is_read_only) && clean_some(region) > 0) {
     }
@@ -443,7 +450,10 @@ static void *cleaner(void *state)
         if (region->ends || atomic_load(&region->is_read_only)) {
             continue;
         }
-        ticks += status == ETIMEDOUT;
+        if (status == ETIMEDOUT) {
+            ticks++;
+            atomic_store(&region->evicts, false);
+        }
         bool writes_all = ticks >= OLD_TICKS;
         ticks = writes_all ? 0 : ticks;
         pthread_mutex_unlock(&region->cleaner_lock);

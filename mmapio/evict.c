@@ -231,6 +231,9 @@ static unsigned evict_of(struct mmapio_region *region, bool is_small, uint64_t t
  * used does not lose them to what is read once in another. */
 static unsigned evict_some(struct mmapio_region *region)
 {
+    if (!atomic_load_explicit(&region->evicts, memory_order_relaxed)) {
+        atomic_store(&region->evicts, true);
+    }
     uint64_t small = count_queued(region, true);
     uint64_t main = count_queued(region, false);
     bool is_small = main == 0 || small > (small + main) / SMALL_SHARE;

@@ -123,6 +123,7 @@ struct mmapio_region {
         *dirty_extents; /* a bit each, in the device's order: it may have dirty pages */
     _Atomic uint64_t dirty_pages;
     atomic_bool reads_ahead;
+    atomic_bool evicts;            /* it has had to, since the cleaner looked */
     _Atomic uint32_t evict_shard;  /* where to look next */
     _Atomic uint64_t clean_cursor; /* the extent to write back next, if room is needed */
     _Atomic uint32_t loading;      /* loads that have room, and end by themselves */

@@ -73,6 +73,10 @@ static int open_store(const struct bench_place *place, void **store, char *messa
     cubby_options_init(&options);
     options.durability = place->durability;
     options.dirty_bytes = buffer_bytes(place);
+    if (place->region_bytes != 0) {
+        options.io = CUBBY_IO_MMAP;
+        options.region_bytes = place->region_bytes;
+    }
     if (cache_bytes(place) != 0) {
         options.memory_bytes = options.dirty_bytes + cache_bytes(place);
     }

@@ -43,6 +43,7 @@ const char usage_text[] =
     "  --key-bytes K        at least 16  [16]\n"
     "  --value-bytes V      half of them random, half zeros  [384]\n"
     "  --fill F             load: fill target, 0.10 to 0.75  [the store's default]\n"
+    "  --region-bytes N     on a mapped region with a cache of N bytes  [direct I/O]\n"
     "  --load-batch B       load: pairs in one put_many; 1: put one by one  [1024]\n"
     "  --batch B            getmany: keys in one get_many  [128]\n"
     "  --seconds S          of each workload but load  [3]\n"
@@ -86,6 +87,7 @@ enum option_number {
     OPTION_KEY_BYTES,
     OPTION_VALUE_BYTES,
     OPTION_FILL,
+    OPTION_REGION_BYTES,
     OPTION_LOAD_BATCH,
     OPTION_BATCH,
     OPTION_SECONDS,
@@ -106,6 +108,7 @@ static const struct option long_options[] = {
     {"key-bytes", required_argument, NULL, OPTION_KEY_BYTES},
     {"value-bytes", required_argument, NULL, OPTION_VALUE_BYTES},
     {"fill", required_argument, NULL, OPTION_FILL},
+    {"region-bytes", required_argument, NULL, OPTION_REGION_BYTES},
     {"load-batch", required_argument, NULL, OPTION_LOAD_BATCH},
     {"batch", required_argument, NULL, OPTION_BATCH},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
@@ -133,6 +136,9 @@ static void parse_size(struct command *command, enum option_number option, const
         break;
     case OPTION_VALUE_BYTES:
         options->value_bytes = parse_number(text, 0, 1 << 20, "--value-bytes");
+        break;
+    case OPTION_REGION_BYTES:
+        command->place.region_bytes = parse_number(text, 1 << 18, UINT64_MAX, "--region-bytes");
         break;
     case OPTION_LOAD_BATCH:
         options->load_batch = parse_number(text, 1, CUBBY_MANY_MAX, "--load-batch");
