@@ -90,10 +90,12 @@ static void touch(struct model *model, uint64_t page, bool is_write)
     uint64_t expected;
     memcpy(&expected, model->bytes + page * BYTES + offset, 8);
     enum mmapio_access access = is_write ? MMAPIO_WRITE : MMAPIO_READ;
-    uint8_t *address = mmapio_base(model->it.region) + page * BYTES;
+    uint8_t *address = mmapio_base(model->it.region);
     bool pins = !model->by_pointers || drawn % 3 == 0;
     if (pins) {
         CHECK_EQUAL(mmapio_pin(model->it.region, page, access, &address), 0);
+    } else {
+        address += page * BYTES;
     }
     volatile uint64_t *place = (volatile uint64_t *)(void *)(address + offset);
     CHECK(*place == expected);

@@ -15,8 +15,8 @@
 #include "mmapio/region.h"
 #include "tests/c/check.h"
 
-#ifdef __SANITIZE_ADDRESS__
-/* It would tell of a signal, and exit. */
+#ifdef CUBBY_SANITIZED
+/* AddressSanitizer would tell of a signal, and exit. */
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {

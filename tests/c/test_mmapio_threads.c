@@ -137,7 +137,7 @@ struct crowd {
 static void write_page(struct crowd *crowd, uint64_t page, uint64_t drawn, uint8_t *buffer)
 {
     uint64_t value = number(page, ++crowd->generations[page]);
-    uint8_t *address = mmapio_base(crowd->region) + page * BYTES;
+    uint8_t *address;
     if (drawn % 8 == 0) {
         fill(buffer, value);
         CHECK_EQUAL(mmapio_write(crowd->region, page, 1, buffer), 0);
@@ -217,11 +217,11 @@ static void *reader(void *state)
     uint64_t random = 1000 + atomic_fetch_add(&crowd->next_reader, 1);
     while (atomic_load(&crowd->writing) > 0) {
         uint64_t page = next_random(&random) % PAGES;
-        uint8_t *address = mmapio_base(crowd->region) + page * BYTES;
+        uint8_t *address;
         if (page % 3 == 0) {
             pin_many(crowd, &random);
         } else if (crowd->by_pointers && page % 3 == 1) {
-            check_any(address, page);
+            check_any(mmapio_base(crowd->region) + page * BYTES, page);
         } else {
             CHECK_EQUAL(mmapio_pin(crowd->region, page, MMAPIO_READ, &address), 0);
             check_any(address, page);
