@@ -64,7 +64,8 @@ void clean_note_dirty(struct mmapio_region *region, uint64_t page)
     set_dirty(region, page);
     uint64_t dirty = atomic_fetch_add(&region->dirty_pages, 1) + 1;
     if (region->has_cleaner && dirty >= dirty_limit(region) && dirty % WAKE_PAGES == 0) {
-        clean_wake(region);
+        pthread_cond_signal(
+            &region->cleaner_wake); /* lost, if it is at work: then it looks again */
     }
 }
 
@@ -397,7 +398,7 @@ int mmapio_sync(struct mmapio_region *region, uint64_t page, uint64_t page_count
     if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
     }
-    if (page > region->page_count || page_count > region->page_count - page) {
+    if (pfd_is_outside(region, page, page_count)) {
         return EINVAL;
     }
     pthread_mutex_lock(&region->sync_lock);
@@ -462,11 +463,6 @@ static void *cleaner(void *state)
     }
     pthread_mutex_unlock(&region->cleaner_lock);
     return NULL;
-}
-
-void clean_wake(struct mmapio_region *region)
-{
-    pthread_cond_signal(&region->cleaner_wake); /* lost, if it is at work: then it looks again */
 }
 
 int clean_start(struct mmapio_region *region)

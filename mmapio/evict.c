@@ -3,9 +3,8 @@
  * Only clean pages go, hundreds by one call of the system, after which the processors' tables are
  * flushed once for all of them.
  *
- * Depends on: pfd.h.   Used by: load.c, pin.c.
+ * Depends on: pfd.h, frames.h.   Used by: load.c, pin.c, write.c.
  */
-#include <errno.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -260,34 +259,39 @@ static bool may_hold(struct mmapio_region *region, struct mmapio_shard *shard, u
     return false;
 }
 
+/* Choose what may go of a range among the next pages of a shard's queues, in which the others stay.
+ * *left: how many pages there are yet to be looked at. */
+static unsigned choose_in(struct mmapio_region *region, struct mmapio_shard *shard, uint64_t page,
+                          uint64_t end, struct victim *victims, uint64_t *left)
+{
+    unsigned count = 0;
+    pthread_mutex_lock(&shard->lock);
+    uint64_t total = shard->small.count + shard->main.count;
+    *left = *left > total ? total : *left;
+    for (; *left > 0 && count < EVICT_PAGES; --*left) {
+        bool is_small = shard->small.count > 0 && *left > shard->main.count;
+        struct page_queue *queue = is_small ? &shard->small : &shard->main;
+        uint64_t at = pop(region, queue);
+        if (at >= page && at < end && try_evict(&region->words[at])) {
+            victims[count++] = (struct victim){.page = at};
+        } else {
+            push(region, queue, at);
+        }
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return count;
+}
+
 void evict_range(struct mmapio_region *region, uint64_t page, uint64_t page_count)
 {
     /* A page has to leave its queue, which is a list: so each shard's is gone through. */
     uint64_t end = page + page_count;
-    for (unsigned s = 0; s < region->shard_count; s++) {
-        struct mmapio_shard *shard = &region->shards[s];
-        if (!may_hold(region, shard, page, end)) {
-            continue;
-        }
-        uint64_t left = UINT64_MAX;
+    for (unsigned i = 0; i < region->shard_count; i++) {
+        struct mmapio_shard *shard = &region->shards[i];
+        uint64_t left = may_hold(region, shard, page, end) ? UINT64_MAX : 0;
         while (left > 0) {
             struct victim victims[EVICT_PAGES];
-            unsigned count = 0;
-            pthread_mutex_lock(&shard->lock);
-            uint64_t total = shard->small.count + shard->main.count;
-            left = left > total ? total : left;
-            for (; left > 0 && count < EVICT_PAGES; left--) {
-                struct page_queue *queue = shard->small.count > 0 && left > shard->main.count
-                                               ? &shard->small
-                                               : &shard->main;
-                uint64_t at = pop(region, queue);
-                if (at >= page && at < end && try_evict(&region->words[at])) {
-                    victims[count++] = (struct victim){.page = at};
-                } else {
-                    push(region, queue, at);
-                }
-            }
-            pthread_mutex_unlock(&shard->lock);
+            unsigned count = choose_in(region, shard, page, end, victims, &left);
             evict(region, victims, count);
             evict_give(region, count);
         }

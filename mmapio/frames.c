@@ -12,19 +12,12 @@
 #define FIRST_MASK UINT64_C(0xffffffff)
 #define CHANGE (FIRST_MASK + 1)
 
-static void *reserve(size_t bytes)
-{
-    void *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return start == MAP_FAILED ? NULL : start;
-}
-
 int frames_open(struct mmapio_region *region)
 {
     size_t bytes = region->cache_pages * PAGE_BYTES;
-    region->frames = reserve(bytes);
-    region->frame_of = reserve(region->page_count * sizeof *region->frame_of);
-    region->next_frame = reserve(region->cache_pages * sizeof *region->next_frame);
+    region->frames = pfd_reserve(bytes);
+    region->frame_of = pfd_reserve(region->page_count * sizeof *region->frame_of);
+    region->next_frame = pfd_reserve(region->cache_pages * sizeof *region->next_frame);
     if (region->frames == NULL || region->frame_of == NULL || region->next_frame == NULL) {
         return ENOMEM;
     }
@@ -40,15 +33,9 @@ int frames_open(struct mmapio_region *region)
 
 void frames_close(struct mmapio_region *region)
 {
-    if (region->frames != NULL) {
-        munmap(region->frames, region->cache_pages * PAGE_BYTES);
-    }
-    if (region->frame_of != NULL) {
-        munmap(region->frame_of, region->page_count * sizeof *region->frame_of);
-    }
-    if (region->next_frame != NULL) {
-        munmap((void *)region->next_frame, region->cache_pages * sizeof *region->next_frame);
-    }
+    pfd_release(region->frames, region->cache_pages * PAGE_BYTES);
+    pfd_release(region->frame_of, region->page_count * sizeof *region->frame_of);
+    pfd_release((void *)region->next_frame, region->cache_pages * sizeof *region->next_frame);
 }
 
 void frames_take(struct mmapio_region *region, uint64_t page)

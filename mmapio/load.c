@@ -1,10 +1,10 @@
 /* load.c -- bringing pages into memory.
  *
  * Where plain pointers work a page is read into a buffer and put in its place at once, protected
- * from stores, so that nobody sees it half read. Where there are pins alone it is read in its
- * place: nobody may look there yet.
+ * from stores, so that nobody sees it half read. Where there are pins alone it is read into its
+ * frame: nobody may look there yet.
  *
- * Depends on: pfd.h, uffd.h.   Used by: pin.c, fault.c.
+ * Depends on: pfd.h, frames.h, uffd.h.   Used by: pin.c, fault.c.
  */
 #include <errno.h>
 #include <string.h>

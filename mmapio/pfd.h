@@ -171,12 +171,25 @@ static inline struct mmapio_shard *shard_of(const struct mmapio_region *region, 
     return &region->shards[page / region->shard_pages];
 }
 
+/* Address space that takes memory, zeroed, where it is touched; NULL: there is none. */
+void *pfd_reserve(size_t bytes);
+
+/* NULL is allowed. */
+void pfd_release(void *start, size_t bytes);
+
 /* The running processor's. */
 struct mmapio_slot *pfd_slot(struct mmapio_region *region);
 
 /* Take a slot's buffer, queue and stream for oneself, the running processor's if it is free. */
 struct mmapio_slot *pfd_take_slot(struct mmapio_region *region);
 void pfd_give_slot(struct mmapio_slot *slot);
+
+/* Whether some pages are not all in the region. */
+static inline bool pfd_is_outside(const struct mmapio_region *region, uint64_t page,
+                                  uint64_t page_count)
+{
+    return page > region->page_count || page_count > region->page_count - page;
+}
 
 static inline void pfd_count(_Atomic uint64_t *counter, uint64_t more)
 {
@@ -252,7 +265,6 @@ unsigned clean_some(struct mmapio_region *region);
  * Returns 0 or what writing failed with. */
 int clean_range(struct mmapio_region *region, uint64_t page, uint64_t page_count, bool waits);
 
-void clean_wake(struct mmapio_region *region);
 int clean_start(struct mmapio_region *region);
 void clean_stop(struct mmapio_region *region);
 

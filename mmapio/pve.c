@@ -113,11 +113,10 @@ int pve_start(struct mmapio_region *region)
         if (region->memfd < 0 || ftruncate(region->memfd, (off_t)bytes) != 0) {
             return errno;
         }
-        void *ppr = mmap(NULL, ppr_bytes(region), protection, flags, -1, 0);
-        if (ppr == MAP_FAILED) {
-            return errno;
+        region->ppr = pfd_reserve(ppr_bytes(region));
+        if (region->ppr == NULL) {
+            return ENOMEM;
         }
-        region->ppr = ppr;
         flags = MAP_SHARED | MAP_NORESERVE;
     }
     void *base = mmap(NULL, bytes, protection, flags, region->memfd, 0);
@@ -136,10 +135,8 @@ void pve_stop(struct mmapio_region *region)
         atomic_store(&region->views[0].base, NULL);
         region->base = NULL;
     }
-    if (region->ppr != NULL) {
-        munmap(region->ppr, ppr_bytes(region));
-        region->ppr = NULL;
-    }
+    pfd_release((void *)region->ppr, ppr_bytes(region));
+    region->ppr = NULL;
     if (region->memfd >= 0) {
         close(region->memfd);
         region->memfd = -1;

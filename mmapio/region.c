@@ -4,14 +4,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "blockdev/device_message.h"
 #include "engine/base/cubby_assert.h"
 #include "engine/base/pause.h"
 #include "mmapio/frames.h"
@@ -35,15 +34,14 @@ static void count_forks(void)
 /* Memory -----------------------------------------------------------------------------------------
  */
 
-/* Address space that takes memory where it is touched; NULL: there is none. */
-static void *reserve(size_t bytes)
+void *pfd_reserve(size_t bytes)
 {
     void *start = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return start == MAP_FAILED ? NULL : start;
 }
 
-static void release(void *start, size_t bytes)
+void pfd_release(void *start, size_t bytes)
 {
     if (start != NULL) {
         munmap(start, bytes);
@@ -67,11 +65,11 @@ static size_t dirty_extents_bytes(const struct mmapio_region *region)
 
 static int reserve_all(struct mmapio_region *region)
 {
-    region->words = reserve(words_bytes(region));
-    region->next = reserve(words_bytes(region));
-    region->extents = reserve(extents_bytes(region));
-    region->dirty_extents = reserve(dirty_extents_bytes(region));
-    region->bounces = reserve(region->slot_count * (size_t)BOUNCE_PAGES * PAGE_BYTES);
+    region->words = pfd_reserve(words_bytes(region));
+    region->next = pfd_reserve(words_bytes(region));
+    region->extents = pfd_reserve(extents_bytes(region));
+    region->dirty_extents = pfd_reserve(dirty_extents_bytes(region));
+    region->bounces = pfd_reserve(region->slot_count * (size_t)BOUNCE_PAGES * PAGE_BYTES);
     if (region->words == NULL || region->next == NULL || region->extents == NULL ||
         region->dirty_extents == NULL || region->bounces == NULL) {
         return ENOMEM;
@@ -97,11 +95,11 @@ static void release_all(struct mmapio_region *region)
 {
     pve_stop(region);
     frames_close(region);
-    release(region->words, words_bytes(region));
-    release(region->next, words_bytes(region));
-    release(region->extents, extents_bytes(region));
-    release(region->dirty_extents, dirty_extents_bytes(region));
-    release(region->bounces, region->slot_count * (size_t)BOUNCE_PAGES * PAGE_BYTES);
+    pfd_release(region->words, words_bytes(region));
+    pfd_release(region->next, words_bytes(region));
+    pfd_release(region->extents, extents_bytes(region));
+    pfd_release(region->dirty_extents, dirty_extents_bytes(region));
+    pfd_release(region->bounces, region->slot_count * (size_t)BOUNCE_PAGES * PAGE_BYTES);
 }
 
 /* Shards and slots ------------------------------------------------------------------------------
@@ -214,17 +212,6 @@ static void disarm(struct mmapio_region *region)
     }
 }
 
-__attribute__((format(printf, 3, 4))) static void say(char *message, size_t size,
-                                                      const char *format, ...)
-{
-    if (message != NULL && size > 0) {
-        va_list arguments;
-        va_start(arguments, format);
-        vsnprintf(message, size, format, arguments);
-        va_end(arguments);
-    }
-}
-
 /* All regions ------------------------------------------------------------------------------------
  */
 
@@ -240,17 +227,16 @@ static bool overlap(const struct mmapio_region *one, const struct mmapio_region 
 }
 
 /* Returns 0, or EBUSY: another one has some of its blocks. */
-static int add_to_all(struct mmapio_region *region, char *message, size_t message_size)
+static int add_to_all(struct mmapio_region *region, struct device_message message)
 {
     int status = 0;
     pthread_mutex_lock(&open_lock);
     for (struct mmapio_region *other = all_open; other != NULL; other = other->next_open) {
         if (overlap(region, other)) {
-            say(message, message_size,
-                "another region has blocks %" PRIu64 " and %" PRIu64
-                " more of the device: close it",
-                other->first_lba, other->page_count);
-            status = EBUSY;
+            status = device_message_set(message, EBUSY,
+                                        "another region has blocks %" PRIu64 " and %" PRIu64
+                                        " more of the device: close it",
+                                        other->first_lba, other->page_count);
         }
     }
     if (status == 0) {
@@ -278,44 +264,43 @@ static void remove_from_all(const struct mmapio_region *region)
  */
 
 static int check(const struct block_device *device, uint64_t first_lba, uint64_t page_count,
-                 uint64_t cache_bytes, char *message, size_t message_size)
+                 uint64_t cache_bytes, struct device_message message)
 {
     uint64_t total = device->geometry.block_count;
     if (page_count == 0 || first_lba > total || page_count > total - first_lba) {
-        say(message, message_size,
-            "blocks %" PRIu64 " and %" PRIu64 " more are not all on the device, which has %" PRIu64,
-            first_lba, page_count, total);
-        return CUBBY_BAD_ARGUMENT;
+        return device_message_set(message, CUBBY_BAD_ARGUMENT,
+                                  "blocks %" PRIu64 " and %" PRIu64
+                                  " more are not all on the device, which has %" PRIu64,
+                                  first_lba, page_count, total);
     }
     if (page_count >= UINT32_MAX) {
-        say(message, message_size, "a region has at most 2^32 - 2 pages (16 TiB), not %" PRIu64,
-            page_count);
-        return CUBBY_BAD_ARGUMENT;
+        return device_message_set(message, CUBBY_BAD_ARGUMENT,
+                                  "a region has at most 2^32 - 2 pages (16 TiB), not %" PRIu64,
+                                  page_count);
     }
     if (cache_bytes % PAGE_BYTES != 0 || cache_bytes / PAGE_BYTES < MMAPIO_CACHE_PAGES_MIN) {
-        say(message, message_size,
-            "a cache of %" PRIu64 " bytes: it has to be a multiple of 4096, and 256 KiB or more",
-            cache_bytes);
-        return CUBBY_BAD_ARGUMENT;
+        return device_message_set(message, CUBBY_BAD_ARGUMENT,
+                                  "a cache of %" PRIu64
+                                  " bytes: it has to be a multiple of 4096, and 256 KiB or more",
+                                  cache_bytes);
     }
     return 0;
 }
 
-static int open_parts(struct mmapio_region *region, char *message, size_t message_size)
+static int open_parts(struct mmapio_region *region, struct device_message message)
 {
     int status = reserve_all(region);
     if (status != 0) {
-        say(message, message_size, "no address space for %" PRIu64 " pages", region->page_count);
-        return status;
+        return device_message_set(message, status, "no address space for %" PRIu64 " pages",
+                                  region->page_count);
     }
-    open_shards(region);
     open_slots(region);
     if (!region->options.pins_only) {
         status = reserve_addresses(region);
         status = status == 0 ? arm(region) : status;
         if (status != 0) {
-            say(message, message_size, "plain pointers are not possible, only pins: %s",
-                strerror(status));
+            device_message_set(message, status, "plain pointers are not possible, only pins: %s",
+                               strerror(status));
             pve_stop(region);
             disarm(region);
         }
@@ -372,10 +357,11 @@ static void close_all(struct mmapio_region *region)
 
 int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_count,
                 uint64_t cache_bytes, const struct mmapio_options *options,
-                struct mmapio_region **result, char *message, size_t message_size)
+                struct mmapio_region **result, char *text, size_t text_size)
 {
-    say(message, message_size, "%s", "");
-    int status = check(device, first_lba, page_count, cache_bytes, message, message_size);
+    struct device_message message = {text, text_size};
+    device_message_set(message, 0, "%s", "");
+    int status = check(device, first_lba, page_count, cache_bytes, message);
     if (status != 0) {
         return status;
     }
@@ -401,10 +387,9 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
     pthread_cond_init(&region->cleaner_wake, NULL);
     divide(region);
     region->slots = aligned_alloc(128, region->slot_count * sizeof *region->slots);
-    struct mmapio_shard *shards = aligned_alloc(128, region->shard_count * sizeof *shards);
-    region->shards = shards;
-    if (region->slots == NULL || shards == NULL) {
-        free(shards);
+    region->shards = aligned_alloc(128, region->shard_count * sizeof *region->shards);
+    if (region->slots == NULL || region->shards == NULL) {
+        free(region->shards);
         free(region->slots);
         region->shards = NULL;
         region->slots = NULL;
@@ -412,13 +397,10 @@ int mmapio_open(struct block_device *device, uint64_t first_lba, uint64_t page_c
         return ENOMEM;
     }
     memset(region->slots, 0, region->slot_count * sizeof *region->slots);
-    memset(shards, 0, region->shard_count * sizeof *shards);
-    for (unsigned i = 0; i < region->shard_count; i++) {
-        shards[i].uffd = -1;
-    }
-    status = add_to_all(region, message, message_size);
+    open_shards(region);
+    status = add_to_all(region, message);
     if (status == 0) {
-        status = open_parts(region, message, message_size);
+        status = open_parts(region, message);
     }
     if (status != 0) {
         close_all(region);

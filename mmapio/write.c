@@ -100,7 +100,7 @@ static void disown(struct mmapio_region *region, uint64_t page, uint32_t from,
 int mmapio_write_begin(struct mmapio_region *region, uint64_t page, size_t page_count,
                        uint32_t *words)
 {
-    if (page > region->page_count || page_count > region->page_count - page) {
+    if (pfd_is_outside(region, page, page_count)) {
         return EINVAL;
     }
     if (region->options.read_only) {
@@ -152,7 +152,7 @@ int mmapio_write(struct mmapio_region *region, uint64_t page, size_t page_count,
     if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
     }
-    if (page > region->page_count || page_count > region->page_count - page) {
+    if (pfd_is_outside(region, page, page_count)) {
         return EINVAL;
     }
     int status = 0;
@@ -192,7 +192,7 @@ int mmapio_advise(struct mmapio_region *region, uint64_t page, uint64_t page_cou
     if (pfd_is_forked(region)) {
         return CUBBY_FORKED;
     }
-    if (page > region->page_count || page_count > region->page_count - page) {
+    if (pfd_is_outside(region, page, page_count)) {
         return EINVAL;
     }
     switch (advice) {
