@@ -14,6 +14,7 @@
 #include "engine/base/bytes.h"
 #include "engine/cubby.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 /* A drive on a device that stays when the drive is closed. */
 struct csd_fixture {
@@ -26,16 +27,6 @@ struct csd_fixture {
 static inline struct device_message csd_fixture_message(struct csd_fixture *fixture)
 {
     return (struct device_message){.text = fixture->message, .size = sizeof fixture->message};
-}
-
-/* xorshift*: the same for the same seed everywhere. */
-static inline uint64_t csd_random(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    uint64_t mixed = *state;
-    mixed = (mixed ^ mixed >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    mixed = (mixed ^ mixed >> 27) * UINT64_C(0x94d049bb133111eb);
-    return mixed ^ mixed >> 31;
 }
 
 /* A medium as large as a drive with these options needs, and the drive made on it, closed. */
@@ -96,9 +87,9 @@ static inline void csd_fill_block(uint8_t *block, uint64_t lba, uint64_t version
     }
     uint64_t random = lba * 1000003 + version;
     static const size_t random_bytes[] = {64, 700, 2048, 2048, 3000, CUBBY_BLOCK_BYTES};
-    size_t end = random_bytes[csd_random(&random) % 6];
+    size_t end = random_bytes[next_random(&random) % 6];
     for (size_t i = 0; i < end; i += 8) {
-        store_u64(block + i, csd_random(&random));
+        store_u64(block + i, next_random(&random));
     }
     store_u64(block, lba);
     store_u64(block + 8, version);

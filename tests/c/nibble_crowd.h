@@ -40,7 +40,7 @@ struct crowd {
 static inline void crowd_write(struct crowd *crowd, cubby_nibble_session *session, uint64_t key,
                                uint64_t *round, size_t *size, uint64_t *random)
 {
-    uint64_t what = nibble_random(random) % 16;
+    uint64_t what = next_random(random) % 16;
     if (what < 2) {
         int status = cubby_nibble_delete(session, (uint8_t *)&key, 8);
         CHECK_EQUAL(status, *size == 0 ? CUBBY_NOT_FOUND : CUBBY_OK);
@@ -49,7 +49,7 @@ static inline void crowd_write(struct crowd *crowd, cubby_nibble_session *sessio
         return;
     }
     size_t larger = NIBBLE_VALUE_MIN +
-                    nibble_random(random) % (what < 12 ? 100 : crowd->size_max - NIBBLE_VALUE_MIN);
+                    next_random(random) % (what < 12 ? 100 : crowd->size_max - NIBBLE_VALUE_MIN);
     if (atomic_load(&crowd->live_bytes) + larger > crowd->live_bytes_max && larger > *size) {
         return;
     }
@@ -75,8 +75,7 @@ static void *crowd_writer(void *state)
     static _Thread_local size_t sizes[CROWD_KEYS];
     uint64_t random = self;
     for (unsigned i = 0; i < crowd->operations; i++) {
-        uint64_t key =
-            nibble_random(&random) % (CROWD_KEYS / crowd->writers) * crowd->writers + self;
+        uint64_t key = next_random(&random) % (CROWD_KEYS / crowd->writers) * crowd->writers + self;
         if (i % 4 == 0) {
             if (sizes[key] == 0) {
                 nibble_expect_none(session, key);
@@ -106,7 +105,7 @@ static inline void crowd_get_many(cubby_nibble_session *session, uint64_t *seen,
     size_t value_sizes[CROWD_BATCH];
     struct cubby_slice values;
     for (size_t i = 0; i < CROWD_BATCH; i++) {
-        keys[i] = nibble_random(random) % CROWD_KEYS;
+        keys[i] = next_random(random) % CROWD_KEYS;
         key_sizes[i] = 8;
     }
     CHECK_EQUAL(cubby_nibble_get_many(session, CROWD_BATCH, (uint8_t *)keys, key_sizes, &values,
@@ -149,7 +148,7 @@ static void *crowd_reader(void *state)
     static _Thread_local uint64_t seen[CROWD_KEYS];
     uint64_t turn = 0;
     while (atomic_load(&crowd->writing) > 0) {
-        uint64_t key = nibble_random(&random) % CROWD_KEYS;
+        uint64_t key = next_random(&random) % CROWD_KEYS;
         struct cubby_slice value;
         turn++;
         if (turn % 20000 == 0) {

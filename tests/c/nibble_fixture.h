@@ -12,6 +12,7 @@
 
 #include "engine/cubby.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 enum {
     NIBBLE_VALUE_MIN = 16, /* of a value that tells what it is */
@@ -47,15 +48,6 @@ static inline struct cubby_nibble_stat nibble_stat_of(const struct nibble_fixtur
     return stat;
 }
 
-static inline uint64_t nibble_random(uint64_t *state)
-{
-    *state += 0x9e3779b97f4a7c15;
-    uint64_t number = *state;
-    number = (number ^ number >> 30) * 0xbf58476d1ce4e5b9;
-    number = (number ^ number >> 27) * 0x94d049bb133111eb;
-    return number ^ number >> 31;
-}
-
 static inline void nibble_fill(uint8_t *value, size_t size, uint64_t number, uint64_t round)
 {
     CHECK(size >= NIBBLE_VALUE_MIN);
@@ -63,7 +55,7 @@ static inline void nibble_fill(uint8_t *value, size_t size, uint64_t number, uin
     memcpy(value + 8, &round, 8);
     uint64_t state = number * 31 + round;
     for (size_t i = 16; i < size; i += 8) {
-        uint64_t word = nibble_random(&state);
+        uint64_t word = next_random(&state);
         memcpy(value + i, &word, size - i < 8 ? size - i : 8);
     }
 }
@@ -83,7 +75,7 @@ static inline int nibble_is_whole(const uint8_t *value, size_t size, uint64_t nu
     }
     uint64_t state = number * 31 + *round;
     for (size_t i = 16; i < size; i += 8) {
-        uint64_t word = nibble_random(&state);
+        uint64_t word = next_random(&state);
         if (memcmp(value + i, &word, size - i < 8 ? size - i : 8) != 0) {
             return 0;
         }

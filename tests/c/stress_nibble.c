@@ -48,7 +48,7 @@ static void check_churn(bool append_only, size_t size_min, size_t size_max)
     uint64_t first = 0;
     uint64_t next = 0;
     while (nibble_put_number(fixture.session, next, 0,
-                             size_min + nibble_random(&random) % (size_max - size_min + 1)) ==
+                             size_min + next_random(&random) % (size_max - size_min + 1)) ==
            CUBBY_OK) {
         next++;
     }
@@ -64,7 +64,7 @@ static void check_churn(bool append_only, size_t size_min, size_t size_max)
             first++;
             int status =
                 nibble_put_number(fixture.session, next, next,
-                                  size_min + nibble_random(&random) % (size_max - size_min + 1));
+                                  size_min + next_random(&random) % (size_max - size_min + 1));
             CHECK(status == CUBBY_OK || status == CUBBY_FULL);
             if (status == CUBBY_FULL) { /* the sizes have come out larger: make room for one more */
                 full++;

@@ -83,7 +83,7 @@ static void test_incompressible_blocks_are_stored_as_they_are(void)
     uint8_t *block = csd_blocks(1);
     uint64_t random = 1;
     for (size_t i = 0; i < CUBBY_BLOCK_BYTES; i += 8) {
-        store_u64(block + i, csd_random(&random));
+        store_u64(block + i, next_random(&random));
     }
     CHECK_EQUAL(fixture.drive->ops->write(fixture.drive, 7, 1, block), 0);
     CHECK_EQUAL(stat_of(&fixture).raw_writes, 1);
@@ -137,11 +137,11 @@ static void compare_all(struct block_device *drive, struct model *model)
 /* One random write, write of zeros, discard or read of up to RANGE_BLOCKS blocks. */
 static void do_something(struct block_device *drive, struct model *model, uint64_t *random)
 {
-    uint64_t lba = csd_random(random) % model->block_count;
+    uint64_t lba = next_random(random) % model->block_count;
     uint64_t most =
         model->block_count - lba < RANGE_BLOCKS ? model->block_count - lba : RANGE_BLOCKS;
-    uint64_t count = csd_random(random) % 4 == 0 ? 1 + csd_random(random) % most : 1;
-    uint64_t choice = csd_random(random) % 20;
+    uint64_t count = next_random(random) % 4 == 0 ? 1 + next_random(random) % most : 1;
+    uint64_t choice = next_random(random) % 20;
     if (choice < 12) {
         for (uint64_t i = 0; i < count; i++) {
             uint64_t version = choice == 0 ? 0 : model->next_version++;
@@ -204,7 +204,7 @@ static uint64_t fill_up(struct csd_fixture *fixture, uint8_t *block, uint64_t fi
     uint64_t random = 99;
     for (uint64_t lba = first;; lba++) {
         for (size_t i = 0; i < CUBBY_BLOCK_BYTES; i += 8) {
-            store_u64(block + i, csd_random(&random));
+            store_u64(block + i, next_random(&random));
         }
         int status = fixture->drive->ops->write(fixture->drive, lba, 1, block);
         if (status != 0) {
@@ -235,8 +235,8 @@ static void test_a_full_drive_refuses_what_needs_more_and_nothing_else(void)
     /* What takes no more than before is taken, many times over, and so is a discard. */
     uint64_t random = 5;
     for (int i = 0; i < 5000; i++) {
-        uint64_t lba = csd_random(&random) % taken;
-        store_u64(block, csd_random(&random));
+        uint64_t lba = next_random(&random) % taken;
+        store_u64(block, next_random(&random));
         CHECK_EQUAL(fixture.drive->ops->write(fixture.drive, lba, 1, block), 0);
         uint64_t first_word = load_u64(block);
         CHECK_EQUAL(fixture.drive->ops->read(fixture.drive, lba, 1, block), 0);
@@ -274,7 +274,7 @@ static void test_a_nearly_full_drive_warns_and_then_slows_down(void)
     uint64_t slow_writes = 0;
     for (uint64_t lba = 0; last != BLOCK_SPACE_THROTTLED || slow_writes < 3; lba++) {
         for (size_t i = 0; i < CUBBY_BLOCK_BYTES; i += 8) {
-            store_u64(block + i, csd_random(&random));
+            store_u64(block + i, next_random(&random));
         }
         uint64_t before_ns = wait_now_ns();
         CHECK_EQUAL(fixture.drive->ops->write(fixture.drive, lba, 1, block), 0);
@@ -345,7 +345,7 @@ static void test_errors_of_the_medium_are_reported_and_lose_nothing(void)
         fault_device_arm_once(fixture.fault, nth % 2 == 0 ? FAULT_WRITE : FAULT_READ, nth);
         uint64_t errors = 0;
         for (uint64_t i = 0; i < 2 * nth; i++) {
-            uint64_t lba = csd_random(&random) % model.block_count;
+            uint64_t lba = next_random(&random) % model.block_count;
             uint64_t version = model.next_version++;
             csd_fill_block(model.blocks, lba, version);
             int status = fixture.drive->ops->write(fixture.drive, lba, 1, model.blocks);

@@ -31,7 +31,7 @@ static void make_filled(struct csd_fixture *fixture, uint64_t *versions)
             }
             csd_fixture_open(fixture);
         }
-        uint64_t lba = csd_random(&random) % BLOCKS;
+        uint64_t lba = next_random(&random) % BLOCKS;
         versions[lba] = version % 10 == 0 ? 0 : version;
         csd_fill_block(block, lba, versions[lba]);
         CHECK_EQUAL(fixture->drive->ops->write(fixture->drive, lba, 1, block), 0);
@@ -97,8 +97,8 @@ static void test_no_flipped_bit_gives_wrong_data(void)
     static const struct fault_plan plan = {0};
     for (int i = 0; i < FLIPS; i++) {
         /* Every block of the superblocks and the map, then the log. */
-        size_t index = (size_t)i < 24 * 40 ? (size_t)i / 40 : csd_random(&random) % used_count;
-        uint64_t bit = csd_random(&random) % ((uint64_t)CUBBY_BLOCK_BYTES * 8);
+        size_t index = (size_t)i < 24 * 40 ? (size_t)i / 40 : next_random(&random) % used_count;
+        uint64_t bit = next_random(&random) % ((uint64_t)CUBBY_BLOCK_BYTES * 8);
         flip_bit(fixture.medium, used[index], bit);
         int status = csd_fixture_open_with(&fixture, &plan, BLOCK_DEVICE_READ_ONLY);
         if (status == 0) {
@@ -132,8 +132,8 @@ static void test_damage_stays_where_it_is_while_all_else_moves(void)
         uint64_t *used;
         size_t used_count = find_used(fixture.medium, &used);
         for (int flips = 0; flips < 20; flips++) {
-            flip_bit(fixture.medium, used[2 + csd_random(&random) % (used_count - 2)],
-                     csd_random(&random) % ((uint64_t)CUBBY_BLOCK_BYTES * 8));
+            flip_bit(fixture.medium, used[2 + next_random(&random) % (used_count - 2)],
+                     next_random(&random) % ((uint64_t)CUBBY_BLOCK_BYTES * 8));
         }
         free(used);
         static const struct fault_plan plan = {0};
@@ -143,7 +143,7 @@ static void test_damage_stays_where_it_is_while_all_else_moves(void)
         }
         /* Half of the blocks are written again and again: cleaning meets the damage. */
         for (uint64_t version = 10000; version < 16000; version++) {
-            uint64_t lba = csd_random(&random) % BLOCKS / 2 * 2;
+            uint64_t lba = next_random(&random) % BLOCKS / 2 * 2;
             versions[lba] = version;
             csd_fill_block(block, lba, version);
             CHECK_EQUAL(fixture.drive->ops->write(fixture.drive, lba, 1, block), 0);

@@ -57,9 +57,9 @@ static void work(struct notes *notes, uint64_t seed)
     uint8_t *blocks = csd_blocks(CALL_BLOCKS_MAX);
     uint64_t random = seed;
     for (;;) {
-        uint64_t lba = csd_random(&random) % (BLOCKS - CALL_BLOCKS_MAX);
-        uint64_t count = 1 + csd_random(&random) % CALL_BLOCKS_MAX;
-        uint64_t choice = csd_random(&random) % 32;
+        uint64_t lba = next_random(&random) % (BLOCKS - CALL_BLOCKS_MAX);
+        uint64_t count = 1 + next_random(&random) % CALL_BLOCKS_MAX;
+        uint64_t choice = next_random(&random) % 32;
         uint64_t versions[CALL_BLOCKS_MAX] = {0};
         for (uint64_t i = 0; i < count; i++) {
             versions[i] = atomic_fetch_add(&notes->last_version, 1) + 1;
@@ -111,7 +111,7 @@ static void survive_kills(const char *folder)
             work(notes, i);
         }
         /* At random, from its opening on. */
-        usleep((unsigned)(csd_random(&random) % 30000));
+        usleep((unsigned)(next_random(&random) % 30000));
         CHECK_EQUAL(kill(child, SIGKILL), 0);
         int state;
         CHECK_EQUAL(waitpid(child, &state, 0), child);

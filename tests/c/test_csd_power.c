@@ -98,11 +98,11 @@ static int flush(struct block_device *drive, struct model *model)
 /* One operation, whose status is not 0 once the power is off. */
 static int do_something(struct block_device *drive, struct model *model, uint64_t *random)
 {
-    uint64_t lba = csd_random(random) % model->block_count;
+    uint64_t lba = next_random(random) % model->block_count;
     uint64_t left = model->block_count - lba;
     uint64_t most = model->spread > 1 ? 1 : left < CALL_BLOCKS_MAX ? left : CALL_BLOCKS_MAX;
-    uint64_t count = csd_random(random) % 8 == 0 ? 1 + csd_random(random) % most : 1;
-    uint64_t choice = csd_random(random) % 64;
+    uint64_t count = next_random(random) % 8 == 0 ? 1 + next_random(random) % most : 1;
+    uint64_t choice = next_random(random) % 64;
     if (choice < 52) {
         return write_some(drive, model, lba, count, choice < 3);
     }
@@ -170,13 +170,13 @@ static void survive_cuts(uint64_t seed, unsigned cuts)
     uint64_t random = seed;
     for (unsigned i = 0; i < cuts; i++) {
         /* Sometimes so soon that opening itself is cut off. */
-        uint64_t most = csd_random(&random) % 8 == 0 ? 12 : OPERATIONS_MAX;
+        uint64_t most = next_random(&random) % 8 == 0 ? 12 : OPERATIONS_MAX;
         struct fault_plan plan = {
-            .cut_at = 1 + csd_random(&random) % most,
+            .cut_at = 1 + next_random(&random) % most,
             .cache = true,
             .tear = seed % 2 == 1,
-            .seed = csd_random(&random),
-            .cache_bytes = csd_random(&random) % 2 == 0 ? 256 << 10 : 0,
+            .seed = next_random(&random),
+            .cache_bytes = next_random(&random) % 2 == 0 ? 256 << 10 : 0,
         };
         int status = csd_fixture_open_with(&fixture, &plan, 0);
         if (status == 0) {

@@ -51,7 +51,7 @@ static void read_queued(struct shared *shared, struct block_queue *queue, uint64
     struct block_request requests[DEPTH];
     uint64_t done_before[DEPTH];
     for (size_t i = 0; i < DEPTH; i++) {
-        uint64_t lba = csd_random(random) % BLOCKS;
+        uint64_t lba = next_random(random) % BLOCKS;
         done_before[i] = atomic_load(&shared->done[lba]);
         requests[i] = (struct block_request){.operation = BLOCK_READ,
                                              .block_count = 1,
@@ -79,9 +79,9 @@ static void *work(void *argument)
     CHECK_EQUAL(drive->ops->queue_open(drive, DEPTH, &queue), 0);
     uint64_t random = self->number;
     for (uint64_t i = 1; i <= OPERATIONS / shared->thread_count; i++) {
-        uint64_t choice = csd_random(&random) % 16;
+        uint64_t choice = next_random(&random) % 16;
         uint64_t own =
-            csd_random(&random) % (BLOCKS / shared->thread_count) * shared->thread_count +
+            next_random(&random) % (BLOCKS / shared->thread_count) * shared->thread_count +
             self->number;
         if (choice < 9) {
             atomic_store(&shared->begun[own], i);
@@ -89,7 +89,7 @@ static void *work(void *argument)
             CHECK_EQUAL(drive->ops->write(drive, own, 1, blocks), 0);
             atomic_store(&shared->done[own], i);
         } else if (choice < 13) {
-            read_one(shared, csd_random(&random) % BLOCKS, blocks);
+            read_one(shared, next_random(&random) % BLOCKS, blocks);
         } else if (choice < 15) {
             read_queued(shared, queue, &random, blocks);
         } else if (i % 64 == 0) {

@@ -8,6 +8,7 @@
 #include "engine/cubby.h"
 #include "mmapio/region.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 enum {
     PAGES = 20000,
@@ -15,14 +16,6 @@ enum {
     BYTES = CUBBY_BLOCK_BYTES,
     NOTES_MAX = 40000,
 };
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
 
 /* A device that notes ----------------------------------------------------------------------------
  */

@@ -12,6 +12,7 @@
 #include "engine/cubby.h"
 #include "mmapio/region.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 #ifdef CUBBY_SANITIZED
 enum { STEPS = 6000 };
@@ -29,14 +30,6 @@ enum {
     MANY = 8,
     GENERATION_BITS = 32,
 };
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
 
 /* A device that looks at what it is given ---------------------------------------------------------
  */

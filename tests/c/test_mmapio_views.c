@@ -9,6 +9,7 @@
 #include "engine/cubby.h"
 #include "mmapio/region.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 #ifdef CUBBY_SANITIZED
 enum { STEPS = 8000 };
@@ -24,14 +25,6 @@ enum {
     VIEWS = 4,
     THREADS = 3,
 };
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
 
 /* A region with these views of it: all pages, to be written; all, to be read; and two parts. */
 struct shown {

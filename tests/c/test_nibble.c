@@ -149,10 +149,10 @@ static void check_model(bool append_only, size_t size_max, uint32_t cleaners)
     uint64_t state = size_max;
     uint64_t live = 0;
     for (uint64_t round = 1; round < 300000; round++) {
-        uint64_t key = nibble_random(&state) % KEYS;
-        uint64_t what = nibble_random(&state) % 10;
+        uint64_t key = next_random(&state) % KEYS;
+        uint64_t what = next_random(&state) % 10;
         if (what < 6) {
-            size_t size = NIBBLE_VALUE_MIN + nibble_random(&state) % (size_max - NIBBLE_VALUE_MIN);
+            size_t size = NIBBLE_VALUE_MIN + next_random(&state) % (size_max - NIBBLE_VALUE_MIN);
             if (live - model[key].size + size > 11 * MIB) {
                 continue;
             }
@@ -455,7 +455,7 @@ static void test_a_value_grows_and_shrinks_in_any_order(void)
                                                            .append_only = (uint32_t)append_only});
         uint64_t random = 3;
         for (uint64_t round = 0; round < 20000; round++) {
-            size_t size = NIBBLE_VALUE_MIN + nibble_random(&random) % (round % 7 == 0 ? 30000 : 90);
+            size_t size = NIBBLE_VALUE_MIN + next_random(&random) % (round % 7 == 0 ? 30000 : 90);
             CHECK_EQUAL(nibble_put_number(fixture.session, round % 3, round, size), CUBBY_OK);
             nibble_expect_number(fixture.session, round % 3, round, size);
         }

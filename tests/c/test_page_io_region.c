@@ -13,6 +13,7 @@
 #include "engine/cubby.h"
 #include "engine/store/page_io_region.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 enum {
     BLOCKS = 2200,
@@ -26,14 +27,6 @@ enum {
     ROUNDS = 20000,
     BYTES = CUBBY_BLOCK_BYTES,
 };
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
 
 static uint8_t *aligned(size_t blocks)
 {

@@ -10,6 +10,7 @@
 #include "engine/cubby.h"
 #include "engine/cubby_region.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 enum {
     PAGE = CUBBY_BLOCK_BYTES,
@@ -23,14 +24,6 @@ enum {
 static char message[CUBBY_MESSAGE_BYTES];
 
 #define SAID message, sizeof message
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
 
 static cubby_region *opened(const char *name, uint32_t pins_only)
 {

@@ -70,7 +70,7 @@ static void empty_model(struct volimap_model *model, unsigned order)
     switch (order) {
     case 0: /* at random, and what that has not met ascending */
         for (size_t i = 0; i < 2 * model->count; i++) {
-            model_remove(model, volimap_random(&model->random) % model->count);
+            model_remove(model, next_random(&model->random) % model->count);
         }
         for (size_t i = 0; i < model->count; i++) {
             model_remove(model, i);
@@ -170,7 +170,7 @@ static void test_a_single_bit_parts_keys(void)
     uint64_t random = 5;
     for (unsigned bit = 0; bit < 64; bit++) {
         struct volimap_opened it = volimap_opened();
-        uint64_t base = volimap_random(&random);
+        uint64_t base = next_random(&random);
         for (uint64_t i = 0; i < 600; i++) { /* enough to fill pages on both sides */
             uint64_t key = (base + i) ^ (i & 1 ? UINT64_C(1) << bit : 0);
             CHECK_EQUAL(cubby_volimap_put(it.session, key, i), CUBBY_OK);
@@ -194,7 +194,7 @@ static void mix(struct volimap_opened it, const uint64_t *keys, size_t count, si
                 uint64_t *random)
 {
     for (size_t i = 0; i < calls; i++) {
-        uint64_t drawn = volimap_random(random);
+        uint64_t drawn = next_random(random);
         uint64_t key = keys[(drawn >> 20) % count];
         bool grows = (i / (2 * count) & 1) == 0;
         if (((drawn & 7) < 7) == grows) {

@@ -302,12 +302,12 @@ static void play_round(struct player *player, cubby_volimap_session *session, ui
 {
     struct game *game = player->game;
     const struct round *round = &game->round;
-    player->count = 1 + (unsigned)(volimap_random(random) % CALLS_MAX);
+    player->count = 1 + (unsigned)(next_random(random) % CALLS_MAX);
     begin_together(game, round->ready);
     for (unsigned i = 0; i < player->count; i++) {
-        uint64_t drawn = volimap_random(random);
+        uint64_t drawn = next_random(random);
         for (unsigned j = 0; j < (drawn & 3); j++) {
-            move_neighbour(round, session, player->self, volimap_random(random));
+            move_neighbour(round, session, player->self, next_random(random));
         }
         player->calls[i] = (struct call){
             .kind = (enum call_kind)((drawn >> 8) % CALLS),
@@ -345,7 +345,7 @@ static void set_round(struct game *game, uint64_t number, uint64_t *random)
 {
     static const unsigned shifts[] = {0, 1, 9, 30, 52};
     struct round *round = &game->round;
-    uint64_t drawn = volimap_random(random);
+    uint64_t drawn = next_random(random);
     unsigned shift = shifts[drawn % 5];
     *round = (struct round){
         .base = number % 8 << ROOT_ENTRY_BITS,

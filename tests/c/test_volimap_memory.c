@@ -42,7 +42,7 @@ static bool is_refused(void)
     static _Thread_local uint64_t random;
     int64_t number = atomic_fetch_add(&taken, 1);
     bool no = (number >= atomic_load(&first) && number <= atomic_load(&last)) ||
-              (one_of != 0 && volimap_random(&random) % one_of == 0);
+              (one_of != 0 && next_random(&random) % one_of == 0);
     atomic_fetch_add(&refused, no);
     return no;
 }
@@ -187,7 +187,7 @@ static bool end_half_done(const uint64_t *keys, size_t count, uint64_t number)
     one_of = 2 + number / PATTERNS % 5;
     for (size_t step = 0; step < 4 * count && !is_left; step++) {
         size_t failures = trial.failures;
-        uint64_t drawn = volimap_random(&random);
+        uint64_t drawn = next_random(&random);
         size_t i = (drawn >> 32) % count;
         if (drawn % 8 < (step / (2 * count) % 2 == 0 ? 7 : 1)) {
             try_put(&trial, i);
@@ -312,7 +312,7 @@ static void *work(void *state)
     one_of = 6;
     uint64_t random = self;
     for (size_t step = 0; step < THREAD_STEPS; step++) {
-        uint64_t drawn = volimap_random(&random);
+        uint64_t drawn = next_random(&random);
         size_t i = (size_t)(drawn >> 32) % crowd->count / THREADS * THREADS + self;
         if (i >= crowd->count) {
             continue;

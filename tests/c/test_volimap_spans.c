@@ -18,7 +18,7 @@ enum { WRITERS = 4 };
 static uint64_t nth_key(unsigned writer, uint64_t i)
 {
     uint64_t state = (uint64_t)writer << 32 | i;
-    return volimap_random(&state);
+    return next_random(&state);
 }
 
 struct growing {

@@ -154,7 +154,7 @@ static void *writer(void *state)
     CHECK(owns != NULL);
     uint64_t random = self;
     for (size_t step = 0; step < THREAD_STEPS; step++) {
-        uint64_t drawn = volimap_random(&random);
+        uint64_t drawn = next_random(&random);
         /* Runs of keys, and single ones; there is a tide, which writers have at different times. */
         size_t at = drawn % 3 == 0 ? (size_t)(drawn >> 32) % crowd->count : step % crowd->count;
         size_t i = at / WRITERS * WRITERS + self;
@@ -216,7 +216,7 @@ static void *reader(void *state)
     CHECK(seen != NULL);
     uint64_t random = 12345;
     for (unsigned turn = 0; atomic_load(&crowd->writing) > 0; turn++) {
-        uint64_t drawn = volimap_random(&random);
+        uint64_t drawn = next_random(&random);
         size_t i = (size_t)(drawn >> 32) % crowd->count;
         uint64_t key = crowd->keys[i];
         uint64_t value = 0;
@@ -306,7 +306,7 @@ static void *count(void *state)
         }
         CHECK_EQUAL(status, CUBBY_OK);
 
-        uint64_t token = volimap_random(&random) % TOKENS;
+        uint64_t token = next_random(&random) % TOKENS;
         key = (token * 64 + 32) * counting->step;
         if (cubby_volimap_remove(session, key, &value) == CUBBY_OK) {
             CHECK_EQUAL(cubby_volimap_put_if_absent(session, key, value + 1, NULL), CUBBY_OK);
@@ -513,7 +513,7 @@ struct clusters {
 static uint64_t cluster_key(const struct clusters *clusters, uint64_t cluster, uint64_t i)
 {
     uint64_t state = cluster * CLUSTER_KEYS + i;
-    return (cluster << clusters->bit) + (volimap_random(&state) >> 46 << 10) + i % 1024;
+    return (cluster << clusters->bit) + (next_random(&state) >> 46 << 10) + i % 1024;
 }
 
 static void *cluster_work(void *state)
@@ -523,7 +523,7 @@ static void *cluster_work(void *state)
     cubby_volimap_session *session = volimap_session(clusters->it.map);
     uint64_t random = self;
     for (uint64_t step = 0; step < THREAD_STEPS / CLUSTER_KEYS; step++) {
-        uint64_t cluster = volimap_random(&random) % CLUSTERS / WRITERS * WRITERS + self;
+        uint64_t cluster = next_random(&random) % CLUSTERS / WRITERS * WRITERS + self;
         for (uint64_t i = 0; i < CLUSTER_KEYS; i++) {
             uint64_t key = cluster_key(clusters, cluster, i);
             CHECK_EQUAL(cubby_volimap_put_if_absent(session, key, volimap_value(key, step), NULL),
@@ -565,7 +565,7 @@ static void *visitor(void *state)
     uint64_t random = (uint64_t)pthread_self();
     for (unsigned visit = 0; visit < VISITS; visit++) {
         cubby_volimap_session *session = volimap_session(map);
-        uint64_t base = volimap_random(&random) % 4000;
+        uint64_t base = next_random(&random) % 4000;
         for (uint64_t key = base; key < base + 12; key++) {
             uint64_t value;
             if (cubby_volimap_get(session, key, &value) == CUBBY_OK) {

@@ -15,14 +15,7 @@
 #include "engine/cubby.h"
 #include "engine/volimap/array.h"
 #include "tests/c/check.h"
-
-static inline uint64_t next_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-}
+#include "tests/c/random.h"
 
 static inline void open_array(struct array *array, uint64_t low, uint64_t high, uint64_t window)
 {

@@ -11,6 +11,7 @@
 
 #include "engine/volimap/api.h"
 #include "tests/c/check.h"
+#include "tests/c/random.h"
 
 struct volimap_opened {
     cubby_volimap *map;
@@ -36,14 +37,6 @@ static inline void volimap_closed(struct volimap_opened it)
 {
     cubby_volimap_session_close(it.session);
     cubby_volimap_close(it.map);
-}
-
-static inline uint64_t volimap_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
 }
 
 /* Values ----------------------------------------------------------------------------------------
@@ -97,19 +90,19 @@ static int volimap_compare(const void *one, const void *other)
 
 static inline uint64_t volimap_draw_key(enum volimap_pattern pattern, size_t i, uint64_t *random)
 {
-    uint64_t drawn = volimap_random(random);
+    uint64_t drawn = next_random(random);
     switch (pattern) {
     case PATTERN_DENSE:
         return 1000 + i;
     case PATTERN_CLUSTERED: {
         uint64_t state = i / 300; /* the cluster */
-        return volimap_random(&state) + i % 300;
+        return next_random(&state) + i % 300;
     }
     case PATTERN_SHARED: {
         uint64_t state = drawn % 24; /* the prefix */
-        unsigned kept = 3 + (unsigned)(volimap_random(&state) % 50);
+        unsigned kept = 3 + (unsigned)(next_random(&state) % 50);
         uint64_t mask = UINT64_MAX >> kept >> (drawn >> 58);
-        return (volimap_random(&state) & ~mask) | (volimap_random(random) & mask);
+        return (next_random(&state) & ~mask) | (next_random(random) & mask);
     }
     case PATTERN_ONE_LINE: {
         uint64_t key = (drawn & UINT64_C(0x80000000000fffff)) | UINT64_C(0x12345) << 30;
@@ -121,8 +114,7 @@ static inline uint64_t volimap_draw_key(enum volimap_pattern pattern, size_t i, 
     case PATTERN_BITS: {
         uint64_t power = UINT64_C(1) << drawn % 64;
         uint64_t state = drawn >> 32 & 255; /* another number */
-        return (drawn >> 8 & 3) == 0 ? power + (drawn >> 16) % 3 - 1
-                                     : volimap_random(&state) ^ power;
+        return (drawn >> 8 & 3) == 0 ? power + (drawn >> 16) % 3 - 1 : next_random(&state) ^ power;
     }
     default:
         return drawn;
@@ -155,7 +147,7 @@ static inline uint64_t *volimap_make_keys(enum volimap_pattern pattern, size_t c
 static inline void volimap_shuffle(uint64_t *keys, size_t count, uint64_t *random)
 {
     for (size_t i = count; i > 1; i--) {
-        size_t other = volimap_random(random) % i;
+        size_t other = next_random(random) % i;
         uint64_t key = keys[i - 1];
         keys[i - 1] = keys[other];
         keys[other] = key;

@@ -113,7 +113,7 @@ static inline size_t model_rank(const struct volimap_model *model, uint64_t key)
 /* One of its keys, or one beside it. */
 static inline uint64_t model_draw_bound(struct volimap_model *model)
 {
-    uint64_t drawn = volimap_random(&model->random);
+    uint64_t drawn = next_random(&model->random);
     uint64_t key = model->keys[drawn % model->count];
     switch (drawn >> 60) {
     case 0:
@@ -129,7 +129,7 @@ static inline uint64_t model_draw_bound(struct volimap_model *model)
 
 static inline uint64_t model_new_value(struct volimap_model *model, uint64_t key)
 {
-    uint64_t drawn = volimap_random(&model->random);
+    uint64_t drawn = next_random(&model->random);
     return drawn % 8 == 0 ? drawn * (drawn >> 63) : volimap_value(key, ++model->generation);
 }
 
@@ -165,7 +165,7 @@ static inline void model_put_if_absent(struct volimap_model *model, size_t at)
 static inline void model_swap(struct volimap_model *model, size_t at)
 {
     uint64_t value = model_new_value(model, model->keys[at]);
-    uint64_t wrong = volimap_random(&model->random) % 3 == 0;
+    uint64_t wrong = next_random(&model->random) % 3 == 0;
     uint64_t expected = model->values[at] + wrong;
     uint64_t existing = 0;
     int status = cubby_volimap_compare_and_swap(model->it.session, model->keys[at], expected, value,
@@ -192,7 +192,7 @@ static inline void model_remove(struct volimap_model *model, size_t at)
 
 static inline void model_remove_if(struct volimap_model *model, size_t at)
 {
-    uint64_t wrong = volimap_random(&model->random) % 3 == 0;
+    uint64_t wrong = next_random(&model->random) % 3 == 0;
     int status =
         cubby_volimap_remove_if(model->it.session, model->keys[at], model->values[at] + wrong);
     if (!model_has(model, at)) {
@@ -231,7 +231,7 @@ static inline void model_range(struct volimap_model *model)
 {
     uint64_t keys[MODEL_RANGE_MAX];
     uint64_t values[MODEL_RANGE_MAX];
-    uint64_t drawn = volimap_random(&model->random);
+    uint64_t drawn = next_random(&model->random);
     bool descending = (drawn & 1) != 0;
     size_t limit = drawn >> 8 & 15 ? (drawn >> 16) % MODEL_RANGE_MAX : 0;
     uint64_t first = model_draw_bound(model);
@@ -263,7 +263,7 @@ static inline void model_get_many(struct volimap_model *model)
     uint64_t keys[MODEL_MANY];
     uint64_t values[MODEL_MANY];
     uint8_t founds[MODEL_MANY];
-    size_t count = volimap_random(&model->random) % (MODEL_MANY + 1);
+    size_t count = next_random(&model->random) % (MODEL_MANY + 1);
     for (size_t i = 0; i < count; i++) {
         keys[i] = model_draw_bound(model);
     }
@@ -279,7 +279,7 @@ static inline void model_get_many(struct volimap_model *model)
 /* Something, that puts in so many of a hundred cases. */
 static inline void model_step(struct volimap_model *model, unsigned put_percent)
 {
-    uint64_t drawn = volimap_random(&model->random);
+    uint64_t drawn = next_random(&model->random);
     size_t at = (size_t)(drawn >> 32) % model->count;
     bool puts = drawn % 100 < put_percent;
     switch (drawn >> 8 & 15) {
