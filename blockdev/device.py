@@ -7,17 +7,14 @@ Depends on: cubbydb._native.  Used by: cubbydb.cli, tests.
 """
 
 import os
-import threading
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import index
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, cast
 
 from cubbydb._native import ffi, lib
-from cubbydb.blockdev.closing import Closing
+from cubbydb.blockdev.in_use import InUse, StrPath
 from cubbydb.blockdev.sizes import size_in_bytes
 from cubbydb.errors import raise_for_status
 
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_BYTES", "BlockDevice", "DeviceStat", "SpaceState", "Usage", "stored_bytes"]
 
-StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SpaceState = Literal["normal", "warning", "throttled", "rejecting"]
 
 BLOCK_BYTES: int = lib.CUBBY_BLOCK_BYTES
@@ -108,7 +104,7 @@ class Usage:
         return self.logical_bytes / self.physical_bytes
 
 
-class BlockDevice(Closing):
+class BlockDevice(InUse):
     """An open device of blocks of 4,096 bytes; a context manager.
 
     Threads may share one.  It is locked like a store: one writer, or many readers.  After close
@@ -128,12 +124,7 @@ class BlockDevice(Closing):
     """
 
     def __init__(self, name: StrPath, *, read_only: bool = False, create: bool = False) -> None:
-        self._handle: Any = None
-        self._name = os.fsdecode(name)
-        self._read_only = read_only
-        self._pid = os.getpid()
-        self._idle = threading.Condition()
-        self._users: Counter[int] = Counter()  # calls under way, by thread
+        super().__init__(name, read_only)
         native_name = _native_name(name)
         flags = lib.CUBBY_READ_ONLY_OPEN if read_only else 0
         flags |= lib.CUBBY_CREATE if create else 0
@@ -209,27 +200,9 @@ class BlockDevice(Closing):
             self._handle = None  # the parent's stays
             return
         with self._idle:
-            if self._users[threading.get_ident()]:
-                raise RuntimeError("the device is being used further up the stack")
-            handle, self._handle = self._handle, None
-            self._idle.wait_for(lambda: self._users.total() == 0)
+            handle = self._take_handle("device")
         if handle is not None:
             lib.cubby_device_close(handle)
-
-    @property
-    def closed(self) -> bool:
-        """Whether the device has been closed."""
-        return self._handle is None
-
-    @property
-    def name(self) -> str:
-        """The name the device was opened by."""
-        return self._name
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the device was opened to be read only."""
-        return self._read_only
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is None:
@@ -242,27 +215,6 @@ class BlockDevice(Closing):
     def __repr__(self) -> str:
         mode = "read-only" if self._read_only else "read-write"
         return f"<cubbydb.blockdev.BlockDevice {self._name!r}, {'closed' if self.closed else mode}>"
-
-    @contextmanager
-    def _in_use(self) -> Iterator[Any]:
-        """The native device, not to be closed meanwhile."""
-        if self._pid != os.getpid():
-            text = f"{self._name} was opened by the parent process; open it anew in this one"
-            raise_for_status(lib.CUBBY_FORKED, self._name, text)
-        thread = threading.get_ident()
-        with self._idle:
-            if self._handle is None:
-                raise_for_status(lib.CUBBY_CLOSED, self._name, f"{self._name} has been closed")
-            self._users[thread] += 1
-            handle = self._handle
-        try:
-            yield handle
-        finally:
-            with self._idle:
-                self._users[thread] -= 1
-                if not self._users[thread]:
-                    del self._users[thread]
-                self._idle.notify_all()
 
     def _raise(self, status: int, message: Any) -> None:
         _raise(status, self._name, message)

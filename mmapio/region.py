@@ -12,7 +12,6 @@ import importlib
 import os
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from cubbydb._native import ffi, lib
-from cubbydb.blockdev.closing import Closing
+from cubbydb.blockdev.in_use import InUse, StrPath
 from cubbydb.blockdev.sizes import size_in_bytes
 from cubbydb.errors import DeviceError, raise_for_status
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MappedRegion", "RegionStats"]
 
-StrPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Advice = Literal["normal", "random", "willneed", "dontneed"]
 
 ADVICE: dict[str, int] = {
@@ -84,7 +82,7 @@ class RegionStats:
     write_error_lba: int
 
 
-class MappedRegion(Closing):
+class MappedRegion(InUse):
     """A device, or a part of one, as memory; a context manager.
 
     Threads may share one.  The device is locked as a store is: one writer, or many readers.  len is
@@ -124,12 +122,7 @@ class MappedRegion(Closing):
         read_only: bool = False,
         pointers: bool = True,
     ) -> None:
-        self._handle: Any = None
-        self._name = os.fsdecode(name)
-        self._read_only = read_only
-        self._pid = os.getpid()
-        self._idle = threading.Condition()
-        self._users: Counter[int] = Counter()  # calls under way, by thread
+        super().__init__(name, read_only)
         self._numbers = counting()
         # Views and pins that are not gone yet, by number -> the thread that must not sync.  Entries
         # leave it whenever the collector likes, so each change of it is a single step.
@@ -211,10 +204,7 @@ class MappedRegion(Closing):
             return
         message = _new_message()
         with self._idle:
-            if self._users[threading.get_ident()]:
-                raise RuntimeError("the region is being used further up the stack")
-            handle, self._handle = self._handle, None  # nobody enters any more
-            self._idle.wait_for(lambda: self._users.total() == 0)
+            handle = self._take_handle("region")
             if handle is None:
                 return
             if live := len(self._live):
@@ -270,21 +260,6 @@ class MappedRegion(Closing):
             self._end_orphan()
 
     @property
-    def closed(self) -> bool:
-        """Whether the region has been closed."""
-        return self._handle is None
-
-    @property
-    def name(self) -> str:
-        """The name the device was opened by."""
-        return self._name
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the region was opened to be read only."""
-        return self._read_only
-
-    @property
     def has_pointers(self) -> bool:
         """Whether view works.
 
@@ -298,27 +273,6 @@ class MappedRegion(Closing):
     def __repr__(self) -> str:
         mode = "closed" if self.closed else "read-only" if self._read_only else "read-write"
         return f"<cubbydb.mmapio.MappedRegion {self._name!r}, {self._size:,} bytes, {mode}>"
-
-    @contextmanager
-    def _in_use(self) -> Iterator[Any]:
-        """The native region, not to be closed meanwhile."""
-        if self._pid != os.getpid():
-            text = f"{self._name} was opened by the parent process; open it anew in this one"
-            raise_for_status(lib.CUBBY_FORKED, self._name, text)
-        thread = threading.get_ident()
-        with self._idle:
-            if self._handle is None:
-                raise_for_status(lib.CUBBY_CLOSED, self._name, f"{self._name} has been closed")
-            self._users[thread] += 1
-            handle = self._handle
-        try:
-            yield handle
-        finally:
-            with self._idle:
-                self._users[thread] -= 1
-                if not self._users[thread]:
-                    del self._users[thread]
-                self._idle.notify_all()
 
     def _raise(self, status: int, message: Any) -> None:
         if status == lib.CUBBY_OK:
