@@ -37,9 +37,9 @@ from cubbydb.bench._memory_group import memory_group, why_no_memory_group
 from cubbydb.bench._signals import ended_in_order
 from cubbydb.bench.nibble_plots import write_and_draw
 
-__all__ = ["main"]
+__all__ = ["find_place", "limit_kernel", "main"]
 
-KINDS = ("kernel", "kernel-default", "pins", "pins-armed", "pointers", "pread")
+KINDS = ("kernel", "kernel-default", "pins", "pins-armed", "pointers", "views", "pread")
 RANDOM = ("read", "mixed", "write", "zipf-read", "zipf-mixed", "zipf-write")
 WORKLOADS = (*RANDOM, "hit-read", "hit-mixed", "hit-write", "scan", "storm")
 BASE = "kernel"
@@ -279,7 +279,7 @@ def _verdict_table(verdicts: Rows) -> rich.table.Table:
 def _print_readme_rows(path: Path) -> None:
     """The rows of bench/README.md's table."""
     summaries = json.loads(path.read_text())["summaries"]
-    shown = ("kernel", "kernel-default", "pins", "pins-armed", "pointers", "pread")
+    shown = KINDS
     for workload, threads in dict.fromkeys((s["workload"], s["threads"]) for s in summaries):
         cells = []
         for kind in shown:
@@ -337,7 +337,7 @@ def main(
         why_not = why_not or why_no_memory_group()
         content["is_limited"] = why_not is None
         if why_not is None:
-            options += _limit_kernel(stack, command, cache, size, content)
+            options += limit_kernel(stack, command, cache, size, content)
         else:
             note = f"the kernel's mmap has all memory there is: {why_not}"
             content["notes"].append(note)
@@ -349,7 +349,7 @@ def main(
     write_and_draw(results, "mapped", content)
 
 
-def _limit_kernel(
+def limit_kernel(
     stack: ExitStack, command: list[str], cache: int, size: int, content: Figures
 ) -> list[str]:
     """Limit the kernel's mmap to as much memory; the options for it, and what was done as notes."""

@@ -3,12 +3,17 @@
 import pytest
 from bench_drivers import bench, drive, driver, is_drawn, told
 
-KINDS = ["kernel", "kernel-default", "pins", "pins-armed", "pointers", "pread"]
+KINDS = ["kernel", "kernel-default", "pins", "pins-armed", "pointers", "views", "pread"]
 WORKLOADS = ["read", "mixed", "write", "zipf-read", "zipf-mixed", "zipf-write"]
 WORKLOADS += ["hit-read", "hit-mixed", "hit-write", "scan", "storm"]
 SMALL = ("--bytes", "4194304", "--cache", "1048576", "--rounds", "2", "--slice", "3")
 SMALL += ("--loop", "1000", "--json")
-OPTIONAL = {"pins-armed", "pointers", "pread"}  # of the system's, or the file system's, grace
+OPTIONAL = {
+    "pins-armed",
+    "pointers",
+    "views",
+    "pread",
+}  # of the system's, or the file system's, grace
 
 
 def figures_of(tmp_path, *options):

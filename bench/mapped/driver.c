@@ -29,7 +29,8 @@ const char usage_text[] =
     "  --path PATH       a file or block device, whose content is lost\n"
     "  --bytes N         of it, from its begin  [536870912]\n"
     "  --cache N         bytes that may be in memory  [134217728]\n"
-    "  --kinds LIST      of kernel, kernel-default, pins, pins-armed, pointers, pread  [all]\n"
+    "  --kinds LIST      of kernel, kernel-default, pins, pins-armed, pointers, views,\n"
+    "                    pread  [all]\n"
     "  --workloads LIST  of read, mixed, write, zipf-read, zipf-mixed, zipf-write, hit-read,\n"
     "                    hit-mixed, hit-write, scan, storm, loops  [all]\n"
     "  --threads LIST    up to 256 each  [1,2]\n"
@@ -270,8 +271,9 @@ static void write_row(const struct job *job, const struct work *work, unsigned r
     FILE *out = job->out;
     fprintf(out, "%s{\"kind\": \"%s\", \"workload\": \"%s\", \"threads\": %u, \"round\": %u",
             is_first ? "" : ",\n", work->kind->name, work->workload->name, work->threads, round);
-    fprintf(out, ", \"accesses\": %llu, \"wall_ns\": %llu, \"sync_ns\": %llu",
-            wide(figures->accesses), wide(figures->wall_ns), wide(figures->sync_ns));
+    fprintf(out, ", \"accesses\": %llu, \"begin_ns\": %llu, \"wall_ns\": %llu, \"sync_ns\": %llu",
+            wide(figures->accesses), wide(figures->begin_ns), wide(figures->wall_ns),
+            wide(figures->sync_ns));
     fprintf(out, ", \"thread_ns\": %llu, \"process_ns\": %llu, \"kernel_ns\": %llu",
             wide(figures->thread_ns), wide(figures->process_ns),
             wide(figures->spent.kernel_cpu_ns));

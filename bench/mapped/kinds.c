@@ -13,8 +13,8 @@
 const struct mapped_kind *kinds_at(size_t index)
 {
     static const struct mapped_kind *const kinds[] = {
-        &kernel_kind,     &kernel_default_kind, &pins_kind,
-        &pins_armed_kind, &pointers_kind,       &pread_kind,
+        &kernel_kind,   &kernel_default_kind, &pins_kind,  &pins_armed_kind,
+        &pointers_kind, &views_kind,          &pread_kind,
     };
     return index < sizeof kinds / sizeof *kinds ? kinds[index] : NULL;
 }

@@ -6,6 +6,8 @@
  *   pins            a region of mmapio with pins only
  *   pins-armed      pins of a region that has plain pointers, too
  *   pointers        plain pointers of such a region
+ *   views           the same by two views with addresses of their own, in turn: each page is mapped
+ *                   at the region's addresses and at those that it was touched at
  *   pread           one O_DIRECT request for each access, no cache: what the device takes
  *
  * Depends on: pages.h, mmapio.   Used by: work.c, driver.c.
@@ -62,6 +64,7 @@ extern const struct mapped_kind kernel_default_kind;
 extern const struct mapped_kind pins_kind;
 extern const struct mapped_kind pins_armed_kind;
 extern const struct mapped_kind pointers_kind;
+extern const struct mapped_kind views_kind;
 extern const struct mapped_kind pread_kind;
 
 /* Accesses of pages at an address, as the processor does them. */

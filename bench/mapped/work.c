@@ -207,6 +207,7 @@ static void meter_stop(const struct meter *meter, const struct work *work, void 
                        struct work_figures *figures)
 {
     struct resources now;
+    figures->begin_ns = meter->begin_ns;
     figures->process_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - meter->process_ns;
     resources_take(&now, &meter->device);
     figures->spent = resources_between(&meter->before, &now);

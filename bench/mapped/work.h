@@ -61,6 +61,7 @@ struct work_figures {
     int status;
     char message[KINDS_MESSAGE_BYTES];
     uint64_t accesses;
+    uint64_t begin_ns; /* of CLOCK_MONOTONIC, when they began */
     uint64_t wall_ns;
     uint64_t sync_ns;    /* of wall_ns, a storm's */
     uint64_t thread_ns;  /* processor time of those who access */
