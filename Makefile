@@ -243,6 +243,10 @@ bench-mmap: bench-build .venv/.bench ## mmapio beside the kernel's mmap: 8 minut
 bench-mmap-store: bench-build .venv/.installed ## a store's gets on a mapped region beside direct I/O: 2 minutes, root for zram
 	@$(BIN)/python -m cubbydb.bench.mapped_store
 
+.PHONY: bench-breakdown
+bench-breakdown: bench-build .venv/.bench ## where the time goes on mapped memory: 8 minutes, 2 GB of memory, root and perf
+	@$(BIN)/python -m cubbydb.bench.breakdown
+
 .PHONY: bench-growth
 bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.growth

@@ -77,11 +77,20 @@ class Driver:
         if not self.program.is_file():
             raise click.ClickException(f"{self.program} is missing: run `make bench-build` first")
 
+    def command(self, path: str) -> list[str]:
+        """What runs it on a store, but for what it is to do there."""
+        command = [str(self.program), "--path", path, "--pairs", str(self.pair_count)]
+        return [
+            *command,
+            "--key-bytes",
+            str(self.key_bytes),
+            "--value-bytes",
+            str(self.value_bytes),
+        ]
+
     def call(self, path: str, *arguments: str) -> str:
         """Run it on a store; returns what it prints."""
-        command = [str(self.program), "--path", path, "--pairs", str(self.pair_count)]
-        command += ["--key-bytes", str(self.key_bytes), "--value-bytes", str(self.value_bytes)]
-        command += arguments
+        command = [*self.command(path), *arguments]
         note_command(command, self.commands)
         return run_command(command)
 

@@ -293,6 +293,50 @@ def _mapped(content: Results) -> Figure:
     return figure
 
 
+BREAKDOWN_PARTS = {
+    "program": "#222222",
+    "store": "#4f6bd8",
+    "copies": "#a9b6ec",
+    "region": "#0b7a4b",
+    "signals": "#f2c230",
+    "faults": "#e08e1b",
+    "page tables": "#c2410c",
+    "page cache": "#a0449a",
+    "system calls": "#74bf9b",
+    "scheduler": "#8c6d4a",
+    "device": "#c9c9c9",
+    "waiting": "#efefef",
+}
+BREAKDOWN_KINDS = {
+    "kernel": "kernel\nmmap",
+    "pins": "pins",
+    "pointers": "pointers",
+    "region": "mmapio",
+    "pread": "direct",
+    "direct": "direct",
+}
+
+
+def _breakdown(content: Results) -> Figure:
+    """A panel for each workload, a bar for each kind and number of threads, its parts stacked."""
+    summaries = content["summaries"]
+    names = list(dict.fromkeys((each["subject"], each["workload"]) for each in summaries))
+    figure, panels = make_panels(1, len(names), 3.3 * len(names), 4.2)
+    for axes, name in zip(panels, names, strict=True):
+        bars = [each for each in summaries if (each["subject"], each["workload"]) == name]
+        bottoms = [0.0] * len(bars)
+        for part, colour in BREAKDOWN_PARTS.items():
+            heights = [each["parts"][part] for each in bars]
+            axes.bar(range(len(bars)), heights, 0.8, bottoms, color=colour, label=part)
+            bottoms = [low + more for low, more in zip(bottoms, heights, strict=True)]
+        labels = [f"{BREAKDOWN_KINDS[each['kind']]}\n{each['threads']}T" for each in bars]
+        axes.set_xticks(range(len(bars)), labels, fontsize=6)
+        axes.set_title(" ".join(name), fontsize=10)
+    panels[0].set_ylabel("us by operation, of all threads")
+    legend(figure, panels[0])
+    return figure
+
+
 # What "benchmark" says in a file of results -> what draws it.
 PLOTS: dict[str, Callable[[Results], Figure]] = {
     "fragment": _fragment,
@@ -301,4 +345,5 @@ PLOTS: dict[str, Callable[[Results], Figure]] = {
     "sweep": _sweep,
     "ordered": _ordered,
     "mapped": _mapped,
+    "breakdown": _breakdown,
 }

@@ -49,6 +49,7 @@ struct bench_place {
     uint32_t flush_us;                /* cubby: every flush takes so long; 0: as long as it takes */
     uint32_t fill_percent;            /* cubby: 0: its default */
     uint64_t region_bytes;            /* cubby: on a mapped region with so large a cache; 0: not */
+    bool has_kernel_map;              /* cubby: through the kernel's mmap, see kernel_map.h */
     uint64_t pair_count;              /* pairs that are, or will be, in the store */
     uint64_t pair_bytes;              /* of each, key and value */
     size_t key_bytes;                 /* of each key; 0: they differ in size */

@@ -1,11 +1,12 @@
 /* cubby_engine.c -- the store as an engine: every call passed straight on to cubby.h; its device
- * may be made to take its time to flush.
+ * may be made to take its time to flush, or be reached through the kernel's mmap.
  *
- * Depends on: bench_engine.h, model_device.h, store.h.   Used by: bench_engine.c.
+ * Depends on: bench_engine.h, kernel_map.h, model_device.h, store.h.   Used by: bench_engine.c.
  */
 #include <stdio.h>
 
 #include "bench/engines/bench_engine.h"
+#include "bench/engines/kernel_map.h"
 #include "blockdev/model_device.h"
 #include "engine/store/store.h"
 
@@ -17,9 +18,9 @@ enum {
     PAIRS_PER_BUFFER = 8 * 32 / 4,
 };
 
-/* Put a device that flushes in flush_us, and is quick otherwise, in front of the one with a name.
- */
-static int open_slowly(const struct bench_place *place, const struct cubby_options *options,
+/* Put what the benchmark asks for in front of the device with a name: the kernel's mmap, or a
+ * device that flushes in flush_us, and is quick otherwise. */
+static int open_behind(const struct bench_place *place, const struct cubby_options *options,
                        cubby_store **store, char *message, size_t message_size)
 {
     const struct model_parameters parameters = {.name = "flush",
@@ -30,7 +31,8 @@ static int open_slowly(const struct bench_place *place, const struct cubby_optio
     if (status != CUBBY_OK) {
         return status;
     }
-    status = model_device_open_with(inner, &parameters, &device);
+    status = place->has_kernel_map ? kernel_map_open(inner, place->path, &device)
+                                   : model_device_open_with(inner, &parameters, &device);
     if (status != CUBBY_OK) {
         inner->ops->close(inner);
         return status;
@@ -87,8 +89,8 @@ static int open_store(const struct bench_place *place, void **store, char *messa
     } else {
         options.flags = place->read_only ? CUBBY_READ_ONLY_OPEN : 0;
     }
-    return place->flush_us > 0
-               ? open_slowly(place, &options, (cubby_store **)store, message, message_size)
+    return place->flush_us > 0 || place->has_kernel_map
+               ? open_behind(place, &options, (cubby_store **)store, message, message_size)
                : cubby_open(place->path, &options, (cubby_store **)store, message, message_size);
 }
 

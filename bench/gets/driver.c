@@ -44,6 +44,7 @@ const char usage_text[] =
     "  --value-bytes V      half of them random, half zeros  [384]\n"
     "  --fill F             load: fill target, 0.10 to 0.75  [the store's default]\n"
     "  --region-bytes N     on a mapped region with a cache of N bytes  [direct I/O]\n"
+    "  --kernel-map         through the kernel's mmap; PATH is then a file or block device\n"
     "  --load-batch B       load: pairs in one put_many; 1: put one by one  [1024]\n"
     "  --batch B            getmany: keys in one get_many  [128]\n"
     "  --seconds S          of each workload but load  [3]\n"
@@ -88,6 +89,7 @@ enum option_number {
     OPTION_VALUE_BYTES,
     OPTION_FILL,
     OPTION_REGION_BYTES,
+    OPTION_KERNEL_MAP,
     OPTION_LOAD_BATCH,
     OPTION_BATCH,
     OPTION_SECONDS,
@@ -109,6 +111,7 @@ static const struct option long_options[] = {
     {"value-bytes", required_argument, NULL, OPTION_VALUE_BYTES},
     {"fill", required_argument, NULL, OPTION_FILL},
     {"region-bytes", required_argument, NULL, OPTION_REGION_BYTES},
+    {"kernel-map", no_argument, NULL, OPTION_KERNEL_MAP},
     {"load-batch", required_argument, NULL, OPTION_LOAD_BATCH},
     {"batch", required_argument, NULL, OPTION_BATCH},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
@@ -180,6 +183,9 @@ static void parse_option(struct command *command, enum option_number option, con
         break;
     case OPTION_SECONDS:
         command->options.seconds = parse_real(text, 0.001, 86400, "--seconds");
+        break;
+    case OPTION_KERNEL_MAP:
+        command->place.has_kernel_map = true;
         break;
     case OPTION_JSON:
         command->json = true;

@@ -34,6 +34,7 @@ static void write_result(FILE *out, const struct workload_result *result)
 {
     fprintf(out, "{\"workload\": \"%s\", \"operations\": %llu, \"absent\": %llu, ", result->name,
             (unsigned long long)result->operations, (unsigned long long)result->absent);
+    fprintf(out, "\"begin_ns\": %llu, ", (unsigned long long)result->begin_ns);
     fprintf(out, "\"seconds\": %.6f, \"sync_seconds\": %.6f, \"ops_per_second\": %.1f, ",
             result->seconds, result->sync_seconds, operations_per_second(result));
     fprintf(out, "\"cpu_ns_per_operation\": %.1f, \"operations_per_step\": %zu, ",

@@ -258,10 +258,14 @@ static int prepare_worker(struct worker *worker, unsigned index)
 static void gather(const struct worker *workers, unsigned count, struct workload_result *result)
 {
     result->thread_count = count;
+    result->begin_ns = UINT64_MAX;
     for (unsigned i = 0; i < count; i++) {
         const struct worker *worker = &workers[i];
         result->operations += worker->operations;
         result->absent += worker->absent;
+        if (worker->crew.start_ns < result->begin_ns) {
+            result->begin_ns = worker->crew.start_ns;
+        }
         result->threads[i] = (struct workload_thread){
             .operations = worker->operations,
             .seconds = (double)(worker->crew.end_ns - worker->crew.start_ns) / 1e9,

@@ -42,6 +42,7 @@ struct workload_result {
     const char *name;
     uint64_t operations;
     uint64_t absent;          /* gets that found nothing */
+    uint64_t begin_ns;        /* of CLOCK_MONOTONIC, when the first thread began */
     double seconds;           /* from the common start to the end of the last thread */
     double sync_seconds;      /* load: the sync after it */
     struct histogram steps;   /* latencies; a step of a batched workload is a whole batch */
