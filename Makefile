@@ -251,6 +251,10 @@ bench-breakdown: bench-build .venv/.bench ## where the time goes on mapped memor
 bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.growth
 
+.PHONY: bench-serving
+bench-serving: bench-build ## gets while a store grows to ten times its size: 5 minutes, 4 GB of memory, root
+	@$(BIN)/python -m cubbydb.bench.serving
+
 .PHONY: bench-hit-ratio
 bench-hit-ratio: .venv/.installed ## hits of the store's cache beside the best constant choice: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.hit_ratio
