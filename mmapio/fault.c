@@ -125,9 +125,12 @@ static void handle(int number, siginfo_t *info, void *context)
 /* Regions ----------------------------------------------------------------------------------------
  */
 
+/* The handler runs on the stack of the thread that has touched the page, not on an alternate one:
+ * those are made for handlers that say what happened and give up (Python's faulthandler has 12 KiB,
+ * on the heap, Rust's threads 8 KiB), and a load that has to evict takes more. */
 static int add_handler(void)
 {
-    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO};
     sigemptyset(&action.sa_mask);
     return sigaction(SIGBUS, &action, &previous) == 0 ? 0 : errno;
 }

@@ -18,6 +18,8 @@
  * Where a page cannot be written back it stays dirty, and the region is read-only, until a sync has
  * written everything: nothing is lost in silence.
  *
+ * A load or store that has to wait for its page takes up to 32 KiB of its thread's stack.
+ *
  * A system call that is given an address within the region fails with EFAULT where the page is not
  * in memory, or, if the call would write it, not dirty: pin it before. A child process has not got
  * the region (its memory is not copied): it is killed where it touches it, and each call returns

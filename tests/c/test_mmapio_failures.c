@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -117,6 +118,37 @@ static void catch_bus_error(int number)
     (void)number;
     caught++;
     siglongjmp(back, 1);
+}
+
+/* Have an alternate signal stack, as small as they come, between pages that nobody may touch. */
+static void use_small_signal_stack(void)
+{
+    size_t size = (size_t)sysconf(_SC_MINSIGSTKSZ);
+    size = (size > 8192 ? size : 8192) + BYTES - 1;
+    size -= size % BYTES;
+    uint8_t *memory = mmap(NULL, size + 2 * BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    CHECK_EQUAL(mprotect(memory + BYTES, size, PROT_READ | PROT_WRITE), 0);
+    const stack_t stack = {.ss_sp = memory + BYTES, .ss_size = size};
+    CHECK_EQUAL(sigaltstack(&stack, NULL), 0);
+}
+
+static void touch_all_with_a_small_signal_stack(void)
+{
+    use_small_signal_stack();
+    struct opened it = opened("mem:2048000", (struct mmapio_options){0});
+    for (unsigned lap = 0; lap < 2 && it.has_pointers; lap++) {
+        for (uint64_t page = 0; page < PAGES; page++) { /* in order: it is read ahead, too */
+            CHECK_EQUAL(*at(it, page), lap);
+            *at(it, page) = (uint8_t)(lap + 1);
+        }
+    }
+    closed(it);
+}
+
+static void test_a_signal_stack_is_left_alone(void)
+{
+    CHECK_EQUAL(signal_of(touch_all_with_a_small_signal_stack), 0);
 }
 
 /* Whoever had a handler before the first region gets what a region cannot mend. */
@@ -301,6 +333,7 @@ static void test_regions_side_by_side_do_not_meet(void)
 int main(void)
 {
     RUN(test_what_cannot_be_done_is_a_bus_error);
+    RUN(test_a_signal_stack_is_left_alone);
     RUN(test_a_handler_that_was_there_before_is_asked);
     RUN(test_no_store_is_lost_behind_a_write_that_failed);
     RUN(test_a_child_has_not_got_the_region);
