@@ -247,6 +247,10 @@ bench-mmap-store: bench-build .venv/.installed ## a store's gets on a mapped reg
 bench-breakdown: bench-build .venv/.bench ## where the time goes on mapped memory: 8 minutes, 2 GB of memory, root and perf
 	@$(BIN)/python -m cubbydb.bench.breakdown
 
+.PHONY: bench-policy
+bench-policy: bench-build ## which pages mmapio keeps, beside other policies: a minute
+	@$(BIN)/python -m cubbydb.bench.policy
+
 .PHONY: bench-growth
 bench-growth: bench-build ## Nibble growing, with deletes and a cleaner, beside the bare accesses: 2 minutes
 	@$(BIN)/python -m cubbydb.bench.growth

@@ -59,18 +59,17 @@ static uint64_t pop(struct mmapio_region *region, struct page_queue *queue)
     return page;
 }
 
-uint32_t evict_stamp(struct mmapio_shard *shard)
+uint32_t evict_stamp(struct mmapio_region *region)
 {
-    uint32_t stamp = atomic_fetch_add_explicit(&shard->stamp, 1, memory_order_relaxed) + 1;
+    uint32_t stamp = atomic_fetch_add_explicit(&region->stamp, 1, memory_order_relaxed) + 1;
     stamp &= WORD_STAMP_MASK;
     return stamp == 0 ? 1 : stamp;
 }
 
-bool evict_was_here(const struct mmapio_region *region, const struct mmapio_shard *shard,
-                    uint32_t stamp)
+bool evict_was_here(const struct mmapio_region *region, uint32_t stamp)
 {
-    uint32_t now = atomic_load_explicit(&shard->stamp, memory_order_relaxed);
-    return ((now - stamp) & WORD_STAMP_MASK) < region->cache_pages / region->shard_count;
+    uint32_t now = atomic_load_explicit(&region->stamp, memory_order_relaxed);
+    return ((now - stamp) & WORD_STAMP_MASK) < region->cache_pages;
 }
 
 void evict_queue(struct mmapio_region *region, uint64_t page, bool was_here)
@@ -113,7 +112,7 @@ static bool look_locked(struct mmapio_region *region, struct mmapio_shard *shard
     if (used > (is_small ? 1u : 0u)) {
         use_less(word, old, is_small ? used : 1);
     } else if (try_evict(word)) {
-        uint32_t stamp = is_small ? evict_stamp(shard) : 0;
+        uint32_t stamp = is_small ? evict_stamp(region) : 0;
         *victim = (struct victim){.page = page, .word = stamp << WORD_STAMP_SHIFT};
         return true;
     }

@@ -26,9 +26,8 @@ static page_word *word_of(struct mmapio_region *region, uint64_t page)
 static void finish(struct mmapio_region *region, const struct page_load *load,
                    enum mmapio_access access, uint32_t pin)
 {
-    struct mmapio_shard *shard = shard_of(region, load->page);
     uint32_t stamp = load->from >> WORD_STAMP_SHIFT;
-    bool was_here = stamp != 0 && evict_was_here(region, shard, stamp);
+    bool was_here = stamp != 0 && evict_was_here(region, stamp);
     bool is_write = access == MMAPIO_WRITE;
     if (region->ppr != NULL) {
         atomic_store(&region->ppr[load->page], 1); /* it was put at view 0's address */

@@ -48,8 +48,7 @@ struct mmapio_shard {
     pthread_mutex_t lock; /* guards the queues */
     struct page_queue small;
     struct page_queue main;
-    _Atomic uint32_t stamp; /* counts what has left the small queue, or was asked for in vain */
-    uint64_t first_page;    /* constant, as what follows */
+    uint64_t first_page; /* constant, as what follows */
     uint64_t page_count;
     int uffd; /* -1: plain pointers do not work */
     /* Read-locked by who lets stores into a page through, until the page's word tells, and
@@ -148,6 +147,13 @@ struct mmapio_region {
     pthread_mutex_t cleaner_lock; /* guards ends, with cleaner_wake */
     pthread_cond_t cleaner_wake;
     bool ends;
+
+    /* Counts what has left the small queues, or was asked for in vain. Of all shards, as a tenth of
+     * the pages may be all that is used; apart from what a hit reads, as every miss may write it.
+     */
+    char apart[128];
+    _Atomic uint32_t stamp;
+    char from_others[128];
 };
 
 /* How often this process's line has forked since it had a region: a child has more than its parent.
@@ -232,12 +238,11 @@ void evict_give(struct mmapio_region *region, unsigned count);
 /* Queue a page that has come into memory. was_here: it was evicted not long ago. */
 void evict_queue(struct mmapio_region *region, uint64_t page, bool was_here);
 
-/* Whether a page that has left a shard at a stamp did so not long ago. */
-bool evict_was_here(const struct mmapio_region *region, const struct mmapio_shard *shard,
-                    uint32_t stamp);
+/* Whether a page that has left at a stamp did so not long ago. */
+bool evict_was_here(const struct mmapio_region *region, uint32_t stamp);
 
-/* The next stamp of a shard, not 0. */
-uint32_t evict_stamp(struct mmapio_shard *shard);
+/* The next stamp, not 0. */
+uint32_t evict_stamp(struct mmapio_region *region);
 
 /* Give up what of a range is clean and not pinned. */
 void evict_range(struct mmapio_region *region, uint64_t page, uint64_t page_count);

@@ -219,12 +219,11 @@ int mmapio_pin_many(struct mmapio_region *region, size_t count, const uint64_t *
 /* Whether an absent page was asked for not long ago; it is from now on. */
 static bool was_asked_for(struct mmapio_region *region, uint64_t page, uint32_t seen)
 {
-    struct mmapio_shard *shard = shard_of(region, page);
     uint32_t stamp = seen >> WORD_STAMP_SHIFT;
-    if (stamp != 0 && evict_was_here(region, shard, stamp)) {
+    if (stamp != 0 && evict_was_here(region, stamp)) {
         return true;
     }
-    uint32_t now = evict_stamp(shard);
+    uint32_t now = evict_stamp(region);
     atomic_compare_exchange_strong(&region->words[page], &seen, now << WORD_STAMP_SHIFT);
     return false;
 }
