@@ -9,14 +9,16 @@
  *             _write move whole pages past the cache.
  *   pointers  any load or store at cubby_region_base + offset works, where the system has
  *             userfaultfd: see cubby_region_stat.has_pointers. What the device fails then is a
- *             SIGBUS. Without them nothing may be touched that is not pinned.
+ *             SIGBUS. Without them nothing may be touched that is not pinned. A view is a part of
+ *             the region with a protection, and if wanted addresses, of its own.
  *
  * What is stored is in memory, and reaches the device later, at the latest by cubby_region_close;
  * after cubby_region_sync it survives a power cut. A process that ends without either loses it.
  *
  * A system call that is given such an address fails with EFAULT where the page is not in memory,
  * or, if the call would store there, not dirty: pin it before. A SIGBUS handler is put in front of
- * the one that was there; who sets another one later must pass on to it. A forked child has none of
+ * the one that was there; who sets another one later must pass on to it. It runs on the stack of the
+ * thread that touched the page, and takes up to 32 KiB of it. A forked child has none of
  * the memory, and its calls return CUBBY_FORKED.
  *
  * All calls but closing are thread-safe. offset and size are bytes from the region's first one; out
@@ -44,7 +46,13 @@ struct cubby_region_options {
     uint64_t cache_bytes; /* a multiple of a page, 256 KiB or more; default: 64 MiB */
     uint32_t read_only;   /* 1: neither stores nor pins to write */
     uint32_t pins_only;   /* 1: no pointers, even where the system has them */
+    uint32_t has_views;   /* 1: each view has addresses of its own, at which a store is refused that
+                             it is not for; pages are dearer to load and to evict then */
 };
+
+typedef struct cubby_region_view cubby_region_view;
+
+enum { CUBBY_REGION_VIEWS_MAX = 31 };
 
 enum cubby_region_access {
     CUBBY_REGION_READ = 0,
@@ -83,12 +91,13 @@ int cubby_region_open(const char *name, const struct cubby_region_options *optio
                       cubby_region **region, char *message, size_t message_size);
 
 /* Write back what is dirty, and end the region; no other call may be under way. On failure it stays
- * open: EBUSY (pages are pinned), CUBBY_PHYSICAL_FULL, CUBBY_FORKED, or what writing failed with.
+ * open: EBUSY (pages are pinned, or views open), CUBBY_PHYSICAL_FULL, CUBBY_FORKED, or what writing
+ * failed with.
  */
 int cubby_region_close(cubby_region *region, char *message, size_t message_size);
 
-/* End it with whatever is dirty. No page may be pinned. NULL is allowed. In a forked child it does
- * nothing. */
+/* End it with whatever is dirty. No page may be pinned, and no view open. NULL is allowed. In a
+ * forked child it does nothing. */
 void cubby_region_abandon(cubby_region *region);
 
 /* Where the region is, and how many bytes it has. Constant. NULL: there are no pointers. */
@@ -139,6 +148,23 @@ int cubby_region_sync(cubby_region *region, uint64_t offset, uint64_t size, char
  * reading failed with. */
 int cubby_region_advise(cubby_region *region, uint64_t offset, uint64_t size, uint32_t advice,
                         char *message, size_t message_size);
+
+/* Have some bytes, at least one, as a view, to be read, or written, too (enum cubby_region_access).
+ * In a region that has views it has addresses of its own, at which the same memory is to be seen:
+ * what is stored by one is loaded by all, at once. A store by a view to be read is a SIGSEGV. In
+ * other regions a view is a window of the region's own addresses, which protects nothing. Up to
+ * CUBBY_REGION_VIEWS_MAX of them; all are closed before the region is.
+ * Returns CUBBY_OK, CUBBY_BAD_ARGUMENT, CUBBY_READ_ONLY (to be written, and the region is not),
+ * EAGAIN (too many), EOPNOTSUPP (the region has no pointers; or to be written, with addresses of
+ * its own, and the system is older than Linux 6.4), ENOMEM, CUBBY_FORKED, or another errno. */
+int cubby_region_view_open(cubby_region *region, uint64_t offset, uint64_t size, uint32_t access,
+                           cubby_region_view **view, char *message, size_t message_size);
+
+/* Nobody may use its addresses any more. What was stored stays. NULL is allowed. */
+void cubby_region_view_close(cubby_region_view *view);
+
+/* Where its first byte is. Constant. */
+uint8_t *cubby_region_view_base(const cubby_region_view *view);
 
 /* Why the calling thread's last SIGBUS was one, for a handler that does not return: a status as of
  * cubby_region_pin, and the page's first byte in its region. Returns CUBBY_OK: there was none. */

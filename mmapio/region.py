@@ -8,7 +8,6 @@ Depends on: cubbydb._native, cubbydb.blockdev.  Used by: tests.
 """
 
 import errno
-import importlib
 import os
 import threading
 import warnings
@@ -23,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from cubbydb._native import ffi, lib
 from cubbydb.blockdev.in_use import InUse, StrPath
 from cubbydb.blockdev.sizes import size_in_bytes
-from cubbydb.errors import DeviceError, raise_for_status
+from cubbydb.errors import DeviceError, ReadOnly, raise_for_status
+from cubbydb.mmapio.view import View, memory_at
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -110,6 +110,9 @@ class MappedRegion(InUse):
         size: how many bytes it has, a multiple of 4,096.  None: all that follow.
         read_only: views and pins are read-only, and nothing is ever written.
         pointers: False: no views.  Pins to write are then cheaper.
+        separate_views: True: each view has addresses of its own, up to 31 of them, at which a store
+            that it is not for is refused by the processor, whoever does it; pages are dearer to
+            load and to evict then.  False: views are parts of one range of addresses.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class MappedRegion(InUse):
         size: int | None = None,
         read_only: bool = False,
         pointers: bool = True,
+        separate_views: bool = False,
     ) -> None:
         super().__init__(name, read_only)
         self._numbers = counting()
@@ -134,6 +138,7 @@ class MappedRegion(InUse):
         options.cache_bytes = _number("cache_bytes", size_in_bytes(cache_bytes), 1)
         options.read_only = read_only
         options.pins_only = not pointers
+        options.has_views = separate_views
         out = ffi.new("cubby_region **")
         message = _new_message()
         native_name = os.fsencode(name)
@@ -144,6 +149,7 @@ class MappedRegion(InUse):
         self._handle = out[0]
         self._base = lib.cubby_region_base(self._handle)
         self._size = int(lib.cubby_region_size(self._handle))
+        self._has_separate_views = separate_views
         self._has_pointers = self.stats().has_pointers
         self._why_no_pointers = _text(message) if pointers else "it was opened with pointers=False"
 
@@ -157,6 +163,7 @@ class MappedRegion(InUse):
         size: int | None = None,
         read_only: bool = False,
         pointers: bool = True,
+        separate_views: bool = False,
     ) -> Self:
         """Map a device; arguments as for the class.
 
@@ -173,6 +180,7 @@ class MappedRegion(InUse):
             size=size,
             read_only=read_only,
             pointers=pointers,
+            separate_views=separate_views,
         )
 
     # Life ----------------------------------------------------------------------------------------
@@ -333,30 +341,33 @@ class MappedRegion(InUse):
 
     # Memory --------------------------------------------------------------------------------------
 
-    def view(self, offset: int = 0, size: int | None = None) -> memoryview:
-        """Bytes of the region in place: a memoryview, read-only if the region is.
+    def view(self, offset: int = 0, size: int | None = None, *, write: bool | None = None) -> View:
+        """Bytes of the region in place, to be used as a memoryview or as a NumPy array.
 
         It costs nothing before it is used, whatever its size; what it touches is brought to memory
-        by and by.  It can be given to all that takes a buffer, as struct, hashlib or numpy.  The
-        region can not be closed before the view, and all slices and arrays of it, have gone:
+        by and by.  Its memory can be given to all that takes a buffer, as struct, hashlib or numpy.
+        The region can not be closed before the view, and all slices and arrays of it, have gone:
         release() it, or use it in a with block.
 
         A device that fails is a SIGBUS here, which ends the process; so is storing where writing
         back has failed, or where all of the cache is dirty and cannot be written.  System calls
         need a prefault.
 
-        >>> with MappedRegion("mem:1M") as region, region.view(4096, 8) as view:
-        ...     view[2:5] = b"abc"
-        ...     bytes(view)
+        >>> with MappedRegion("mem:1M") as region, region.view(4096, 8) as memory:
+        ...     memory[2:5] = b"abc"
+        ...     bytes(memory)
         b'\\x00\\x00abc\\x00\\x00\\x00'
 
         Args:
             offset: any byte of the region.
             size: None: all that follow.
+            write: whether it may be stored to.  None: if the region may be.
 
         Raises:
             errors.DeviceError: the region has no pointers, see has_pointers; pin, read and write
-                work all the same.
+                work all the same.  With separate_views also where there are too many (errno
+                EAGAIN).
+            errors.ReadOnly: write, and the region was opened read-only.
         """
         offset, size = self._range(offset, size)
         if not self._has_pointers:
@@ -365,37 +376,35 @@ class MappedRegion(InUse):
                 f"{self._name} has pins only, no views: {self._why_no_pointers}; use pin, read and "
                 "write",
             )
-        with self._in_use():
+        if write and self._read_only:
+            raise ReadOnly(f"{self._name} is open for reading only")
+        write = not self._read_only if write is None else write
+        with self._in_use() as region:
+            if self._has_separate_views and size > 0:
+                return View(self._separate_view(region, offset, size, write))
             number = next(self._numbers)
             self._live[number] = None
             address = self._base + offset
-            return _memory(address, size, not self._read_only, lambda: self._forget(number))
+            return View(memory_at(address, size, write, lambda: self._forget(number)))
 
-    def as_array(self, dtype: Any, offset: int = 0, size: int | None = None) -> Any:
-        """Bytes of the region in place as a NumPy array of one dimension; otherwise like view.
+    def _separate_view(self, region: Any, offset: int, size: int, write: bool) -> memoryview:
+        """Addresses of its own for some bytes."""
+        out = ffi.new("cubby_region_view **")
+        message = _new_message()
+        access = lib.CUBBY_REGION_WRITE if write else lib.CUBBY_REGION_READ
+        status = lib.cubby_region_view_open(
+            region, offset, size, access, out, message, len(message)
+        )
+        self._raise(status, message)
+        native = out[0]
+        number = next(self._numbers)
+        self._live[number] = None
 
-        >>> with MappedRegion("mem:1M") as region:
-        ...     numbers = region.as_array("<u8", 4096, 800)
-        ...     numbers[:] = range(100)
-        ...     int(numbers.sum())
-        ...     del numbers
-        4950
+        def close() -> None:
+            lib.cubby_region_view_close(native)
+            self._forget(number)
 
-        Args:
-            dtype: what NumPy takes for one.
-            offset: any byte; NumPy is faster where it is a multiple of the dtype's size.
-            size: in bytes, a multiple of the dtype's.  None: all that follow.
-
-        Raises:
-            ModuleNotFoundError: NumPy is not installed.
-            errors.DeviceError: as for view.
-        """
-        try:
-            numpy = importlib.import_module("numpy")
-        except ModuleNotFoundError as missing:
-            text = "as_array needs NumPy: pip install numpy; view does without"
-            raise ModuleNotFoundError(text, name=missing.name) from missing
-        return numpy.frombuffer(self.view(offset, size), dtype=dtype)
+        return memory_at(lib.cubby_region_view_base(native), size, write, close)
 
     @contextmanager
     def pin(self, offset: int, size: int, *, write: bool = False) -> Iterator[memoryview]:
@@ -426,7 +435,7 @@ class MappedRegion(InUse):
         with self._in_use() as region:
             offset, size, address = self._pin(region, offset, size, write)
             unpin = self._unpinning(region, offset, size, write)
-            memory = _memory(address, size, write, unpin)
+            memory = memory_at(address, size, write, unpin)
         try:
             yield memory
         finally:
@@ -546,12 +555,6 @@ class MappedRegion(InUse):
         for name in ("has_pointers", "is_read_only"):
             figures[name] = bool(figures[name])
         return RegionStats(**figures)
-
-
-def _memory(address: Any, size: int, write: bool, when_gone: Callable[[], None]) -> memoryview:
-    """A memoryview; when_gone is called when it, and all that was made of it, has gone."""
-    memory = memoryview(ffi.buffer(ffi.gc(address, lambda _: when_gone()), size))
-    return memory if write else memory.toreadonly()
 
 
 def _new_message() -> Any:

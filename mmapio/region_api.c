@@ -4,11 +4,10 @@
  * bytes, which need not be those of pages; statuses of the public interface in place of errnos, and
  * a sentence for each failure. A region that was carried through a fork() is refused in the child.
  *
- * Depends on: region.h, blockdev.   Used by: Python.
+ * Depends on: region_request.h, region.h, blockdev.   Used by: Python.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,10 +18,9 @@
 #include "engine/base/memory.h"
 #include "engine/cubby.h"
 #include "engine/cubby_region.h"
-#include "mmapio/region.h"
+#include "mmapio/region_request.h"
 
 enum {
-    PAGE_BYTES = CUBBY_BLOCK_BYTES,
     PIN_PAGES = 256,    /* pinned by one call */
     COPY_PAGES = 16,    /* pinned at a time for a copy */
     BOUNCE_PAGES = 256, /* 1 MiB: copied to or from an aligned buffer at a time */
@@ -37,176 +35,6 @@ _Static_assert((int)CUBBY_REGION_RANDOM == (int)MMAPIO_RANDOM, "one numbering");
 _Static_assert((int)CUBBY_REGION_WILLNEED == (int)MMAPIO_WILLNEED, "one numbering");
 _Static_assert((int)CUBBY_REGION_DONTNEED == (int)MMAPIO_DONTNEED, "one numbering");
 
-struct cubby_region {
-    struct mmapio_region *mapped;
-    struct block_device *device;
-    uint64_t first_lba;
-    uint64_t size_bytes;
-    uint64_t pins_max; /* pages */
-    _Atomic uint64_t pinned_pages;
-    pid_t opener;
-    bool is_read_only; /* as opened */
-    char name[];       /* as opened, for messages */
-};
-
-/* What a call was about, to say so where it fails. */
-struct request {
-    cubby_region *owner;
-    const char *verb; /* "reading" */
-    uint64_t offset;
-    uint64_t size;
-    struct device_message message;
-};
-
-/* The pages that have some of a request's bytes. */
-struct pages {
-    uint64_t first;
-    uint64_t count;
-};
-
-static struct pages pages_of(uint64_t offset, uint64_t size)
-{
-    uint64_t first = offset / PAGE_BYTES;
-    uint64_t end = size == 0 ? first : (offset + size - 1) / PAGE_BYTES + 1;
-    return (struct pages){.first = first, .count = end - first};
-}
-
-static bool is_forked(const cubby_region *region)
-{
-    return region->opener != getpid();
-}
-
-static uint64_t lba_of(const cubby_region *region, uint64_t page)
-{
-    return region->first_lba + page;
-}
-
-/* Failures ---------------------------------------------------------------------------------------
- */
-
-struct place {
-    char text[56]; /* two numbers of 20 digits, and words */
-};
-
-/* "LBA 5", or "LBAs 5 to 9". */
-static struct place place_of(const struct request *request)
-{
-    struct place place;
-    struct pages pages = pages_of(request->offset, request->size);
-    uint64_t first = lba_of(request->owner, pages.first);
-    if (pages.count <= 1) {
-        snprintf(place.text, sizeof place.text, "LBA %" PRIu64, first);
-    } else {
-        snprintf(place.text, sizeof place.text, "LBAs %" PRIu64 " to %" PRIu64, first,
-                 first + pages.count - 1);
-    }
-    return place;
-}
-
-/* It takes no stores: as it was opened so, or as writing back has failed. */
-static int say_read_only(const struct request *request)
-{
-    const cubby_region *region = request->owner;
-    if (region->is_read_only) {
-        return device_message_set(request->message, CUBBY_READ_ONLY, "%s is open for reading only",
-                                  region->name);
-    }
-    struct mmapio_stat stat;
-    mmapio_stat(region->mapped, &stat);
-    return device_message_set(request->message, CUBBY_DEGRADED,
-                              "%s: writing LBA %" PRIu64
-                              " back has failed (%s): nothing can be stored until a sync succeeds",
-                              region->name, lba_of(region, stat.write_error_page),
-                              cubby_status_text(stat.write_error));
-}
-
-/* Put a failure into words. Returns its public status. */
-static int say_failure(const struct request *request, int status)
-{
-    if (status == 0) {
-        return CUBBY_OK;
-    }
-    const char *name = request->owner->name;
-    struct place place = place_of(request);
-    switch (status) {
-    case EROFS:
-        return say_read_only(request);
-    case CUBBY_CORRUPT:
-        return device_message_set(request->message, status,
-                                  "%s of %s is damaged: what is stored there fails its check",
-                                  place.text, name);
-    case ENOBUFS:
-        return device_message_set(request->message, status,
-                                  "%s: no room in the cache %s %s: it is pinned, or dirty and not "
-                                  "to be written; unpin some, or open it with a larger cache_bytes",
-                                  name, request->verb, place.text);
-    case EAGAIN:
-        return device_message_set(request->message, status,
-                                  "%s: %s is pinned too many times; unpin it first", name,
-                                  place.text);
-    case ENOSPC:
-    case EDQUOT:
-        return device_message_set(request->message, CUBBY_PHYSICAL_FULL,
-                                  "%s is physically full: what it refused is kept in memory; make "
-                                  "room on it, and sync",
-                                  name);
-    default:
-        status = device_message_public(status);
-        return device_message_set(request->message, status, "%s failed %s %s: %s", name,
-                                  request->verb, place.text, cubby_status_text(status));
-    }
-}
-
-static int say_forked(const cubby_region *region, struct device_message message)
-{
-    return device_message_set(message, CUBBY_FORKED,
-                              "%s was opened by the parent process; open it anew in this one",
-                              region->name);
-}
-
-/* What every call on bytes checks first. */
-static int check_request(const struct request *request)
-{
-    const cubby_region *region = request->owner;
-    if (is_forked(region)) {
-        return say_forked(region, request->message);
-    }
-    if (request->offset > region->size_bytes ||
-        request->size > region->size_bytes - request->offset) {
-        return device_message_set(request->message, CUBBY_BAD_ARGUMENT,
-                                  "%s is mapped with %" PRIu64 " bytes; %s %" PRIu64
-                                  " bytes from %" PRIu64 " on is outside",
-                                  region->name, region->size_bytes, request->verb, request->size,
-                                  request->offset);
-    }
-    return 0;
-}
-
-/* Some page of a request cannot be had: narrow it to the first for which that is so. */
-static void narrow(struct request *request)
-{
-    struct pages pages = pages_of(request->offset, request->size);
-    struct mmapio_region *mapped = request->owner->mapped;
-    for (uint64_t i = 0; i < pages.count; i++) {
-        uint8_t *address;
-        if (mmapio_pin(mapped, pages.first + i, MMAPIO_READ, &address) != 0) {
-            request->offset = (pages.first + i) * PAGE_BYTES;
-            request->size = 1;
-            return;
-        }
-        mmapio_unpin(mapped, pages.first + i, MMAPIO_READ);
-    }
-}
-
-/* The same for pages that could not be pinned. */
-static int say_pin_failure(struct request request, int status)
-{
-    if (status != 0 && status != ENOBUFS && status != EAGAIN && status != EROFS) {
-        narrow(&request);
-    }
-    return say_failure(&request, status);
-}
-
 /* Life -------------------------------------------------------------------------------------------
  */
 
@@ -218,6 +46,10 @@ static int check_options(const char *name, const struct cubby_region_options *op
                                   "%s: a region begins at a multiple of %d bytes and has a "
                                   "multiple of them, not %" PRIu64 " and %" PRIu64,
                                   name, (int)PAGE_BYTES, options->first_byte, options->size_bytes);
+    }
+    if (options->has_views != 0 && options->pins_only != 0) {
+        return device_message_set(message, CUBBY_BAD_ARGUMENT,
+                                  "%s: a region with pins only has no views", name);
     }
     return 0;
 }
@@ -245,6 +77,7 @@ static int map(cubby_region *region, const struct cubby_region_options *options,
     const struct mmapio_options inner = {
         .pins_only = options->pins_only != 0,
         .read_only = region->is_read_only,
+        .has_views = options->has_views != 0,
     };
     char reason[CUBBY_MESSAGE_BYTES];
     int status = mmapio_open(region->device, region->first_lba, count, cache_bytes, &inner,
@@ -307,17 +140,18 @@ int cubby_region_close(cubby_region *region, char *message, size_t message_size)
     CUBBY_ASSERT(region != NULL);
     struct request request = {
         region, "writing back", 0, region->size_bytes, {message, message_size}};
-    if (is_forked(region)) {
-        return say_forked(region, request.message);
+    if (request_is_forked(region)) {
+        return request_forked(region, request.message);
     }
     int status = mmapio_close(region->mapped);
     if (status == EBUSY) {
         return device_message_set(request.message, status,
-                                  "%s has pages that are pinned; unpin them before it is closed",
+                                  "%s has pages that are pinned, or views that are open; unpin and "
+                                  "close them before",
                                   region->name);
     }
     if (status != 0) {
-        return say_failure(&request, status);
+        return request_failure(&request, status);
     }
     end(region);
     return CUBBY_OK;
@@ -325,7 +159,7 @@ int cubby_region_close(cubby_region *region, char *message, size_t message_size)
 
 void cubby_region_abandon(cubby_region *region)
 {
-    if (region == NULL || is_forked(region)) {
+    if (region == NULL || request_is_forked(region)) {
         return; /* all of it is the parent's; its memory here goes with the process */
     }
     CUBBY_ASSERT(atomic_load(&region->pinned_pages) == 0);
@@ -404,7 +238,7 @@ static int take_pins(const struct request *request, uint64_t count)
 
 static int check_pin(const struct request *request, uint32_t access)
 {
-    int status = check_request(request);
+    int status = request_check(request);
     if (status == 0 && request->size == 0) {
         return device_message_set(request->message, CUBBY_BAD_ARGUMENT,
                                   "%s: %s takes at least one byte", request->owner->name,
@@ -424,7 +258,7 @@ int cubby_region_pin(cubby_region *region, uint64_t offset, uint64_t size, uint3
     CUBBY_ASSERT(region != NULL);
     CUBBY_ASSERT(address != NULL);
     struct request request = {region, "pinning", offset, size, {message, message_size}};
-    struct pages pages = pages_of(offset, size);
+    struct pages pages = request_pages(offset, size);
     int status = check_pin(&request, access);
     if (status == 0 && pages.count > 1 && mmapio_base(region->mapped) == NULL) {
         return device_message_set(request.message, CUBBY_BAD_ARGUMENT,
@@ -438,7 +272,7 @@ int cubby_region_pin(cubby_region *region, uint64_t offset, uint64_t size, uint3
     status = pin(region, pages, (enum mmapio_access)access);
     if (status != 0) {
         atomic_fetch_sub(&region->pinned_pages, pages.count);
-        return say_pin_failure(request, status);
+        return request_pin_failure(request, status);
     }
     *address = mmapio_address(region->mapped, pages.first) + offset % PAGE_BYTES;
     return CUBBY_OK;
@@ -447,10 +281,10 @@ int cubby_region_pin(cubby_region *region, uint64_t offset, uint64_t size, uint3
 void cubby_region_unpin(cubby_region *region, uint64_t offset, uint64_t size, uint32_t access)
 {
     CUBBY_ASSERT(region != NULL);
-    if (is_forked(region)) {
+    if (request_is_forked(region)) {
         return;
     }
-    struct pages pages = pages_of(offset, size);
+    struct pages pages = request_pages(offset, size);
     unpin(region, pages, (enum mmapio_access)access);
     uint64_t before = atomic_fetch_sub(&region->pinned_pages, pages.count);
     CUBBY_ASSERT(before >= pages.count);
@@ -467,7 +301,7 @@ int cubby_region_pin_many(cubby_region *region, size_t count, const uint64_t *of
                                   region->name, (int)PINS_MAX, count);
     }
     uint64_t pages[PINS_MAX];
-    int status = is_forked(region) ? say_forked(region, request.message) : 0;
+    int status = request_is_forked(region) ? request_forked(region, request.message) : 0;
     for (size_t i = 0; i < count && status == 0; i++) {
         request.offset = offsets[i];
         status = check_pin(&request, access);
@@ -479,7 +313,7 @@ int cubby_region_pin_many(cubby_region *region, size_t count, const uint64_t *of
     status = mmapio_pin_many(region->mapped, count, pages, (enum mmapio_access)access, addresses);
     if (status != 0) {
         atomic_fetch_sub(&region->pinned_pages, count);
-        return say_failure(&request, status);
+        return request_failure(&request, status);
     }
     for (size_t i = 0; i < count; i++) {
         addresses[i] += offsets[i] % PAGE_BYTES;
@@ -507,12 +341,12 @@ static int copy(const struct request *request, uint8_t *to, const uint8_t *from)
 {
     cubby_region *region = request->owner;
     enum mmapio_access access = to != NULL ? MMAPIO_READ : MMAPIO_WRITE;
-    int status = check_request(request);
+    int status = request_check(request);
     bool is_in_order = mmapio_base(region->mapped) != NULL;
     uint64_t page_count = is_in_order ? COPY_PAGES : 1;
     for (uint64_t done = 0; status == 0 && done < request->size;) {
         struct request part = part_of(request, done, page_count);
-        struct pages pages = pages_of(part.offset, part.size);
+        struct pages pages = request_pages(part.offset, part.size);
         status = pin_some(region, pages, access);
         if (status == ENOBUFS && pages.count > 1) {
             page_count = 1; /* there may be room for one after the other */
@@ -520,7 +354,7 @@ static int copy(const struct request *request, uint8_t *to, const uint8_t *from)
             continue;
         }
         if (status != 0) {
-            return say_pin_failure(part, status);
+            return request_pin_failure(part, status);
         }
         uint8_t *memory = mmapio_address(region->mapped, pages.first) + part.offset % PAGE_BYTES;
         if (to != NULL) {
@@ -557,7 +391,7 @@ int cubby_region_store(cubby_region *region, uint64_t offset, uint64_t size, con
 
 static int check_whole(const struct request *request)
 {
-    int status = check_request(request);
+    int status = request_check(request);
     if (status == 0 && (request->offset % PAGE_BYTES != 0 || request->size % PAGE_BYTES != 0)) {
         return device_message_set(
             request->message, CUBBY_BAD_ARGUMENT,
@@ -571,10 +405,10 @@ static int check_whole(const struct request *request)
 static int move_aligned(const struct request *request, uint8_t *to, const uint8_t *from)
 {
     struct mmapio_region *mapped = request->owner->mapped;
-    struct pages pages = pages_of(request->offset, request->size);
+    struct pages pages = request_pages(request->offset, request->size);
     int status = to != NULL ? mmapio_read(mapped, pages.first, (size_t)pages.count, to)
                             : mmapio_write(mapped, pages.first, (size_t)pages.count, from);
-    return to != NULL ? say_pin_failure(*request, status) : say_failure(request, status);
+    return to != NULL ? request_pin_failure(*request, status) : request_failure(request, status);
 }
 
 static int move_pages(const struct request *request, uint8_t *to, const uint8_t *from)
@@ -589,7 +423,7 @@ static int move_pages(const struct request *request, uint8_t *to, const uint8_t 
     struct aligned_buffer bounce = {0};
     struct request part = part_of(request, 0, BOUNCE_PAGES);
     if (aligned_buffer_reserve(&bounce, (size_t)part.size) != 0) {
-        return say_failure(request, ENOMEM);
+        return request_failure(request, ENOMEM);
     }
     for (uint64_t done = 0; status == 0 && done < request->size; done += part.size) {
         part = part_of(request, done, BOUNCE_PAGES);
@@ -632,12 +466,12 @@ int cubby_region_sync(cubby_region *region, uint64_t offset, uint64_t size, char
 {
     CUBBY_ASSERT(region != NULL);
     struct request request = {region, "syncing", offset, size, {message, message_size}};
-    int status = check_request(&request);
+    int status = request_check(&request);
     if (status != 0) {
         return status;
     }
-    struct pages pages = pages_of(offset, size);
-    return say_failure(&request, mmapio_sync(region->mapped, pages.first, pages.count));
+    struct pages pages = request_pages(offset, size);
+    return request_failure(&request, mmapio_sync(region->mapped, pages.first, pages.count));
 }
 
 int cubby_region_advise(cubby_region *region, uint64_t offset, uint64_t size, uint32_t advice,
@@ -645,7 +479,7 @@ int cubby_region_advise(cubby_region *region, uint64_t offset, uint64_t size, ui
 {
     CUBBY_ASSERT(region != NULL);
     struct request request = {region, "reading ahead", offset, size, {message, message_size}};
-    int status = check_request(&request);
+    int status = request_check(&request);
     if (status == 0 && advice > CUBBY_REGION_DONTNEED) {
         return device_message_set(request.message, CUBBY_BAD_ARGUMENT,
                                   "%s: there is no advice %" PRIu32, region->name, advice);
@@ -653,9 +487,9 @@ int cubby_region_advise(cubby_region *region, uint64_t offset, uint64_t size, ui
     if (status != 0) {
         return status;
     }
-    struct pages pages = pages_of(offset, size);
-    return say_failure(&request, mmapio_advise(region->mapped, pages.first, pages.count,
-                                               (enum mmapio_advice)advice));
+    struct pages pages = request_pages(offset, size);
+    return request_failure(&request, mmapio_advise(region->mapped, pages.first, pages.count,
+                                                   (enum mmapio_advice)advice));
 }
 
 int cubby_region_last_fault(uint64_t *offset)
@@ -670,7 +504,7 @@ int cubby_region_stat(cubby_region *region, struct cubby_region_stat *stat)
 {
     CUBBY_ASSERT(region != NULL);
     CUBBY_ASSERT(stat != NULL);
-    if (is_forked(region)) {
+    if (request_is_forked(region)) {
         return CUBBY_FORKED;
     }
     struct mmapio_stat inner;
@@ -689,7 +523,7 @@ int cubby_region_stat(cubby_region *region, struct cubby_region_stat *stat)
         .has_pointers = inner.has_pointers,
         .is_read_only = inner.is_read_only,
         .write_error = device_message_public(inner.write_error),
-        .write_error_lba = inner.write_error != 0 ? lba_of(region, inner.write_error_page) : 0,
+        .write_error_lba = inner.write_error != 0 ? request_lba(region, inner.write_error_page) : 0,
     };
     return CUBBY_OK;
 }

@@ -181,7 +181,7 @@ def test_a_view_of_a_read_only_region_is_read_only(tmp_path):
 def test_arrays_are_numpys(tmp_path):
     numpy = pytest.importorskip("numpy")
     with MappedRegion.open("mem:1M", cache_bytes=CACHE) as region:
-        numbers = region.as_array("<u4", PAGE)
+        numbers = region.view(PAGE).as_array("<u4")
         assert numbers.shape == ((1 << 20) // 4 - 1024,)
         numbers[:] = numpy.arange(len(numbers))
         assert region.read(PAGE + 4000, 4) == (1000).to_bytes(4, "little")
@@ -192,27 +192,28 @@ def test_arrays_are_numpys(tmp_path):
         assert int(part[-1]) == len(part) * 1000 - 995
         del part
         with pytest.raises(ValueError, match="multiple"):
-            region.as_array("<u4", 0, 7)
+            region.view(0, 7).as_array("<u4")
     with MappedRegion.open(make_file(tmp_path), read_only=True) as region:
-        array = region.as_array(numpy.uint8, 10, 20)
+        array = region.view(10, 20).as_array(numpy.uint8)
         assert not array.flags.writeable
         del array
 
 
+@needs_views
 def test_arrays_say_that_they_need_numpy(monkeypatch):
     monkeypatch.setitem(sys.modules, "numpy", None)
     with (
         MappedRegion.open("mem:1M") as region,
         pytest.raises(ModuleNotFoundError, match="needs NumPy: pip install numpy"),
     ):
-        region.as_array("u1")
+        region.view().as_array("u1")
 
 
 def test_without_pointers_there_are_pins_alone():
     with MappedRegion.open("mem:1M", cache_bytes=CACHE, pointers=False) as region:
         assert not region.has_pointers
         assert not region.stats().has_pointers
-        for use in (region.view, lambda: region.as_array("u1")):
+        for use in (region.view, lambda: region.view(5, 6, write=True)):
             with pytest.raises(OSError, match="pins only, no views: it was opened with pointers="):
                 use()
         region.write(5, b"all the same")
@@ -288,7 +289,7 @@ def guarded(work, failures):
 def test_what_is_in_use_keeps_a_region_open():
     region = MappedRegion.open("mem:1M")
     view = region.view(0, 100)
-    part = view[10:20]
+    part = view.memory[10:20]
     with region.pin(0, 1) as memory:
         for end in (region.close, region.abandon):
             with pytest.raises(BufferError, match="mem:1M has views or pins in use, 2 of them"):
@@ -333,8 +334,8 @@ def test_an_array_prolongs_its_pin():
 def test_an_error_in_a_with_block_is_not_hidden_by_views():
     def use() -> None:
         with MappedRegion.open("mem:1M") as region:
-            view = region.view()
-            raise KeyError(view[0])
+            memory = region.view().memory
+            raise KeyError(memory[0])
 
     with pytest.raises(KeyError, match="0") as caught:
         use()

@@ -62,9 +62,9 @@ def test_a_page_that_a_view_cannot_read_ends_the_process(tmp_path, trace):
         if {trace}:
             faulthandler.enable()
         with MappedRegion.open("fault:read=2:mem:1M") as region:
-            view = region.view()
-            print(view[0], flush=True)
-            print(view[100 * 4096], flush=True)
+            memory = region.view().memory
+            print(memory[0], flush=True)
+            print(memory[100 * 4096], flush=True)
         """,
         cwd=tmp_path,
     )
