@@ -54,8 +54,10 @@ KERNEL = {
     "scheduler": "schedule __schedule futex __futex do_futex finish_task "
     "wake_up_q wake_up_process try_to_wake ttwu_ __x64_sys_futex do_nanosleep hrtimer_ sched_",
 }
-PARTS = ("program", "store", "copies", "region", "signals", "faults", "page tables")
-PARTS += ("page cache", "system calls", "scheduler", "device")
+PARTS: tuple[str, ...] = (
+    *("program", "store", "copies", "region", "signals", "faults", "page tables"),
+    *("page cache", "system calls", "scheduler", "device"),
+)
 
 HEAD = re.compile(r"^(\S.*?)\s+(\d+)/(\d+)\s+(\d+\.\d+):")
 FRAME = re.compile(r"^\s+[0-9a-f]+ (\S+) \((.*)\)$")
@@ -114,7 +116,7 @@ def _samples(text: str) -> Iterator[Sample]:
         lines = block.strip("\n").splitlines()
         head = HEAD.match(lines[0]) if lines else None
         if head is not None:
-            frames = tuple(m.groups() for m in map(FRAME.match, lines[1:]) if m is not None)
+            frames = tuple((m[1], m[2]) for m in map(FRAME.match, lines[1:]) if m is not None)
             seconds, fraction = head[4].split(".")
             at_ns = int(seconds) * 10**9 + int(fraction.ljust(9, "0"))
             yield Sample(at_ns, head[1], frames)

@@ -114,7 +114,7 @@ def main(
                     runs[name].append(run_json([*command, *place], commands))
     figures = [_sum_up(name, same) for name, same in runs.items()]
     _print(figures)
-    content = {"benchmark": "serving", "machine": machine, "commands": commands}
+    content: dict[str, Any] = {"benchmark": "serving", "machine": machine, "commands": commands}
     content |= {"figures": figures, "runs": runs}
     print(f"written to {write_results(results, 'serving', content)}")
 
