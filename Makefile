@@ -236,7 +236,7 @@ bench-ordered: bench-build .venv/.bench ## VoliMap beside other ordered maps: 12
 	@$(BIN)/python -m cubbydb.bench.ordered
 
 .PHONY: bench-mmap
-bench-mmap: bench-build .venv/.bench ## mmapio beside the kernel's mmap: 8 minutes, 1 GB of memory, root for zram
+bench-mmap: bench-build .venv/.bench ## mmapio beside the kernel's mmap: 14 minutes, 1 GB of memory, root for zram
 	@$(BIN)/python -m cubbydb.bench.mapped
 
 .PHONY: bench-mmap-store
