@@ -17,9 +17,9 @@
  *
  * A system call that is given such an address fails with EFAULT where the page is not in memory,
  * or, if the call would store there, not dirty: pin it before. A SIGBUS handler is put in front of
- * the one that was there; who sets another one later must pass on to it. It runs on the stack of the
- * thread that touched the page, and takes up to 32 KiB of it. A forked child has none of
- * the memory, and its calls return CUBBY_FORKED.
+ * the one that was there; who sets another one later must pass on to it. It runs on the stack of
+ * the thread that touched the page, and takes up to 32 KiB of it. A forked child has none of the
+ * memory, and its calls return CUBBY_FORKED.
  *
  * All calls but closing are thread-safe. offset and size are bytes from the region's first one; out
  * of it they are CUBBY_BAD_ARGUMENT. message, message_size: room for one sentence that says why a
