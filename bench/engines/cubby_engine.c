@@ -16,6 +16,7 @@ enum {
     /* The buffer gets at most an eighth of the log, the log a 32nd of the store, which is four
      * times as large as its pairs. */
     PAIRS_PER_BUFFER = 8 * 32 / 4,
+    BESIDES_BYTES_MAX = 76 << 20,
 };
 
 /* Put what the benchmark asks for in front of the device with a name: the kernel's mmap, or a
@@ -40,18 +41,22 @@ static int open_behind(const struct bench_place *place, const struct cubby_optio
     return store_open_device(device, place->path, options, store, message, message_size);
 }
 
-/* Three eighths of what there is are for the log's last 64 MiB, which the system's cache holds
- * until the log is flushed, and for all else; a quarter is for dirty pairs, and the rest, with what
- * these do not take, for the cache, if that is enough for one. */
 static uint64_t buffer_bytes(const struct bench_place *place)
 {
     return place->buffer_bytes != 0 ? place->buffer_bytes : place->memory_bytes / 4;
 }
 
+/* What is not the store's to divide: the log's last 64 MiB, which the system's cache holds until
+ * the log is flushed, and a little for all else; of a small memory three eighths. The buffer for
+ * dirty pairs is a part of the rest, and the cache has what these do not take, if that is enough
+ * for one. */
 static uint64_t cache_bytes(const struct bench_place *place)
 {
-    uint64_t bytes = place->memory_bytes / 8 * 3;
-    return bytes >= DIRTY_CLEAN_BYTES_MIN ? bytes : 0;
+    uint64_t besides = place->memory_bytes / 8 * 3;
+    besides = besides < BESIDES_BYTES_MAX ? besides : BESIDES_BYTES_MAX;
+    uint64_t taken = besides + buffer_bytes(place);
+    uint64_t left = place->memory_bytes > taken ? place->memory_bytes - taken : 0;
+    return left >= DIRTY_CLEAN_BYTES_MIN ? left : 0;
 }
 
 /* Room for the pairs and a quarter more, and a log that allows for the buffer; 0: the store's own
