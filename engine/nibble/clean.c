@@ -76,6 +76,9 @@ static bool evict(struct nibble *nibble, struct nibble_cleaner *cleaner, struct 
         index_unlock_unchanged(&moving->spot);
         return false;
     }
+    if (!atomic_load_explicit(&nibble->has_evicted, memory_order_relaxed)) {
+        atomic_store_explicit(&nibble->has_evicted, true, memory_order_relaxed);
+    }
     cleaner->evicted++;
     cleaner->evicted_bytes += object_bytes(header);
     struct large_value large = nibble_kill(nibble, moving->object, header);

@@ -1,5 +1,5 @@
-/* ghosts.h -- the keys that were evicted lately: of those that come again it is known that once was
- * not enough.
+/* ghosts.h -- the keys that were evicted, or not admitted, lately: of those that come again it is
+ * known that once was not enough.
  *
  * A table of fingerprints, each in the place that its hash gives it; a later one takes the place of
  * an earlier one. A wrong answer costs a little room, no more.

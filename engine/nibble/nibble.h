@@ -106,6 +106,7 @@ struct nibble {
     bool append_only;
     bool evicts;
     struct ghosts ghosts;            /* see ghosts.h; where pairs are evicted */
+    atomic_bool has_evicted;         /* a pair, since it was opened */
     _Atomic uint64_t forgotten;      /* pairs, by nibble_forget */
     struct nibble_cleaner *cleaners; /* cleaner_count for each node */
     pthread_mutex_t lock;            /* guards the next two */
@@ -197,6 +198,11 @@ static inline void nibble_prefetch_bucket(const struct nibble *nibble, struct ke
 int nibble_put(struct nibble_session *session, const struct nibble_key *key, const uint8_t *value,
                size_t value_size, uint64_t flags, enum nibble_condition condition,
                uint64_t version);
+
+/* Whether a pair that was looked for in a cache in vain is worth a place there: any, as long as no
+ * pair had to go for another; then one that was evicted, or refused here, not long ago. What is
+ * refused is remembered. So what is read once costs no copy, and drives nothing out. */
+bool nibble_admits(struct nibble *nibble, struct key_hash hash);
 
 /* Returns CUBBY_OK or CUBBY_NOT_FOUND. */
 int nibble_delete(struct nibble_session *session, const struct nibble_key *key);

@@ -358,6 +358,17 @@ static int put_appended(struct nibble_session *session, const struct nibble_key 
     return status;
 }
 
+bool nibble_admits(struct nibble *nibble, struct key_hash hash)
+{
+    CUBBY_ASSERT(nibble->evicts);
+    if (!atomic_load_explicit(&nibble->has_evicted, memory_order_relaxed) ||
+        ghosts_have(&nibble->ghosts, hash)) {
+        return true;
+    }
+    ghosts_add(&nibble->ghosts, hash);
+    return false;
+}
+
 int nibble_put(struct nibble_session *session, const struct nibble_key *key, const uint8_t *value,
                size_t value_size, uint64_t flags, enum nibble_condition condition, uint64_t version)
 {

@@ -257,7 +257,7 @@ void dirty_admit(struct dirty *dirty, struct key_hash hash, const struct block_p
 {
     struct dirty_shard *shard = shard_of(dirty, hash);
     if (!dirty->keeps_clean || token == 0 || pair->is_blob ||
-        pthread_mutex_trylock(&shard->lock) != 0) {
+        !nibble_admits(dirty->memory.nibble, hash) || pthread_mutex_trylock(&shard->lock) != 0) {
         return; /* who has the lock is not waited for: another get will find it */
     }
     dirty_memory_admit(&dirty->memory, hash, pair->encoded, pair->encoded_size, token);

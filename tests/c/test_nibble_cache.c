@@ -96,6 +96,33 @@ static void test_what_is_popular_stays_and_a_scan_drives_nothing_out(void)
     close_cache(&cache);
 }
 
+static struct key_hash number_hash(uint64_t number)
+{
+    uint64_t bytes = number * 0x9e3779b97f4a7c15;
+    return hash_of((uint8_t *)&bytes, 8, 0);
+}
+
+static void test_what_is_asked_for_once_is_not_admitted_where_others_had_to_go(void)
+{
+    struct cache cache;
+    open_cache(&cache, NIBBLE_MEMORY_MIN);
+    CHECK(nibble_admits(cache.nibble, number_hash(1)));
+    CHECK(nibble_admits(cache.nibble, number_hash(1))); /* there is room: nothing is remembered */
+    struct cubby_nibble_stat stat = {0};
+    for (uint64_t number = 0; stat.evicted == 0; number++) {
+        CHECK(number < PAIRS);
+        use(&cache, number);
+        nibble_stat(cache.nibble, &stat);
+    }
+    uint64_t admitted = 0;
+    for (uint64_t number = PAIRS; number < PAIRS + 100; number++) {
+        admitted += nibble_admits(cache.nibble, number_hash(number));
+        CHECK(nibble_admits(cache.nibble, number_hash(number)));
+    }
+    CHECK_EQUAL(admitted, 0);
+    close_cache(&cache);
+}
+
 static void test_what_is_dirty_is_never_evicted(void)
 {
     struct cache cache;
@@ -147,6 +174,7 @@ static void test_who_was_forgotten_meanwhile_is_not_put(void)
 int main(void)
 {
     RUN(test_what_is_popular_stays_and_a_scan_drives_nothing_out);
+    RUN(test_what_is_asked_for_once_is_not_admitted_where_others_had_to_go);
     RUN(test_what_is_dirty_is_never_evicted);
     RUN(test_who_was_forgotten_meanwhile_is_not_put);
     return 0;
