@@ -207,6 +207,12 @@ bench: bench-build .venv/.bench ## the full matrix with peers, on zram and on a 
 	$(CUBBY_BENCH) fio --output bench/results/fio.json
 	$(CUBBY_BENCH) report bench/results/ycsb_*.json bench/results/fio.json --output bench/results/report
 
+# Ten million pairs, so that a tenth of them is a cache to speak of.
+.PHONY: bench-large
+bench-large: bench-build .venv/.bench ## 10 million pairs, RocksDB and WiredTiger beside: an hour, 16 GB of memory, root
+	@$(CUBBY_BENCH) ycsb --on zram -e cubby -e rocksdb -e wiredtiger -e pread --pairs 10000000 \
+	    --keys zipfian,uniform --threads 2,8 --rounds 3 --seconds 1.5 --warm 3 --output bench/results/ycsb_large.json
+
 .PHONY: bench-instructions
 bench-instructions: .venv/.ready ## instructions of a get and of a put, by callgrind: a minute or two
 	@bench/instructions.sh
